@@ -1,0 +1,15 @@
+"""What a user did that cannot work. Each becomes one line on stderr and the exit code of its class."""
+
+from __future__ import annotations
+
+
+class PaniniError(Exception):
+    """Bad input, an unwritable output, a missing extra: the message is for the user."""
+
+    exit_code = 2
+
+
+class NoFaceError(PaniniError):
+    """A photo in which no face was found."""
+
+    exit_code = 3

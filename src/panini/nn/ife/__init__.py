@@ -1,0 +1,5 @@
+"""Image feature extraction (IFE): features of the damaged picture at the resolutions where DAFI needs them."""
+
+from panini.nn.ife.unet import UNetExtractor
+
+__all__ = ["UNetExtractor"]

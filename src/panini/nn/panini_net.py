@@ -1,0 +1,85 @@
+"""Panini-Net put together: prior, image features, latent code, degradation representation and their interpolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from panini.nn.dafi import DAFI, PictureDAFI
+from panini.nn.prior import Prior, PriorState
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """All that the picture says, before the prior is asked.
+
+    w: w+, [N, latents, latent_dim]; image: IFE's features by resolution; weights: DAFI's [N, 2, C] by resolution
+    (a_prior, a_image); v: v_DR [N, dr_dim].
+    """
+
+    w: Tensor
+    image: dict[int, Tensor]
+    weights: dict[int, Tensor]
+    v: Tensor
+
+
+class PaniniNet(nn.Module):
+    """Damaged face [N, 3, S, S] in [-1, 1] -> restored face [N, 3, prior.size, prior.size].
+
+    One class for the paper's MFR and SR networks and the small default: what differs is the parts (`presets.py`).
+    picture: the interpolation with the input itself, None in the paper.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        ife: nn.Module,
+        lce: nn.Module,
+        dre: nn.Module,
+        dafi: DAFI,
+        picture: PictureDAFI | None = None,
+        input_size: int = 512,
+    ) -> None:
+        super().__init__()
+        self.prior = prior
+        self.ife = ife
+        self.lce = lce
+        self.dre = dre
+        self.dafi = dafi
+        self.picture = picture
+        self.input_size = input_size
+
+    def encode(self, x: Tensor, v: Tensor | None = None) -> Encoding:
+        """Everything before the prior. `v` stands in for the v_DR of `x` (editable restoration)."""
+        v = self.dre(x) if v is None else v
+        image = self.ife(x)
+        return Encoding(w=self.lce(image[4]), image=image, weights=self.dafi.weights(v), v=v)
+
+    def fused(self, encoding: Encoding) -> PriorState:
+        """The prior's state after the last interpolation: F_DAFI at the finest resolution of DAFI."""
+        state = self.prior.start(encoding.w)
+        for resolution in self.prior.resolutions:
+            if resolution > 4:
+                state = self.prior.block(resolution, state, encoding.w)
+            features = self.dafi(
+                resolution, state.features, encoding.image[resolution], encoding.weights[resolution]
+            )
+            state = state.with_features(features)
+            if resolution == self.dafi.resolutions[-1]:
+                break
+        return state
+
+    def generate(self, state: PriorState, w: Tensor) -> Tensor:
+        """What the prior makes of a fused state, or of a window of one (`PriorState.crop`)."""
+        for resolution in self.prior.resolutions:
+            if resolution > self.dafi.resolutions[-1]:
+                state = self.prior.block(resolution, state, w)
+        return self.prior.finish(state, w)
+
+    def forward(self, x: Tensor, v: Tensor | None = None) -> Tensor:
+        encoding = self.encode(x, v)
+        generated = self.generate(self.fused(encoding), encoding.w)
+        if self.picture is None:
+            return generated
+        return self.picture(x, generated, self.picture.weights(encoding.v))

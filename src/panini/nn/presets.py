@@ -1,0 +1,42 @@
+"""The networks by name: a preset is a choice of parts and sizes, nothing else."""
+
+from __future__ import annotations
+
+from panini.nn.dafi import DAFI, PictureDAFI
+from panini.nn.dre import DegradationEncoder
+from panini.nn.ife import UNetExtractor
+from panini.nn.lce import LowRankLatentCodeEncoder
+from panini.nn.panini_net import PaniniNet
+from panini.nn.prior import MobilePrior
+
+
+def default() -> PaniniNet:
+    """The small network that ships: 512 in, 1024 out, 16 M parameters, MFR and SR in one.
+
+    Beyond the paper: features fused at 128x128 too, a low-rank latent head, and DAFI on the picture.
+    """
+    widths = {256: 32, 128: 64, 64: 128, 32: 256, 16: 256, 8: 256, 4: 256}
+    fused = (4, 8, 16, 32, 64, 128)
+    prior = MobilePrior()
+    dre = DegradationEncoder(
+        widths=(32, 32, 64, 64, 128, 256), strides=(1, 2, 1, 2, 1, 2), input_size=None, unshuffle=4
+    )
+    return PaniniNet(
+        prior=prior,
+        ife=UNetExtractor(
+            widths,
+            encoder={256: 1, 128: 2, 64: 2, 32: 2, 16: 2, 8: 1, 4: 1},
+            decoder={8: 1, 16: 1, 32: 2, 64: 2, 128: 1},
+            outputs=fused,
+        ),
+        lce=LowRankLatentCodeEncoder(widths[4], latents=prior.latents, latent_dim=prior.latent_dim),
+        dre=dre,
+        dafi=DAFI(
+            dre.dim,
+            {r: prior.channels[r] for r in fused},
+            {r: widths[r] for r in fused},
+            hidden=128,
+            kernel_size=1,
+        ),
+        picture=PictureDAFI(dre.dim),
+    )

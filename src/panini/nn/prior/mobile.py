@@ -1,0 +1,124 @@
+"""The small prior: MobileStyleGAN (arXiv 2104.04767), which works on wavelet coefficients with separable convolutions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from panini.nn.prior.base import Prior, PriorState
+
+
+def inverse_haar(ll: Tensor, details: Tensor) -> Tensor:
+    """One level of the inverse Haar wavelet transform.
+
+    ll: [N, C, H, W]; details: [N, 3C, H, W], for each channel its (lh, hl, hh). Returns [N, C, 2H, 2W].
+    """
+    lh, hl, hh = details.unflatten(1, (-1, 3)).unbind(2)
+    even, odd = ll + lh, ll - lh
+    pixels = torch.stack((even + hl + hh, even - hl - hh, odd + hl - hh, odd - hl + hh), 2)
+    return F.pixel_shuffle(pixels.flatten(1, 2) * 0.5, 2)
+
+
+class Modulation(nn.Module):
+    """Scales channels by a linear function of the style; `fan_in` weights are counted into the scale (He)."""
+
+    def __init__(self, channels: int, latent_dim: int, fan_in: int = 1) -> None:
+        super().__init__()
+        self.linear = nn.Linear(latent_dim, channels)
+        self.gain = 1 / math.sqrt(fan_in)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        return x * (self.linear(style) * self.gain)[:, :, None, None]
+
+
+class StyledConv(nn.Module):
+    """Modulated 3x3 convolution (depth-wise then 1x1 if `separable`), fixed noise, bias, LeakyReLU.
+
+    Demodulation is a constant in this prior, folded into the weights.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, latent_dim: int, resolution: int, separable: bool = True
+    ) -> None:
+        super().__init__()
+        self.modulation = Modulation(c_in, latent_dim, fan_in=9 * c_in)
+        if separable:
+            self.depthwise: nn.Module = nn.Conv2d(c_in, c_in, 3, padding=1, groups=c_in, bias=False)
+            self.conv = nn.Conv2d(c_in, c_out, 1)
+        else:
+            self.depthwise = nn.Identity()
+            self.conv = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.register_buffer("noise", torch.zeros(1, 1, resolution, resolution))
+
+    def forward(self, x: Tensor, style: Tensor, origin: tuple[int, int]) -> Tensor:
+        x = self.conv(self.depthwise(self.modulation(x, style)))
+        row, column = origin
+        noise = self.noise[..., row : row + x.shape[2], column : column + x.shape[3]]
+        return F.leaky_relu(x + noise, 0.2)
+
+
+class MobileBlock(nn.Module):
+    """Features [N, C, H, W] -> [N, c_out, 2H, 2W] at `resolution` = 2H: inverse wavelet transform, two convolutions."""
+
+    def __init__(self, c_in: int, c_out: int, latent_dim: int, resolution: int) -> None:
+        super().__init__()
+        self.up = Modulation(c_in, latent_dim)
+        self.conv1 = StyledConv(c_in // 4, c_out, latent_dim, resolution)
+        self.conv2 = StyledConv(c_out, c_out, latent_dim, resolution)
+
+    def forward(self, x: Tensor, w1: Tensor, w2: Tensor, origin: tuple[int, int]) -> Tensor:
+        x = self.up(x, w1)
+        low = x.shape[1] // 4
+        x = inverse_haar(x[:, :low], x[:, low:])
+        return self.conv2(self.conv1(x, w1, origin), w2, origin)
+
+
+class MobilePrior(Prior):
+    """MobileStyleGAN: 23 latents of 512, blocks 4 … 512, and a head that turns 512 into 1024 by one more wavelet level.
+
+    Every third latent from the fourth is that of an image head that only the distillation used; it has no effect.
+    """
+
+    size = 1024
+    channels = {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64}
+    latents = 23
+    latent_dim = 512
+
+    def __init__(self) -> None:
+        super().__init__()
+        dim = self.latent_dim
+        self.mapping = nn.ModuleList(nn.Linear(dim, dim) for _ in range(8))
+        self.register_buffer("mean_latent", torch.zeros(dim))
+        self.constant = nn.Parameter(torch.randn(1, self.channels[4], 4, 4))
+        self.conv = StyledConv(self.channels[4], self.channels[4], dim, 4, separable=False)
+        self.blocks = nn.ModuleDict(
+            {
+                str(resolution): MobileBlock(self.channels[resolution // 2], self.channels[resolution], dim, resolution)
+                for resolution in self.resolutions[1:]
+            }
+        )
+        self.head_modulation = Modulation(self.channels[512], dim, fan_in=self.channels[512])
+        self.head = nn.Conv2d(self.channels[512], 12, 1)
+
+    def map(self, z: Tensor) -> Tensor:
+        x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
+        for linear in self.mapping:
+            x = F.leaky_relu(linear(x), 0.2) * math.sqrt(2)
+        return x
+
+    def start(self, w: Tensor) -> PriorState:
+        constant = self.constant.expand(w.shape[0], -1, -1, -1)
+        return PriorState(self.conv(constant, w[:, 0], (0, 0)))
+
+    def block(self, resolution: int, state: PriorState, w: Tensor) -> PriorState:
+        first = 3 * (int(math.log2(resolution)) - 3) + 1
+        origin = (2 * state.origin[0], 2 * state.origin[1])
+        features = self.blocks[str(resolution)](state.features, w[:, first], w[:, first + 1], origin)
+        return PriorState(features, origin=origin)
+
+    def finish(self, state: PriorState, w: Tensor) -> Tensor:
+        coefficients = self.head(self.head_modulation(state.features, w[:, -1]))
+        return inverse_haar(coefficients[:, :3], coefficients[:, 3:])
