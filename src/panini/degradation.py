@@ -1,0 +1,576 @@
+"""The damage model: a degradation is a value that can be drawn, printed, stored and applied.
+
+The paper's family (section "Degradation") is blur, downsampling by r, Gaussian noise and JPEG, in this order, and back to
+the input's size; noise and JPEG act on the *small* picture, so they come out coarse. `wild` is longer sequences of the same
+steps and a few more, as life does it. This module needs NumPy, OpenCV and Pillow; `degradation_torch` runs batches.
+
+    damage = draw("paper", np.random.default_rng(7))
+    print(damage)                      # blur σ=3.1 px, down 4x (area), noise 12/255, JPEG q 35, up (bilinear)
+    bad = damage.apply(face, seed=7)   # uint8 [H, W, 3] RGB, as `face`
+
+Strengths are those of a 512 px face. A picture of another size keeps the look: a blur's pixels scale with the current side,
+and a downsampling by r leaves a face of 512 / r pixels whatever the input had (it never enlarges). Noise and compression
+act on the pixels that are there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.float32]  # [h, w, 3] RGB, 0..255, not rounded between steps
+Size = tuple[int, int]  # height, width
+
+REFERENCE = 512  # side of the face, in pixels, that strengths refer to
+KERNELS = {
+    "area": cv2.INTER_AREA,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "nearest": cv2.INTER_NEAREST,
+}
+SUBSAMPLING = {"4:2:0": (2, 2), "4:2:2": (1, 2), "4:4:4": (1, 1)}  # luma samples per chroma sample, vertical and horizontal
+LUMA = (0.299, 0.587, 0.114)
+SEPIA = (1.10, 0.98, 0.78)  # a grey's colour when toned
+
+
+# --- steps: one act of damage each ---------------------------------------------------------------------------------------
+
+
+def _number(lo: float, hi: float, default: Any = dataclasses.MISSING) -> Any:
+    return dataclasses.field(default=default, metadata={"range": (lo, hi)})
+
+
+def _choice(*options: Any, default: Any = dataclasses.MISSING) -> Any:
+    return dataclasses.field(default=default, metadata={"options": options})
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One act of damage. Fields out of their range raise ValueError; whole ranges ask for whole numbers."""
+
+    kind: ClassVar[str] = ""  # the family that `Degradation.strength` compares in; "" for steps that are no damage
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if options := field.metadata.get("options"):
+                if not any(value == option and type(value) is type(option) for option in options):
+                    raise ValueError(f"{self.name}.{field.name} is {value!r}, not one of {', '.join(map(str, options))}")
+                continue
+            lo, hi = field.metadata["range"]
+            number = int if isinstance(lo, int) else float
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or number(value) != value:
+                raise ValueError(f"{self.name}.{field.name} is {value!r}, not a {number.__name__}")
+            if not lo <= value <= hi:
+                raise ValueError(f"{self.name}.{field.name} is {value}, outside {lo}..{hi}")
+            object.__setattr__(self, field.name, number(value))
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__.lower()
+
+    @property
+    def strength(self) -> float:
+        """More is worse, within `kind`."""
+        return 0.0
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        """The damaged picture; `full` is the size of the whole degradation's input."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Blur(Step):
+    """Gaussian blur: `sigma` in pixels along `angle` (degrees), `ratio` times that across it."""
+
+    kind: ClassVar[str] = "blur"
+    sigma: float = _number(0.05, 40.0)
+    ratio: float = _number(0.1, 1.0, 1.0)
+    angle: float = _number(0.0, 180.0, 0.0)
+
+    def __str__(self) -> str:
+        if self.ratio == 1:
+            return f"blur σ={self.sigma:.2g} px"
+        return f"blur σ={self.sigma:.2g}×{self.sigma * self.ratio:.2g} px at {self.angle:.0f}°"
+
+    @property
+    def strength(self) -> float:
+        return self.sigma * math.sqrt(self.ratio)
+
+    def kernel(self, size: Size) -> Pixels:
+        """[k, k], k odd, sum 1, for a picture of that size."""
+        along = self.sigma * min(size) / REFERENCE
+        across = along * self.ratio
+        y, x = _kernel_grid(3 * along)
+        c, s = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
+        u, v = c * x - s * y, s * x + c * y  # angles turn counter-clockwise, rows grow downwards
+        kernel = np.exp(-0.5 * ((u / along) ** 2 + (v / max(across, 1e-3)) ** 2))
+        return (kernel / kernel.sum()).astype(np.float32)
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        kernel = self.kernel(_size(image))
+        if self.ratio < 1:
+            return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+        line = kernel.sum(axis=0)  # a round Gaussian is separable, and so much faster
+        return cv2.sepFilter2D(image, -1, line, line, borderType=cv2.BORDER_REFLECT_101)
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion(Step):
+    """Motion blur: a straight stroke of `length` pixels at `angle` degrees."""
+
+    kind: ClassVar[str] = "motion"
+    length: float = _number(0.5, 100.0)
+    angle: float = _number(0.0, 180.0, 0.0)
+
+    def __str__(self) -> str:
+        return f"motion {self.length:.2g} px at {self.angle:.0f}°"
+
+    @property
+    def strength(self) -> float:
+        return self.length
+
+    def kernel(self, size: Size) -> Pixels:
+        """[k, k], k odd, sum 1, for a picture of that size."""
+        half = self.length * min(size) / REFERENCE / 2
+        y, x = _kernel_grid(half)
+        kernel = np.zeros_like(x)
+        for t in np.linspace(-half, half, 4 * x.shape[0]):  # a bilinear dab at every quarter of a pixel or finer
+            dx, dy = t * math.cos(math.radians(self.angle)), -t * math.sin(math.radians(self.angle))
+            kernel += np.maximum(0, 1 - abs(x - dx)) * np.maximum(0, 1 - abs(y - dy))
+        return (kernel / kernel.sum()).astype(np.float32)
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        return cv2.filter2D(image, -1, self.kernel(_size(image)), borderType=cv2.BORDER_REFLECT_101)
+
+
+@dataclasses.dataclass(frozen=True)
+class Downsample(Step):
+    """Makes the face 512 / `factor` pixels wide. Kernels are OpenCV's, which skip pixels when they shrink (and so alias);
+    with `antialias` Pillow's, which widen with the factor."""
+
+    kind: ClassVar[str] = "down"
+    factor: float = _number(1.0, 64.0)
+    kernel: str = _choice(*KERNELS, default="area")
+    antialias: bool = _choice(False, True, default=False)
+
+    def __str__(self) -> str:
+        return f"down {self.factor:.3g}x ({self.kernel}{', antialiased' if self.antialias else ''})"
+
+    @property
+    def strength(self) -> float:
+        return math.log2(self.factor)
+
+    def size(self, image: Size, full: Size) -> Size:
+        """The size that a picture of size `image`, made from one of size `full`, comes to."""
+        per_pixel = REFERENCE / min(full) / self.factor
+        height, width = (max(1, min(now, round(whole * per_pixel))) for now, whole in zip(image, full, strict=True))
+        return height, width
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        return _resize(image, self.size(_size(image), full), self.kernel, self.antialias)
+
+
+@dataclasses.dataclass(frozen=True)
+class Enlarge(Step):
+    """Back to the input's size; "nearest" gives the pixelated look."""
+
+    kernel: str = _choice("bilinear", "bicubic", "nearest", default="bicubic")
+
+    def __str__(self) -> str:
+        return f"up ({self.kernel})"
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        return _resize(image, full, self.kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise(Step):
+    """Gaussian noise of standard deviation `sigma` (8-bit units). `grey`: the same in all channels, as film grain.
+    `shot`: Poisson-like, `sigma` at white and falling as the root of the value."""
+
+    kind: ClassVar[str] = "noise"
+    sigma: float = _number(0.0, 128.0)
+    grey: bool = _choice(False, True, default=False)
+    shot: bool = _choice(False, True, default=False)
+
+    def __str__(self) -> str:
+        return f"{'grey ' if self.grey else ''}{'shot ' if self.shot else ''}noise {self.sigma:.2g}/255"
+
+    @property
+    def strength(self) -> float:
+        return self.sigma
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        height, width = _size(image)
+        noise = rng.standard_normal((height, width, 1 if self.grey else 3), dtype=np.float32)
+        noise *= np.float32(self.sigma)
+        if self.shot:
+            noise = noise * np.sqrt(np.clip(image, 0, 255) / np.float32(255))
+        return image + noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Jpeg(Step):
+    """JPEG at libjpeg's `quality`."""
+
+    kind: ClassVar[str] = "jpeg"
+    quality: int = _number(1, 100)
+    subsampling: str = _choice(*SUBSAMPLING, default="4:2:0")
+
+    def __str__(self) -> str:
+        return f"JPEG q {self.quality}{'' if self.subsampling == '4:2:0' else f' ({self.subsampling})'}"
+
+    @property
+    def strength(self) -> float:
+        return 100.0 - self.quality
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        sampling = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{self.subsampling.replace(':', '')}")
+        settings = [cv2.IMWRITE_JPEG_QUALITY, self.quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+        return _through_codec(image, ".jpg", settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class WebP(Step):
+    """Lossy WebP at `quality`."""
+
+    kind: ClassVar[str] = "webp"
+    quality: int = _number(1, 100)
+
+    def __str__(self) -> str:
+        return f"WebP q {self.quality}"
+
+    @property
+    def strength(self) -> float:
+        return 100.0 - self.quality
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        return _through_codec(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, self.quality])
+
+
+@dataclasses.dataclass(frozen=True)
+class Tone(Step):
+    """Moves every colour towards grey, or with `sepia` towards brown, by `amount`; 1 leaves no colour."""
+
+    kind: ClassVar[str] = "tone"
+    amount: float = _number(0.0, 1.0, 1.0)
+    sepia: bool = _choice(False, True, default=False)
+
+    def __str__(self) -> str:
+        return ("sepia" if self.sepia else "grey") + (f" {100 * self.amount:.0f} %" if self.amount < 1 else "")
+
+    @property
+    def strength(self) -> float:
+        return self.amount
+
+    def matrix(self) -> Pixels:
+        """[3, 3]: output channel by input channel."""
+        toned = np.outer(SEPIA if self.sepia else (1, 1, 1), LUMA)
+        return ((1 - self.amount) * np.eye(3) + self.amount * toned).astype(np.float32)
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        return np.clip(cv2.transform(image, self.matrix()), 0, 255)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fade(Step):
+    """Keeps `contrast` of the range of tones and rests it at `base` (0: whites fall, 1: blacks rise)."""
+
+    kind: ClassVar[str] = "fade"
+    contrast: float = _number(0.05, 1.0)
+    base: float = _number(0.0, 1.0, 0.5)
+
+    def __str__(self) -> str:
+        return f"faded to {100 * self.contrast:.0f} % contrast"
+
+    @property
+    def strength(self) -> float:
+        return 1 - self.contrast
+
+    @property
+    def offset(self) -> float:
+        """The value that black becomes."""
+        return 255 * self.base * (1 - self.contrast)
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        return image * np.float32(self.contrast) + np.float32(self.offset)
+
+
+STEPS: dict[str, type[Step]] = {
+    cls.__name__.lower(): cls for cls in (Blur, Motion, Downsample, Enlarge, Noise, Jpeg, WebP, Tone, Fade)
+}
+
+
+# --- the value -----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Degradation:
+    """Steps of damage in the order in which they happen; every `Downsample` has an `Enlarge` somewhere after it."""
+
+    steps: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(self.steps))
+        small = False
+        for step in self.steps:
+            if not isinstance(step, Step):
+                raise ValueError(f"{step!r} is no step of damage")
+            small = isinstance(step, Downsample) or (small and not isinstance(step, Enlarge))
+        if small:
+            raise ValueError("a degradation ends at its input's size: an Enlarge is missing after the last Downsample")
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.steps)) or "untouched"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Families of damage in it, in order of first appearance: blur, motion, down, noise, jpeg, webp, tone, fade."""
+        return tuple(dict.fromkeys(step.kind for step in self.steps if step.kind))
+
+    def strength(self, kind: str) -> float:
+        """How much damage of that kind, 0 for none; orders degradations within a kind (its worst step counts).
+
+        Units: blur σ and motion length in px of a 512 face, down log2 of the factor, noise σ in 8-bit units, jpeg and webp
+        100 - quality, tone its amount, fade the contrast lost. Raises ValueError for an unknown kind."""
+        if kind not in {cls.kind for cls in STEPS.values() if cls.kind}:
+            raise ValueError(f"unknown kind of damage {kind!r}")
+        return max((step.strength for step in self.steps if step.kind == kind), default=0.0)
+
+    def apply(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        """Damages `image`, uint8 [H, W, 3] RGB, into a new array of its shape. The same seed gives the same pixels (to the
+        bit for one OpenCV build). Raises ValueError for another shape or type, or an empty picture."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ValueError(f"expected a uint8 picture [H, W, 3], got {image.dtype} {list(image.shape)}")
+        rng = np.random.Generator(np.random.PCG64(seed))
+        full = _size(image)
+        pixels = image.astype(np.float32)
+        for step in self.steps:
+            pixels = step.run(pixels, full, rng)
+        return _to_uint8(pixels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe: `{"steps": [{"step": "blur", "sigma": 3.1, "ratio": 1.0, "angle": 0.0}, ...]}`."""
+        return {"steps": [{"step": step.name, **dataclasses.asdict(step)} for step in self.steps]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Degradation:
+        """The inverse of `to_dict`. Raises ValueError for unknown or missing keys, unknown steps, values out of range."""
+        if set(data) != {"steps"} or not isinstance(data["steps"], Sequence):
+            raise ValueError(f'a degradation is {{"steps": [...]}}, got {data!r}')
+        return cls(tuple(_step_from_dict(step) for step in data["steps"]))
+
+
+def _step_from_dict(data: Mapping[str, Any]) -> Step:
+    fields = dict(data)
+    name = fields.pop("step", None)
+    if name not in STEPS:
+        raise ValueError(f"unknown step {name!r}; known: {', '.join(STEPS)}")
+    try:
+        return STEPS[name](**fields)
+    except TypeError as error:  # an unknown or a missing field
+        raise ValueError(f"step {name}: {error}") from None
+
+
+# --- distributions -------------------------------------------------------------------------------------------------------
+
+
+class Log(NamedTuple):
+    """A number whose logarithm is uniform."""
+
+    lo: float
+    hi: float
+
+
+class Maybe(NamedTuple):
+    """A step that is there with probability `p`. Each argument is drawn by what it is: (lo, hi) uniform, `Log` log-uniform,
+    a range a whole number of it, a list one of its items; anything else is taken as it is."""
+
+    p: float
+    step: type[Step]
+    arguments: dict[str, Any]
+
+
+class Recipe(NamedTuple):
+    share: float
+    name: str
+    steps: tuple[Maybe, ...]
+
+
+def maybe(p: float, step: type[Step], **arguments: Any) -> Maybe:
+    return Maybe(p, step, arguments)
+
+
+def always(step: type[Step], **arguments: Any) -> Maybe:
+    return Maybe(1.0, step, arguments)
+
+
+
+
+_ANY = list(KERNELS)
+_UP = ["bilinear", "bicubic", "nearest"]
+_SMOOTH = ["bilinear", "bicubic"]
+_AA = [False, True]
+_CHROMA = ["4:2:0", "4:2:0", "4:2:0", "4:4:4"]
+_ANGLE = (0.0, 180.0)
+
+# fmt: off
+PAPER = (
+    Recipe(0.10, "blur", (
+        maybe(0.8, Blur, sigma=Log(0.8, 9.0)),
+        maybe(0.3, Blur, sigma=Log(0.8, 9.0), ratio=(0.3, 1.0), angle=_ANGLE),
+        maybe(0.2, Motion, length=Log(4.0, 30.0), angle=_ANGLE))),
+    Recipe(0.09, "noise", (
+        always(Noise, sigma=(2.0, 32.0), grey=[False, False, False, True], shot=[False, False, False, True]),)),
+    Recipe(0.10, "pixelated", (
+        always(Downsample, factor=Log(2.0, 14.0), kernel="area"),
+        maybe(0.3, Jpeg, quality=range(15, 91)),
+        always(Enlarge, kernel="nearest"))),
+    Recipe(0.125, "near-clean", (
+        maybe(0.2, Blur, sigma=(0.2, 0.8)),
+        maybe(0.2, Noise, sigma=(0.5, 3.0)),
+        maybe(0.8, Jpeg, quality=range(70, 99), subsampling=_CHROMA))),
+    Recipe(0.125, "all-heavy", (
+        always(Blur, sigma=Log(1.8, 7.0)),
+        always(Downsample, factor=Log(6.0, 16.0), kernel=_ANY, antialias=_AA),
+        always(Noise, sigma=(8.0, 28.0)),
+        always(Jpeg, quality=range(15, 56)),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.46, "any", (
+        maybe(0.60, Blur, sigma=Log(0.6, 9.0)),
+        maybe(0.10, Motion, length=Log(4.0, 30.0), angle=_ANGLE),
+        maybe(0.60, Downsample, factor=Log(1.5, 16.0), kernel=_ANY, antialias=_AA),
+        maybe(0.55, Noise, sigma=(1.0, 28.0), grey=[False, False, False, True], shot=[False, False, False, True]),
+        maybe(0.65, Jpeg, quality=range(12, 96), subsampling=_CHROMA),
+        always(Enlarge, kernel=_UP))),
+)
+WILD = (
+    *(recipe._replace(share=0.3 * recipe.share) for recipe in PAPER),
+    Recipe(0.15, "messenger", (  # resized, compressed, passed on, compressed again
+        maybe(0.3, Noise, sigma=(1.0, 8.0), shot=True),
+        maybe(0.7, Jpeg, quality=range(50, 95)),
+        always(Downsample, factor=Log(1.2, 10.0), kernel=_SMOOTH, antialias=True),
+        always(Jpeg, quality=range(30, 80)),
+        maybe(0.4, Jpeg, quality=range(30, 80)),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.10, "screenshot", (  # shown at another size, then saved
+        always(Downsample, factor=Log(1.5, 8.0), kernel=_ANY, antialias=_AA),
+        maybe(0.5, Jpeg, quality=range(30, 90)),
+        always(Enlarge, kernel=_UP),
+        always(Downsample, factor=Log(1.0, 3.0), kernel=_SMOOTH, antialias=_AA),
+        maybe(0.6, Jpeg, quality=range(40, 95), subsampling=_CHROMA),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.08, "web", (
+        always(Downsample, factor=Log(1.0, 10.0), kernel=["area", *_SMOOTH], antialias=True),
+        always(WebP, quality=range(15, 90)),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.10, "camera", (  # a hand that shakes, a dark room
+        maybe(0.6, Motion, length=Log(3.0, 40.0), angle=_ANGLE),
+        maybe(0.5, Blur, sigma=Log(0.6, 5.0), ratio=(0.4, 1.0), angle=_ANGLE),
+        always(Downsample, factor=Log(1.0, 8.0), kernel="area"),
+        always(Noise, sigma=(3.0, 30.0), shot=True),
+        maybe(0.3, Blur, sigma=(0.5, 2.5)),  # the camera's own denoising
+        always(Jpeg, quality=range(50, 96)),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.17, "old photo", (  # lens, film, fading, scanner
+        always(Blur, sigma=Log(0.8, 6.0)),
+        maybe(0.85, Tone, amount=[1.0, 1.0, 1.0, 0.5], sepia=_AA),
+        always(Noise, sigma=(1.0, 22.0), grey=[True, True, False]),
+        maybe(0.6, Fade, contrast=(0.4, 0.95), base=(0.2, 1.0)),
+        maybe(0.6, Downsample, factor=Log(1.2, 10.0), kernel=["area", *_SMOOTH], antialias=True),
+        maybe(0.4, Noise, sigma=(1.0, 8.0)),
+        maybe(0.8, Jpeg, quality=range(25, 96)),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.10, "near-clean", (
+        maybe(0.2, Tone, amount=1.0, sepia=_AA),
+        maybe(0.2, Fade, contrast=(0.8, 1.0), base=(0.0, 1.0)),
+        maybe(0.3, Noise, sigma=(0.5, 3.0)),
+        maybe(0.8, Jpeg, quality=range(70, 99), subsampling=_CHROMA))),
+)
+SR16 = (Recipe(1.0, "sr16", (  # the paper's SR: bicubic 16x, 64 px for a face of 512 (or 1024), no chance in it
+    always(Downsample, factor=8.0, kernel="bicubic", antialias=True),
+    always(Enlarge, kernel="bicubic"))),)
+# fmt: on
+DISTRIBUTIONS: dict[str, tuple[Recipe, ...]] = {"paper": PAPER, "wild": WILD, "sr16": SR16}
+
+
+def draw(distribution: str, rng: np.random.Generator) -> Degradation:
+    """A degradation of one of `DISTRIBUTIONS`. Raises ValueError for an unknown name."""
+    if distribution not in DISTRIBUTIONS:
+        raise ValueError(f"unknown distribution {distribution!r}; known: {', '.join(DISTRIBUTIONS)}")
+    recipes = DISTRIBUTIONS[distribution]
+    shares = np.array([recipe.share for recipe in recipes])
+    recipe = recipes[rng.choice(len(recipes), p=shares / shares.sum())]
+    steps: list[Step] = []
+    small = False
+    for p, step, arguments in recipe.steps:
+        if step is Enlarge and not small:  # nothing was made smaller
+            continue
+        if rng.random() < p:
+            steps.append(step(**{name: _draw(spec, rng) for name, spec in arguments.items()}))
+            small = step is Downsample or (small and step is not Enlarge)
+    return Degradation(tuple(steps))
+
+
+def _draw(spec: Any, rng: np.random.Generator) -> Any:
+    match spec:
+        case range() | list():
+            return spec[rng.integers(len(spec))]
+        case Log(lo, hi):
+            return round(math.exp(rng.uniform(math.log(lo), math.log(hi))), 3)
+        case (lo, hi):
+            return round(rng.uniform(lo, hi), 3)
+    return spec
+
+
+# --- pixels --------------------------------------------------------------------------------------------------------------
+
+
+def _size(image: Pixels | NDArray[np.uint8]) -> Size:
+    return image.shape[0], image.shape[1]
+
+
+def _to_uint8(image: Pixels) -> NDArray[np.uint8]:
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _kernel_grid(reach: float) -> tuple[Pixels, Pixels]:
+    """Row and column offsets [k, k] from the middle of a kernel that holds `reach` pixels either way."""
+    radius = max(1, math.ceil(reach))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
+    return y, x
+
+
+@lru_cache(maxsize=512)
+def resize_matrix(before: int, after: int, kernel: str, antialias: bool) -> Pixels:
+    """[after, before]: the resampling of one axis, read off OpenCV (or with `antialias` Pillow) by resizing the identity."""
+    identity = np.eye(before, dtype=np.float32)
+    if antialias and kernel != "nearest":
+        filters = {"area": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+        return np.asarray(Image.fromarray(identity).resize((before, after), filters[kernel]))
+    return cv2.resize(identity, (before, after), interpolation=KERNELS[kernel])
+
+
+def _resize(image: Pixels, size: Size, kernel: str, antialias: bool = False) -> Pixels:
+    if size == _size(image):
+        return image
+    if not antialias:
+        return cv2.resize(image, size[::-1], interpolation=KERNELS[kernel])
+    (height, width), (after_height, after_width) = _size(image), size
+    rows = resize_matrix(height, after_height, kernel, True) @ image.reshape(height, width * 3)
+    return resize_matrix(width, after_width, kernel, True) @ rows.reshape(after_height, width, 3)
+
+
+def _through_codec(image: Pixels, suffix: str, settings: list[int]) -> Pixels:
+    bgr = cv2.cvtColor(_to_uint8(image), cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(suffix, bgr, settings)
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB).astype(np.float32)
