@@ -1,24 +1,23 @@
 """The damage model: a degradation is a value that can be drawn, printed, stored and applied.
 
-The paper's family (section "Degradation") is blur, downsampling by r, Gaussian noise and JPEG, in this order, and back to
-the input's size; noise and JPEG act on the *small* picture, so they come out coarse. `wild` is longer sequences of the same
-steps and a few more, as life does it. This module needs NumPy, OpenCV and Pillow; `degradation_torch` runs batches.
+The paper's family (section "Degradation") is blur, downsampling by r, Gaussian noise and JPEG, in this order, and back
+to the input's size; noise and JPEG act on the *small* picture, so they come out coarse. `wild` is longer sequences of
+these steps and a few more, as life has it. Base install only: `degradation_torch` does the same to batches of tensors.
 
     damage = draw("paper", np.random.default_rng(7))
     print(damage)                      # blur σ=3.1 px, down 4x (area), noise 12/255, JPEG q 35, up (bilinear)
     bad = damage.apply(face, seed=7)   # uint8 [H, W, 3] RGB, as `face`
 
-Strengths are those of a 512 px face. A picture of another size keeps the look: a blur's pixels scale with the current side,
-and a downsampling by r leaves a face of 512 / r pixels whatever the input had (it never enlarges). Noise and compression
-act on the pixels that are there.
+Strengths are those of a 512 px face. A picture of another size keeps the look: a blur's pixels scale with the current
+side, and a downsampling by r leaves a face of 512 / r pixels whatever the input had (it never enlarges). Noise and
+compression act on the pixels that are there. (The face's side is the picture's shorter one.)
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import cv2
@@ -36,12 +35,16 @@ KERNELS = {
     "bicubic": cv2.INTER_CUBIC,
     "nearest": cv2.INTER_NEAREST,
 }
-SUBSAMPLING = {"4:2:0": (2, 2), "4:2:2": (1, 2), "4:4:4": (1, 1)}  # luma samples per chroma sample, vertical and horizontal
+ANTIALIASED = {  # Pillow's: they widen as the picture shrinks, where OpenCV's skip pixels and so alias
+    "bilinear-aa": Image.Resampling.BILINEAR,
+    "bicubic-aa": Image.Resampling.BICUBIC,
+}
+SUBSAMPLING = {"4:2:0": (2, 2), "4:2:2": (1, 2), "4:4:4": (1, 1)}  # luma samples a chroma sample: vertical, horizontal
 LUMA = (0.299, 0.587, 0.114)
 SEPIA = (1.10, 0.98, 0.78)  # a grey's colour when toned
 
 
-# --- steps: one act of damage each ---------------------------------------------------------------------------------------
+# --- steps: one act of damage each -----------------------------------------------------------------------------------
 
 
 def _number(lo: float, hi: float, default: Any = dataclasses.MISSING) -> Any:
@@ -63,15 +66,16 @@ class Step:
             value = getattr(self, field.name)
             if options := field.metadata.get("options"):
                 if not any(value == option and type(value) is type(option) for option in options):
-                    raise ValueError(f"{self.name}.{field.name} is {value!r}, not one of {', '.join(map(str, options))}")
+                    known = ", ".join(map(str, options))
+                    raise ValueError(f"{self.name}.{field.name} is {value!r}, not one of {known}")
                 continue
             lo, hi = field.metadata["range"]
-            number = int if isinstance(lo, int) else float
-            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or number(value) != value:
-                raise ValueError(f"{self.name}.{field.name} is {value!r}, not a {number.__name__}")
-            if not lo <= value <= hi:
-                raise ValueError(f"{self.name}.{field.name} is {value}, outside {lo}..{hi}")
-            object.__setattr__(self, field.name, number(value))
+            number = type(lo)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not lo <= value <= hi:
+                raise ValueError(f"{self.name}.{field.name} is {value!r}, not a number in {lo}..{hi}")
+            if number(value) != value:
+                raise ValueError(f"{self.name}.{field.name} is {value!r}, not a whole number")
+            object.__setattr__(self, field.name, number(value))  # one type a field, so that equal values print alike
 
     @property
     def name(self) -> str:
@@ -113,14 +117,14 @@ class Blur(Step):
         c, s = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
         u, v = c * x - s * y, s * x + c * y  # angles turn counter-clockwise, rows grow downwards
         kernel = np.exp(-0.5 * ((u / along) ** 2 + (v / max(across, 1e-3)) ** 2))
-        return (kernel / kernel.sum()).astype(np.float32)
+        return _pixels(kernel / kernel.sum())
 
     def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
         kernel = self.kernel(_size(image))
         if self.ratio < 1:
-            return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+            return _convolve(image, kernel)
         line = kernel.sum(axis=0)  # a round Gaussian is separable, and so much faster
-        return cv2.sepFilter2D(image, -1, line, line, borderType=cv2.BORDER_REFLECT_101)
+        return _pixels(cv2.sepFilter2D(image, -1, line, line, borderType=cv2.BORDER_REFLECT_101))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,24 +150,22 @@ class Motion(Step):
         for t in np.linspace(-half, half, 4 * x.shape[0]):  # a bilinear dab at every quarter of a pixel or finer
             dx, dy = t * math.cos(math.radians(self.angle)), -t * math.sin(math.radians(self.angle))
             kernel += np.maximum(0, 1 - abs(x - dx)) * np.maximum(0, 1 - abs(y - dy))
-        return (kernel / kernel.sum()).astype(np.float32)
+        return _pixels(kernel / kernel.sum())
 
     def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
-        return cv2.filter2D(image, -1, self.kernel(_size(image)), borderType=cv2.BORDER_REFLECT_101)
+        return _convolve(image, self.kernel(_size(image)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Downsample(Step):
-    """Makes the face 512 / `factor` pixels wide. Kernels are OpenCV's, which skip pixels when they shrink (and so alias);
-    with `antialias` Pillow's, which widen with the factor."""
+    """Makes the face 512 / `factor` pixels wide."""
 
     kind: ClassVar[str] = "down"
     factor: float = _number(1.0, 64.0)
-    kernel: str = _choice(*KERNELS, default="area")
-    antialias: bool = _choice(False, True, default=False)
+    kernel: str = _choice(*KERNELS, *ANTIALIASED, default="area")
 
     def __str__(self) -> str:
-        return f"down {self.factor:.3g}x ({self.kernel}{', antialiased' if self.antialias else ''})"
+        return f"down {self.factor:.3g}x ({self.kernel})"
 
     @property
     def strength(self) -> float:
@@ -176,7 +178,7 @@ class Downsample(Step):
         return height, width
 
     def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
-        return _resize(image, self.size(_size(image), full), self.kernel, self.antialias)
+        return _resize(image, self.size(_size(image), full), self.kernel)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +217,10 @@ class Noise(Step):
         noise *= np.float32(self.sigma)
         if self.shot:
             noise = noise * np.sqrt(np.clip(image, 0, 255) / np.float32(255))
-        return image + noise
+        if self.grey and not self.shot:
+            return image + noise
+        noise += image
+        return noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,10 +280,11 @@ class Tone(Step):
     def matrix(self) -> Pixels:
         """[3, 3]: output channel by input channel."""
         toned = np.outer(SEPIA if self.sepia else (1, 1, 1), LUMA)
-        return ((1 - self.amount) * np.eye(3) + self.amount * toned).astype(np.float32)
+        return _pixels((1 - self.amount) * np.eye(3) + self.amount * toned)
 
     def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
-        return np.clip(cv2.transform(image, self.matrix()), 0, 255)
+        toned = _pixels(cv2.transform(image, self.matrix()))
+        return np.minimum(toned, 255, out=toned)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,14 +314,15 @@ class Fade(Step):
 STEPS: dict[str, type[Step]] = {
     cls.__name__.lower(): cls for cls in (Blur, Motion, Downsample, Enlarge, Noise, Jpeg, WebP, Tone, Fade)
 }
+KINDS = tuple(dict.fromkeys(cls.kind for cls in STEPS.values() if cls.kind))
 
 
-# --- the value -----------------------------------------------------------------------------------------------------------
+# --- the value -------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Degradation:
-    """Steps of damage in the order in which they happen; every `Downsample` has an `Enlarge` somewhere after it."""
+    """Steps of damage in the order in which they happen; a `Downsample` has an `Enlarge` somewhere after it."""
 
     steps: tuple[Step, ...] = ()
 
@@ -334,21 +341,21 @@ class Degradation:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Families of damage in it, in order of first appearance: blur, motion, down, noise, jpeg, webp, tone, fade."""
+        """Those of `KINDS` that it has, in order of first appearance."""
         return tuple(dict.fromkeys(step.kind for step in self.steps if step.kind))
 
     def strength(self, kind: str) -> float:
         """How much damage of that kind, 0 for none; orders degradations within a kind (its worst step counts).
 
-        Units: blur σ and motion length in px of a 512 face, down log2 of the factor, noise σ in 8-bit units, jpeg and webp
-        100 - quality, tone its amount, fade the contrast lost. Raises ValueError for an unknown kind."""
-        if kind not in {cls.kind for cls in STEPS.values() if cls.kind}:
+        Units: blur σ and motion length in px of a 512 face, down log2 of the factor, noise σ in 8-bit units, jpeg and
+        webp 100 - quality, tone its amount, fade the contrast lost. Raises ValueError for an unknown kind."""
+        if kind not in KINDS:
             raise ValueError(f"unknown kind of damage {kind!r}")
         return max((step.strength for step in self.steps if step.kind == kind), default=0.0)
 
     def apply(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-        """Damages `image`, uint8 [H, W, 3] RGB, into a new array of its shape. The same seed gives the same pixels (to the
-        bit for one OpenCV build). Raises ValueError for another shape or type, or an empty picture."""
+        """Damages `image`, uint8 [H, W, 3] RGB, into a new array of its shape. The same seed gives the same pixels (to
+        the bit for one build of OpenCV and Pillow). ValueError for another shape or type, or an empty picture."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ValueError(f"expected a uint8 picture [H, W, 3], got {image.dtype} {list(image.shape)}")
         rng = np.random.Generator(np.random.PCG64(seed))
@@ -364,13 +371,15 @@ class Degradation:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Degradation:
-        """The inverse of `to_dict`. Raises ValueError for unknown or missing keys, unknown steps, values out of range."""
-        if set(data) != {"steps"} or not isinstance(data["steps"], Sequence):
+        """The inverse of `to_dict`. Raises ValueError for unknown or missing keys or steps, and values out of range."""
+        if not isinstance(data, Mapping) or set(data) != {"steps"} or not isinstance(data["steps"], list | tuple):
             raise ValueError(f'a degradation is {{"steps": [...]}}, got {data!r}')
         return cls(tuple(_step_from_dict(step) for step in data["steps"]))
 
 
-def _step_from_dict(data: Mapping[str, Any]) -> Step:
+def _step_from_dict(data: Any) -> Step:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"a step is an object, got {data!r}")
     fields = dict(data)
     name = fields.pop("step", None)
     if name not in STEPS:
@@ -381,7 +390,7 @@ def _step_from_dict(data: Mapping[str, Any]) -> Step:
         raise ValueError(f"step {name}: {error}") from None
 
 
-# --- distributions -------------------------------------------------------------------------------------------------------
+# --- distributions ---------------------------------------------------------------------------------------------------
 
 
 class Log(NamedTuple):
@@ -392,8 +401,8 @@ class Log(NamedTuple):
 
 
 class Maybe(NamedTuple):
-    """A step that is there with probability `p`. Each argument is drawn by what it is: (lo, hi) uniform, `Log` log-uniform,
-    a range a whole number of it, a list one of its items; anything else is taken as it is."""
+    """A step that is there with probability `p`. Each argument is drawn by what it is: (lo, hi) uniform, `Log`
+    log-uniform, a range a whole number of it, a list one of its items; anything else is taken as it is."""
 
     p: float
     step: type[Step]
@@ -401,6 +410,8 @@ class Maybe(NamedTuple):
 
 
 class Recipe(NamedTuple):
+    """A sequence of steps that makes up about `share` of a distribution."""
+
     share: float
     name: str
     steps: tuple[Maybe, ...]
@@ -414,21 +425,22 @@ def always(step: type[Step], **arguments: Any) -> Maybe:
     return Maybe(1.0, step, arguments)
 
 
-
-
-_ANY = list(KERNELS)
+_ANY = [*KERNELS, *ANTIALIASED]
 _UP = ["bilinear", "bicubic", "nearest"]
 _SMOOTH = ["bilinear", "bicubic"]
-_AA = [False, True]
+_AA = list(ANTIALIASED)
+_EITHER = [False, True]
 _CHROMA = ["4:2:0", "4:2:0", "4:2:0", "4:4:4"]
 _ANGLE = (0.0, 180.0)
 
 # fmt: off
 PAPER = (
-    Recipe(0.10, "blur", (
-        maybe(0.8, Blur, sigma=Log(0.8, 9.0)),
-        maybe(0.3, Blur, sigma=Log(0.8, 9.0), ratio=(0.3, 1.0), angle=_ANGLE),
-        maybe(0.2, Motion, length=Log(4.0, 30.0), angle=_ANGLE))),
+    Recipe(0.06, "blur", (
+        always(Blur, sigma=Log(0.8, 9.0)),)),
+    Recipe(0.02, "blur, not round", (
+        always(Blur, sigma=Log(0.8, 9.0), ratio=(0.3, 1.0), angle=_ANGLE),)),
+    Recipe(0.02, "motion", (
+        always(Motion, length=Log(4.0, 30.0), angle=_ANGLE),)),
     Recipe(0.09, "noise", (
         always(Noise, sigma=(2.0, 32.0), grey=[False, False, False, True], shot=[False, False, False, True]),)),
     Recipe(0.10, "pixelated", (
@@ -441,14 +453,14 @@ PAPER = (
         maybe(0.8, Jpeg, quality=range(70, 99), subsampling=_CHROMA))),
     Recipe(0.125, "all-heavy", (
         always(Blur, sigma=Log(1.8, 7.0)),
-        always(Downsample, factor=Log(6.0, 16.0), kernel=_ANY, antialias=_AA),
+        always(Downsample, factor=Log(6.0, 16.0), kernel=_ANY),
         always(Noise, sigma=(8.0, 28.0)),
         always(Jpeg, quality=range(15, 56)),
         always(Enlarge, kernel=_SMOOTH))),
     Recipe(0.46, "any", (
         maybe(0.60, Blur, sigma=Log(0.6, 9.0)),
         maybe(0.10, Motion, length=Log(4.0, 30.0), angle=_ANGLE),
-        maybe(0.60, Downsample, factor=Log(1.5, 16.0), kernel=_ANY, antialias=_AA),
+        maybe(0.60, Downsample, factor=Log(1.5, 16.0), kernel=_ANY),
         maybe(0.55, Noise, sigma=(1.0, 28.0), grey=[False, False, False, True], shot=[False, False, False, True]),
         maybe(0.65, Jpeg, quality=range(12, 96), subsampling=_CHROMA),
         always(Enlarge, kernel=_UP))),
@@ -458,19 +470,19 @@ WILD = (
     Recipe(0.15, "messenger", (  # resized, compressed, passed on, compressed again
         maybe(0.3, Noise, sigma=(1.0, 8.0), shot=True),
         maybe(0.7, Jpeg, quality=range(50, 95)),
-        always(Downsample, factor=Log(1.2, 10.0), kernel=_SMOOTH, antialias=True),
+        always(Downsample, factor=Log(1.2, 10.0), kernel=_AA),
         always(Jpeg, quality=range(30, 80)),
         maybe(0.4, Jpeg, quality=range(30, 80)),
         always(Enlarge, kernel=_SMOOTH))),
     Recipe(0.10, "screenshot", (  # shown at another size, then saved
-        always(Downsample, factor=Log(1.5, 8.0), kernel=_ANY, antialias=_AA),
+        always(Downsample, factor=Log(1.5, 8.0), kernel=_ANY),
         maybe(0.5, Jpeg, quality=range(30, 90)),
         always(Enlarge, kernel=_UP),
-        always(Downsample, factor=Log(1.0, 3.0), kernel=_SMOOTH, antialias=_AA),
+        always(Downsample, factor=Log(1.0, 3.0), kernel=[*_SMOOTH, *_AA]),
         maybe(0.6, Jpeg, quality=range(40, 95), subsampling=_CHROMA),
         always(Enlarge, kernel=_SMOOTH))),
     Recipe(0.08, "web", (
-        always(Downsample, factor=Log(1.0, 10.0), kernel=["area", *_SMOOTH], antialias=True),
+        always(Downsample, factor=Log(1.0, 10.0), kernel=["area", *_AA]),
         always(WebP, quality=range(15, 90)),
         always(Enlarge, kernel=_SMOOTH))),
     Recipe(0.10, "camera", (  # a hand that shakes, a dark room
@@ -483,21 +495,21 @@ WILD = (
         always(Enlarge, kernel=_SMOOTH))),
     Recipe(0.17, "old photo", (  # lens, film, fading, scanner
         always(Blur, sigma=Log(0.8, 6.0)),
-        maybe(0.85, Tone, amount=[1.0, 1.0, 1.0, 0.5], sepia=_AA),
+        maybe(0.85, Tone, amount=[1.0, 1.0, 1.0, 0.5], sepia=_EITHER),
         always(Noise, sigma=(1.0, 22.0), grey=[True, True, False]),
         maybe(0.6, Fade, contrast=(0.4, 0.95), base=(0.2, 1.0)),
-        maybe(0.6, Downsample, factor=Log(1.2, 10.0), kernel=["area", *_SMOOTH], antialias=True),
+        maybe(0.6, Downsample, factor=Log(1.2, 10.0), kernel=["area", *_AA]),
         maybe(0.4, Noise, sigma=(1.0, 8.0)),
         maybe(0.8, Jpeg, quality=range(25, 96)),
         always(Enlarge, kernel=_SMOOTH))),
     Recipe(0.10, "near-clean", (
-        maybe(0.2, Tone, amount=1.0, sepia=_AA),
+        maybe(0.2, Tone, amount=1.0, sepia=_EITHER),
         maybe(0.2, Fade, contrast=(0.8, 1.0), base=(0.0, 1.0)),
         maybe(0.3, Noise, sigma=(0.5, 3.0)),
         maybe(0.8, Jpeg, quality=range(70, 99), subsampling=_CHROMA))),
 )
 SR16 = (Recipe(1.0, "sr16", (  # the paper's SR: bicubic 16x, 64 px for a face of 512 (or 1024), no chance in it
-    always(Downsample, factor=8.0, kernel="bicubic", antialias=True),
+    always(Downsample, factor=8.0, kernel="bicubic-aa"),
     always(Enlarge, kernel="bicubic"))),)
 # fmt: on
 DISTRIBUTIONS: dict[str, tuple[Recipe, ...]] = {"paper": PAPER, "wild": WILD, "sr16": SR16}
@@ -532,15 +544,24 @@ def _draw(spec: Any, rng: np.random.Generator) -> Any:
     return spec
 
 
-# --- pixels --------------------------------------------------------------------------------------------------------------
+# --- pixels ----------------------------------------------------------------------------------------------------------
 
 
 def _size(image: Pixels | NDArray[np.uint8]) -> Size:
     return image.shape[0], image.shape[1]
 
 
+def _pixels(array: Any) -> Pixels:
+    return np.asarray(array, np.float32)
+
+
+def _convolve(image: Pixels, kernel: Pixels) -> Pixels:
+    return _pixels(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101))
+
+
 def _to_uint8(image: Pixels) -> NDArray[np.uint8]:
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    rounded = np.rint(image)
+    return np.clip(rounded, 0, 255, out=rounded).astype(np.uint8)
 
 
 def _kernel_grid(reach: float) -> tuple[Pixels, Pixels]:
@@ -550,27 +571,16 @@ def _kernel_grid(reach: float) -> tuple[Pixels, Pixels]:
     return y, x
 
 
-@lru_cache(maxsize=512)
-def resize_matrix(before: int, after: int, kernel: str, antialias: bool) -> Pixels:
-    """[after, before]: the resampling of one axis, read off OpenCV (or with `antialias` Pillow) by resizing the identity."""
-    identity = np.eye(before, dtype=np.float32)
-    if antialias and kernel != "nearest":
-        filters = {"area": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-        return np.asarray(Image.fromarray(identity).resize((before, after), filters[kernel]))
-    return cv2.resize(identity, (before, after), interpolation=KERNELS[kernel])
-
-
-def _resize(image: Pixels, size: Size, kernel: str, antialias: bool = False) -> Pixels:
+def _resize(image: Pixels, size: Size, kernel: str) -> Pixels:
     if size == _size(image):
         return image
-    if not antialias:
-        return cv2.resize(image, size[::-1], interpolation=KERNELS[kernel])
-    (height, width), (after_height, after_width) = _size(image), size
-    rows = resize_matrix(height, after_height, kernel, True) @ image.reshape(height, width * 3)
-    return resize_matrix(width, after_width, kernel, True) @ rows.reshape(after_height, width, 3)
+    if kernel in ANTIALIASED:
+        resized = Image.fromarray(_to_uint8(image)).resize(size[::-1], ANTIALIASED[kernel])
+        return np.asarray(resized).astype(np.float32)
+    return _pixels(cv2.resize(image, size[::-1], interpolation=KERNELS[kernel]))
 
 
 def _through_codec(image: Pixels, suffix: str, settings: list[int]) -> Pixels:
-    bgr = cv2.cvtColor(_to_uint8(image), cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(suffix, bgr, settings)
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB).astype(np.float32)
+    _, data = cv2.imencode(suffix, cv2.cvtColor(_to_uint8(image), cv2.COLOR_RGB2BGR), settings)
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return _pixels(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
