@@ -68,6 +68,9 @@ def enlarge(x: Tensor) -> Tensor:
     kernel = torch.einsum("pi,qj->pqij", phases, phases).reshape(4, 1, 3, 3)
     channels = x.shape[1]
     x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel.repeat(channels, 1, 1, 1), groups=channels)
+    if torch.onnx.is_in_onnx_export():  # equal, and what ONNX Runtime does ten times faster
+        places = torch.eye(4).reshape(4, 1, 2, 2).repeat(channels, 1, 1, 1)
+        return F.conv_transpose2d(x, places, stride=2, groups=channels)
     return F.pixel_shuffle(x, 2)
 
 
@@ -102,5 +105,5 @@ class PictureDAFI(nn.Module):
         a_image = weights[:, :, None, None, None].unbind(1)
         correction = a_image[-1] * pyramid[-1]
         for finer, coarser, a in zip(pyramid[-2::-1], pyramid[:0:-1], a_image[-2::-1], strict=True):
-            correction = enlarge(correction) + a * (finer - enlarge(coarser))
+            correction = enlarge(correction - a * coarser) + a * finer
         return generated + (correction if ratio == 1 else enlarge(correction))
