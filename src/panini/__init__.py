@@ -1,3 +1,21 @@
 """Panini: restore the faces in a photo, and say how much of them is real."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from panini.errors import NoFaceError, PaniniError
+    from panini.restorer import Restoration, RestoredFace, Restorer, restore
+
 __version__ = "0.1.0"
+__all__ = ["NoFaceError", "PaniniError", "Restoration", "RestoredFace", "Restorer", "restore"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the public names when they are first used, so that `import panini` is quick."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from panini import errors, restorer
+
+    return getattr(errors if name.endswith("Error") else restorer, name)

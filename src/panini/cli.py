@@ -1,0 +1,130 @@
+"""The command line: one function a verb, each thin. What it cannot do, it says in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import typer
+
+from panini import __version__
+from panini.errors import PaniniError
+
+app = typer.Typer(
+    help="Restores the faces in a photo, and says how much of them is real.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Scale(str, Enum):
+    """How many times larger the result is."""
+
+    ONE = "1"
+    TWO = "2"
+    FOUR = "4"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"panini {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def panini(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Restores the faces in a photo, and says how much of them is real."""
+
+
+@app.command()
+def restore(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="Where to write; PHOTO-restored beside it if not given."),
+    ] = None,
+    aligned: Annotated[bool, typer.Option("--aligned", help="PHOTO is already a square face crop, of any size.")] = False,
+    scale: Annotated[Scale, typer.Option(help="Enlarge the whole photo.")] = Scale.ONE,
+    keep: Annotated[bool, typer.Option("--keep", help="Write the photo even if no face is found in it.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    engine: Annotated[str, typer.Option(hidden=True)] = "default",
+) -> None:
+    """Restore the faces in PHOTO and write it anew; PHOTO itself stays as it is."""
+    from panini import images
+    from panini.engine import load_engine
+    from panini.restorer import Restorer
+
+    start = perf_counter()
+    target = images.default_output(photo) if output is None else output
+    images.check_input(photo)
+    images.check_output(target, photo, overwrite=overwrite)  # before the work, not after
+    restorer = Restorer(load_engine(engine))
+    result = restorer.restore(photo, aligned=aligned, scale=int(scale.value), keep=keep)
+    result.save(target, overwrite=overwrite)
+    print(f"{target}: {_count(len(result.faces))}, {perf_counter() - start:.1f} s")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write.")] = Path(
+        "panini-demo"
+    ),
+    engine: Annotated[str, typer.Option(hidden=True)] = "default",
+) -> None:
+    """Restore a small bad photo that the package carries; writes before, after and both side by side."""
+    from panini.demo import run_demo
+    from panini.engine import load_engine
+    from panini.restorer import Restorer
+
+    start = perf_counter()
+    made = run_demo(output, Restorer(load_engine(engine)))
+    print(f"before:       {made.before}")
+    print(f"after:        {made.after} ({_count(len(made.restoration.faces))}, {perf_counter() - start:.1f} s)")
+    print(f"side by side: {made.side_by_side}")
+
+
+def _count(faces: int) -> str:
+    return f"{faces} face" if faces == 1 else f"{faces} faces" if faces else "no face, kept as it is"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: runs the command line and exits with its code; what fails is one line on stderr."""
+    raise SystemExit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    try:
+        result = app(arguments, prog_name="panini", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except PaniniError as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output left; keep Python from complaining when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except MemoryError:
+        return _fail("not enough memory", 2)
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # how the command-line library words a usage error
+        if usage is None:
+            raise
+        return _fail(usage(), 2)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"panini: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,22 @@
+"""What runs a network. Every engine offers the interface of `panini.engine.base.Engine`."""
+
+from __future__ import annotations
+
+from panini.engine.base import BicubicEngine, Engine, EngineOutput
+from panini.errors import PaniniError
+
+__all__ = ["BicubicEngine", "Engine", "EngineOutput", "load_engine"]
+
+
+def load_engine(name: str = "default") -> Engine:
+    """The engine called `name`: `default` runs the package's own weights, `bicubic` only enlarges.
+
+    Raises PaniniError for any other name.
+    """
+    if name == "bicubic":
+        return BicubicEngine()
+    if name == "default":
+        from panini.engine.onnx import OnnxEngine
+
+        return OnnxEngine()
+    raise PaniniError(f"no engine is called {name!r}; there are 'default' and 'bicubic'")

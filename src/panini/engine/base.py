@@ -1,0 +1,53 @@
+"""What a `Restorer` needs of a network, and the least thing that offers it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EngineOutput:
+    """Restored faces."""
+
+    images: Array
+    """[N, 3, output_size, output_size], RGB in [-1, 1]."""
+    prior_share: Array
+    """[N, levels] in [0, 1]: how much of each of the network's levels, coarse to fine, came from the GAN prior."""
+
+
+class Engine(Protocol):
+    """Runs a network on aligned faces, float32 RGB [N, 3, input_size, input_size] in [-1, 1]."""
+
+    input_size: int
+    output_size: int
+
+    def degradation(self, faces: Array, /) -> Array:
+        """The degradation representation v_DR [N, 256] of the faces."""
+        ...
+
+    def restore(self, faces: Array, v: Array, /) -> EngineOutput:
+        """The faces restored, taking them to be damaged as `v` [N, 256] says."""
+        ...
+
+
+class BicubicEngine:
+    """No network: bicubic enlargement. A baseline, and a way to test everything around a network."""
+
+    input_size = 512
+    output_size = 1024
+
+    def degradation(self, faces: Array, /) -> Array:
+        return np.zeros((len(faces), 256), np.float32)
+
+    def restore(self, faces: Array, v: Array, /) -> EngineOutput:
+        size = (self.output_size, self.output_size)
+        images = [cv2.resize(face.transpose(1, 2, 0), size, interpolation=cv2.INTER_CUBIC) for face in faces]
+        stacked = np.stack(images).transpose(0, 3, 1, 2)
+        return EngineOutput(np.clip(stacked, -1, 1), np.zeros((len(faces), 1), np.float32))

@@ -1,0 +1,344 @@
+"""Picture files: reading and writing them so that nothing but the faces changes.
+
+Inside, a photo is 8-bit RGB, upright, with its alpha channel and metadata beside it. What comes in otherwise:
+1-bit and 16-bit pictures become 8-bit grey, palettes RGB, CMYK and Lab RGB (through the embedded profile if there is
+one, and are then sRGB); of an animation the first frame is taken. What goes out: the mode that came in after that
+(L, LA, RGB or RGBA); JPEG and BMP hold no transparency, so there it is laid over white.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, features
+
+from panini.errors import PaniniError
+
+FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+} | ({".avif": "AVIF"} if features.check("avif") else {})
+"""What can be written, by suffix."""
+
+JPEG_QUALITY = 95
+"""At least; higher if the input's was."""
+# The sum of the luminance table of the JPEG standard, which quality 50 means.
+_JPEG_TABLE_SUM = 3692
+_XMP_TAG = 700  # in TIFF
+
+
+class ImageError(PaniniError):
+    """A picture that cannot be read or written."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a picture file says besides its pixels; orientation is applied and gone."""
+
+    exif: bytes = b""
+    xmp: bytes = b""
+    icc_profile: bytes = b""
+    dpi: tuple[float, float] | None = None
+    jpeg_quality: int = JPEG_QUALITY
+    jpeg_subsampling: int = 0
+    """As Pillow counts: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo to work on."""
+
+    pixels: NDArray[np.uint8]
+    """[H, W, 3] RGB, upright."""
+    alpha: NDArray[np.uint8] | None = None
+    """[H, W], or None where everything is opaque."""
+    grey: bool = False
+    """Whether it came as one channel, and is to leave as one."""
+    metadata: Metadata = field(default_factory=Metadata)
+    path: Path | None = None
+    """The file it came from."""
+
+    def image(self) -> Image.Image:
+        """A Pillow image in the mode the photo came in: L, LA, RGB or RGBA."""
+        image = Image.fromarray(self.pixels[..., 0].copy() if self.grey else self.pixels)
+        if self.alpha is not None:
+            image.putalpha(Image.fromarray(self.alpha))
+        return image
+
+    def enlarged(self, scale: int) -> Photo:
+        """The photo `scale` times larger on each side."""
+        if scale == 1:
+            return self
+
+        def enlarge(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            size = (array.shape[1] * scale, array.shape[0] * scale)
+            return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+        return replace(
+            self, pixels=enlarge(self.pixels), alpha=None if self.alpha is None else enlarge(self.alpha)
+        )
+
+
+def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Photo:
+    """The photo in a file, a Pillow image or a uint8 array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+
+    Raises ImageError, whose message names the file, if there is no picture in it.
+    """
+    if isinstance(source, Image.Image):
+        return _decode(source, None)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    path = Path(source)
+    check_input(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a large photo is none of a bomb; Pillow's own limit still raises
+            with Image.open(path) as image:
+                return _decode(image, path)
+    except UnidentifiedImageError:
+        raise ImageError(f"{path} is not a picture that can be read") from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise ImageError(f"{path} is too large: more than {limit} megapixels") from None
+    except MemoryError:
+        raise ImageError(f"{path} does not fit in memory") from None
+    except Exception as error:  # decoders raise all there is on broken files
+        raise ImageError(f"{path} cannot be read: {_line(error)}") from error
+
+
+def save(photo: Photo, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Writes the photo in the format of the suffix, whole or not at all; returns the path.
+
+    Raises ImageError if `check_output` does, or if writing fails.
+    """
+    path = Path(path)
+    check_output(path, photo.path, overwrite=overwrite)
+    image, options = _encoding(photo, FORMATS[path.suffix.lower()])
+    try:
+        write_atomically(path, lambda file: image.save(file, FORMATS[path.suffix.lower()], **options))
+    except (OSError, ValueError, OverflowError) as error:
+        raise ImageError(f"{path} cannot be written: {_line(error)}") from error
+    return path
+
+
+def default_output(path: Path) -> Path:
+    """Where the result for the photo at `path` goes if nobody says: beside it, PNG if its format cannot be written."""
+    suffix = path.suffix if path.suffix.lower() in FORMATS else ".png"
+    return path.with_name(f"{path.stem}-restored{suffix}")
+
+
+def check_input(path: Path) -> None:
+    """Raises ImageError if there is no file with something in it at `path`."""
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder, not a picture")
+        if not path.exists():
+            raise ImageError(f"{path} does not exist")
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path} is empty")
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path} cannot be read: {_line(error)}") from error
+
+
+def check_output(path: Path, source: Path | None = None, *, overwrite: bool = False) -> None:
+    """Raises ImageError if a result cannot or must not be written to `path`.
+
+    It must not be the `source` itself, under whatever name, and nothing that exists unless `overwrite`.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ImageError(f"{path}: unknown suffix {path.suffix!r}; known are {' '.join(FORMATS)}")
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder")
+        if not path.parent.is_dir():
+            raise ImageError(f"{path.parent} is no folder to write to")
+        if not os.access(path.parent, os.W_OK):
+            raise ImageError(f"{path.parent} is not writable")
+        if path.exists():
+            if source is not None and source.exists() and path.samefile(source):
+                raise ImageError(f"{path} is the photo itself; originals are not overwritten")
+            if not overwrite:
+                raise ImageError(f"{path} exists already (--overwrite replaces it)")
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {_line(error)}") from error
+
+
+def write_atomically(path: Path, write: Callable[[io.BufferedIOBase], None]) -> None:
+    """Has `write` fill a file beside `path` that then takes its name; on failure nothing is left behind."""
+    handle, name = tempfile.mkstemp(prefix=".panini-", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            write(file)
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(0o666 & ~mask)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _line(error: BaseException) -> str:
+    """What went wrong, in one line and without the path, which the message has already."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _from_array(array: NDArray[np.uint8]) -> Photo:
+    if array.dtype != np.uint8:
+        raise ImageError(f"the array must be uint8, not {array.dtype}")
+    if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ImageError(f"the array must be [H, W] or [H, W, 1, 3 or 4], not {list(array.shape)}")
+    if array.ndim == 2 or array.shape[2] == 1:
+        return Photo(np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), grey=True)
+    alpha = array[..., 3].copy() if array.shape[2] == 4 else None
+    return Photo(np.ascontiguousarray(array[..., :3]), alpha)
+
+
+def _decode(image: Image.Image, path: Path | None) -> Photo:
+    quality, subsampling = _jpeg_encoding(image)
+    upright = ImageOps.exif_transpose(image)
+    info = upright.info
+    icc_profile = info.get("icc_profile") or b""
+    exif = upright.getexif()
+    exif.pop(ExifTags.Base.Orientation, None)
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or exif.pop(_XMP_TAG, b"")
+
+    if upright.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
+        upright, icc_profile = _to_srgb(upright, icc_profile), b""
+    elif upright.mode not in ("L", "LA", "RGB", "RGBA"):
+        upright = _to_eight_bits(upright)
+    alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
+    pixels = np.asarray(upright.convert("RGB"))
+    return Photo(
+        pixels,
+        alpha,
+        grey=upright.mode in ("L", "LA"),
+        metadata=Metadata(
+            exif=_portable(exif),
+            xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
+            icc_profile=icc_profile,
+            dpi=_dpi(info.get("dpi")),
+            jpeg_quality=quality,
+            jpeg_subsampling=subsampling,
+        ),
+        path=path,
+    )
+
+
+def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
+    if image.mode == "LAB":
+        source: Any = ImageCms.createProfile("LAB")
+    elif icc_profile:
+        source = io.BytesIO(icc_profile)
+    else:
+        return image.convert("RGB")
+    try:
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except ImageCms.PyCMSError:
+        return image.convert("RGB")
+    return converted if converted is not None else image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
+        high = float(values.max(initial=0))
+        # Floats in [0, 1] and integers of 8 or 16 bits are told apart by what occurs.
+        white = 1 if image.mode == "F" and high <= 1 else 255 if high <= 255 and image.mode != "I;16" else 65535
+        return Image.fromarray(np.clip(values * (255 / max(white, high)) + 0.5, 0, 255).astype(np.uint8))
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _jpeg_encoding(image: Image.Image) -> tuple[int, int]:
+    """Quality and subsampling that lose nothing against the input's."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
+        return JPEG_QUALITY, 0
+    percent = 100 * sum(image.quantization[0]) / _JPEG_TABLE_SUM
+    quality = round(100 - percent / 2 if percent <= 100 else 5000 / percent)
+    return min(max(quality, JPEG_QUALITY), 100), max(JpegImagePlugin.get_sampling(image), 0)
+
+
+def _dpi(value: Any) -> tuple[float, float] | None:
+    try:
+        x, y = (float(v) for v in value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None
+
+
+def _portable(exif: Image.Exif) -> bytes:
+    """EXIF without the tags that describe one file's pixels, which a TIFF keeps in the same place."""
+    kept = Image.Exif()
+    for tag, value in exif.items():
+        if tag not in _LAYOUT_TAGS:
+            kept[tag] = value
+    for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if ifd in exif and (entries := exif.get_ifd(ifd)):
+            kept.get_ifd(ifd).update(entries)
+    if not kept:
+        return b""
+    try:
+        return kept.tobytes()
+    except Exception:  # unreadable EXIF does not stop a restoration
+        return b""
+
+
+_LAYOUT_TAGS = {
+    *range(254, 260), 262, 266, 273, 277, 278, 279, 284, *range(282, 284), 290, 291, 292, 293, 296, 301, 317, 318, 319,
+    *range(320, 326), 330, 332, 333, 336, 338, 339, 340, 341, 342, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521,
+    529, 530, 531, 532, _XMP_TAG, 33723, 34377, 34675,
+}  # fmt: skip
+
+
+def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
+    """The image as the format can hold it, and what Pillow needs to write it."""
+    image, metadata = photo.image(), photo.metadata
+    if photo.alpha is not None and format in ("JPEG", "BMP"):
+        paper = Image.new("L" if photo.grey else "RGB", image.size, "white")
+        paper.paste(image.convert(paper.mode), mask=image.getchannel("A"))
+        image = paper
+    options: dict[str, Any] = {}
+    if metadata.dpi:
+        options["dpi"] = metadata.dpi
+    if format == "BMP":
+        return image, options
+    if metadata.icc_profile:
+        options["icc_profile"] = metadata.icc_profile
+    if metadata.exif:
+        options["exif"] = metadata.exif
+    match format:
+        case "JPEG":
+            options |= {"quality": metadata.jpeg_quality, "subsampling": metadata.jpeg_subsampling, "optimize": True}
+            if metadata.xmp:
+                options["xmp"] = metadata.xmp
+        case "WEBP" | "AVIF":
+            options |= {"quality": 95}
+            if metadata.xmp:
+                options["xmp"] = metadata.xmp
+        case "PNG" if metadata.xmp:
+            text = PngImagePlugin.PngInfo()
+            text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+            options["pnginfo"] = text
+        case "TIFF":
+            options |= {"compression": "tiff_lzw"}
+            if metadata.xmp:
+                options["tiffinfo"] = {_XMP_TAG: metadata.xmp}
+    return image, options
