@@ -93,6 +93,21 @@ def demo(
     print(f"side by side: {made.side_by_side}")
 
 
+@app.command()
+def degrade(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A new or empty folder.")],
+    distribution: Annotated[str, typer.Option(help="What damage to draw: paper, wild or sr16.")] = "paper",
+    seed: Annotated[int, typer.Option(help="The same seed makes the same damage.")] = 0,
+    copies: Annotated[int, typer.Option(help="How many of each picture.")] = 1,
+) -> None:
+    """Write degraded copies of the face crops in FOLDER, and a manifest of what was done to each."""
+    from panini.degrade_folder import MANIFEST, degrade_folder
+
+    entries = degrade_folder(folder, output, distribution, seed, copies)
+    print(f"{output}: {len(entries)} pictures, described in {output / MANIFEST}")
+
+
 def _count(faces: int) -> str:
     return f"{faces} face" if faces == 1 else f"{faces} faces" if faces else "no face, kept as it is"
 

@@ -1,13 +1,14 @@
 """`panini.degradation` for batches of tensors on any device: each picture its own damage, for training.
 
 Same steps, same order, same pixels as the NumPy path but for rounding and the noise, whose numbers differ (their
-statistics do not). JPEG is computed, not called: libjpeg's colour transform, chroma averaging, 8x8 DCT, tables, rounding
-and smooth chroma enlargement. WebP has no such model here: it goes through the codec on the CPU, one picture after
-another, and makes a GPU wait; only `wild` draws it.
+statistics do not). JPEG is computed, not called: libjpeg's colour transform, chroma averaging, 8x8 DCT, tables,
+rounding and smooth chroma enlargement. WebP has no such model here: it goes through the codec on the CPU, one picture
+after another, and makes a GPU wait; only `wild` draws it.
 
-Agreement for 512 px faces, of which tests/test_degradation_torch.py holds the lower bounds: linear steps within one 8-bit
-step (over 60 dB), antialiased downsampling over 50 dB (Pillow rounds in between), JPEG over 46 dB (a coefficient on the
-edge of two steps may fall either way). TF32 matrix products, if the caller allows them, cost some of that.
+Agreement for 512 px faces, of which tests/test_degradation_torch.py holds the lower bounds: linear steps within one
+8-bit step (over 60 dB), antialiased downsampling over 50 dB (Pillow rounds in between), JPEG over 45 dB, and over 40 dB
+on pictures of a few blocks or after other steps (a coefficient on the edge of two steps may fall either way). TF32
+matrix products, if the caller allows them, cost some of that.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def _convolve(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Gene
     return blurred[..., 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)  # some 50 MB
 def _resize_matrix(before: int, after: int, kernel: str, device: torch.device) -> Tensor:
     """[after, before]: the resampling of one axis, read off OpenCV or Pillow by resizing the identity."""
     identity = np.eye(before, dtype=np.float32)
