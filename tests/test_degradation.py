@@ -246,3 +246,13 @@ def test_folder_is_made_whole_or_not_at_all(folder: Path, tmp_path: Path, wrong:
     with pytest.raises(PaniniError):
         degrade_folder(source, target, distribution)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from panini.cli import run
+
+    arguments = ["degrade", str(folder), "-o", str(tmp_path / "out"), "--distribution", "sr16"]
+    assert run(arguments) == 0
+    assert (tmp_path / "out" / "deep" / "b.png").is_file()
+    assert run(arguments) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
