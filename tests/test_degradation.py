@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
+from panini.cli import run
 from panini.degradation import (
     DISTRIBUTIONS,
     KINDS,
@@ -249,8 +250,6 @@ def test_folder_is_made_whole_or_not_at_all(folder: Path, tmp_path: Path, wrong:
 
 
 def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from panini.cli import run
-
     arguments = ["degrade", str(folder), "-o", str(tmp_path / "out"), "--distribution", "sr16"]
     assert run(arguments) == 0
     assert (tmp_path / "out" / "deep" / "b.png").is_file()
