@@ -97,10 +97,13 @@ class PictureDAFI(nn.Module):
         return self.mlp(v).sigmoid()
 
     def forward(self, x: Tensor, generated: Tensor, weights: Tensor) -> Tensor:
-        """x [N, 3, S, S] as given, generated [N, 3, kS, kS] with k = 1 or 2 -> the size of `generated`."""
+        """x [N, 3, S, S] as given, generated [N, 3, kS, kS] with k = 1 or 2 -> the size of `generated`.
+
+        weights: [N, bands] or, for a smaller version of the picture, those of the bands that it still has.
+        """
         ratio = generated.shape[-1] // x.shape[-1]
         pyramid = [x - F.avg_pool2d(generated, ratio)]
-        for _ in range(self.bands - 1):
+        for _ in range(weights.shape[1] - 1):
             pyramid.append(F.avg_pool2d(pyramid[-1], 2))
         a_image = weights[:, :, None, None, None].unbind(1)
         correction = a_image[-1] * pyramid[-1]

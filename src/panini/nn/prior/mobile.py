@@ -1,4 +1,4 @@
-"""The small prior: MobileStyleGAN (arXiv 2104.04767), which works on wavelet coefficients with separable convolutions."""
+"""The small prior: MobileStyleGAN (arXiv 2104.04767): wavelet coefficients and separable convolutions."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ class StyledConv(nn.Module):
     the weights.
     """
 
+    noise: Tensor
+
     def __init__(
         self, c_in: int, c_out: int, latent_dim: int, resolution: int, separable: bool = True
     ) -> None:
@@ -92,9 +94,10 @@ class MobilePrior(Prior):
     """
 
     size = 1024
-    channels = {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64}
+    channels = {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64}  # noqa: RUF012
     latents = 23
     latent_dim = 512
+    mean_latent: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,6 +120,11 @@ class MobilePrior(Prior):
         for linear in self.mapping:
             x = F.leaky_relu(linear(x), 0.2) * math.sqrt(2)
         return x
+
+    def sample(self, n: int, generator: torch.Generator, psi: float = 1.0) -> Tensor:
+        """w+ [n, latents, latent_dim] of `n` random faces, truncated towards the mean face by `psi`."""
+        w = self.map(torch.randn(n, self.latent_dim, generator=generator))
+        return (self.mean_latent + psi * (w - self.mean_latent))[:, None].expand(-1, self.latents, -1)
 
     def start(self, w: Tensor) -> PriorState:
         constant = self.constant.expand(w.shape[0], -1, -1, -1)

@@ -1,0 +1,72 @@
+"""ST-LPIPS: the perceptual distance that tolerates small shifts (arXiv 2207.13686), VGG16 variant.
+
+The weights are read from the wheel that carries them; nothing of the wheel's code is used.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from panini.wheels import STLPIPS as WHEEL
+from panini.wheels import fetch_wheel
+
+_CONVS_BY_STAGE = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+
+class STLPIPS(nn.Module):
+    """Distance of two pictures [N, 3, H, W] in [-1, 1] -> [N], 0 for equal ones. Its own weights take no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        stages, c_in = [], 3
+        for widths in _CONVS_BY_STAGE:
+            layers: list[nn.Module] = []
+            for width in widths:
+                layers += [nn.Conv2d(c_in, width, 3, padding=1), nn.ReLU()]
+                c_in = width
+            stages.append(nn.Sequential(*layers))
+        self.stages = nn.ModuleList(stages)
+        self.importance = nn.ParameterList(torch.zeros(1, w[-1], 1, 1) for w in _CONVS_BY_STAGE)
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
+        tap = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("blur", torch.outer(tap, tap)[None, None])
+        self._load()
+        self.requires_grad_(False)
+
+    def _load(self) -> None:
+        with zipfile.ZipFile(fetch_wheel(WHEEL)) as archive:
+            raw = archive.read("stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth")
+        state = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
+        convs = [m for stage in self.stages for m in stage if isinstance(m, nn.Conv2d)]  # type: ignore[union-attr]
+        names = [n[: -len(".weight")] for n in state if n.startswith("net.") and n.endswith(".weight")]
+        with torch.no_grad():
+            for conv, name in zip(convs, names, strict=True):
+                conv.weight.copy_(state[f"{name}.weight"])
+                conv.bias.copy_(state[f"{name}.bias"])
+            for i, importance in enumerate(self.importance):
+                importance.copy_(state[f"lin{i}.model.1.weight"])
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Unit-length feature vectors after each of the five stages, [N, C, h, w]."""
+        x = (x - self.shift) / self.scale
+        out = []
+        for i, stage in enumerate(self.stages):
+            if i:
+                x = F.pad(F.max_pool2d(x, 2, 1), (2, 2, 2, 2), mode="reflect")
+                x = F.conv2d(x, self.blur.expand(x.shape[1], -1, -1, -1), stride=2, groups=x.shape[1])
+            x = stage(x)
+            out.append(x / (x.norm(dim=1, keepdim=True) + 1e-10))
+        return out
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        distances = [
+            ((fa - fb).square() * w).sum(1).mean((1, 2))
+            for fa, fb, w in zip(self.features(a), self.features(b), self.importance, strict=True)
+        ]
+        return torch.stack(distances).sum(0)

@@ -1,0 +1,139 @@
+"""The project's validation protocol: fixed damage, 512 truth, PSNR, SSIM and ST-LPIPS beside the input's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import Tensor
+
+from panini.errors import PaniniError
+from panini.evaluation.stlpips import STLPIPS
+from panini.pixels import from_signed, read_rgb, resize, to_signed
+
+TASKS = ("mfr", "sr16")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """PSNR in dB, SSIM, ST-LPIPS of one picture or the mean of several."""
+
+    psnr: float
+    ssim: float
+    stlpips: float
+
+    @staticmethod
+    def mean(scores: Iterable[Scores]) -> Scores:
+        rows = [(s.psnr, s.ssim, s.stlpips) for s in scores]
+        return Scores(*(float(c) for c in np.mean(rows, axis=0)))
+
+
+@dataclass(frozen=True)
+class Face:
+    """One validation face: 512 truth, damaged input (512 for mfr, 64 for sr16), the kind of its damage."""
+
+    name: str
+    task: str
+    kind: str
+    truth: np.ndarray
+    given: np.ndarray
+
+
+@dataclass(frozen=True)
+class Row:
+    """Scores of one face, the input's and the result's."""
+
+    face: str
+    task: str
+    kind: str
+    given: Scores
+    result: Scores
+
+
+def load_faces(folder: Path, tasks: Iterable[str] = TASKS) -> list[Face]:
+    """The faces of a validation folder (`manifest.json`, `gt/`, `mfr/`, `sr16/`).
+
+    Raises PaniniError if a file is missing or unreadable.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise PaniniError(f"no validation set in {folder}: {error}") from error
+    return [
+        Face(
+            name=entry["name"],
+            task=task,
+            kind=entry["mfr"]["kind"] if task == "mfr" else "sr16",
+            truth=read_rgb(folder / "gt" / f"{entry['name']}.webp"),
+            given=read_rgb(folder / task / f"{entry['name']}.png"),
+        )
+        for task in tasks
+        for entry in manifest
+    ]
+
+
+class Scorer:
+    """Scores pictures at 512 by the protocol; holds the perceptual network."""
+
+    def __init__(self) -> None:
+        self.stlpips = STLPIPS().eval()
+
+    @torch.no_grad()
+    def __call__(self, picture: np.ndarray, truth: np.ndarray) -> Scores:
+        """Both [H, W, 3] uint8 RGB of one size."""
+        a, b = (torch.from_numpy(to_signed(p))[None] for p in (picture, truth))
+        return Scores(
+            psnr=float(peak_signal_noise_ratio(truth, picture)),
+            ssim=float(structural_similarity(truth, picture, channel_axis=2)),
+            stlpips=float(self.stlpips(a, b)),
+        )
+
+
+def validate(
+    restore: Callable[[Tensor], Tensor],
+    faces: Iterable[Face],
+    scorer: Scorer,
+    known: dict[tuple[str, str], Scores] | None = None,
+) -> list[Row]:
+    """Restores and scores each face. `restore` maps [1, 3, 512, 512] to [1, 3, S, S], both in [-1, 1].
+
+    known: cache of the inputs' own scores by (task, name), filled on first use.
+    """
+    known = {} if known is None else known
+    rows = []
+    for face in faces:
+        given = resize(face.given, 512, cv2.INTER_CUBIC)
+        if (face.task, face.name) not in known:
+            known[face.task, face.name] = scorer(given, face.truth)
+        restored = restore(torch.from_numpy(to_signed(given))[None])[0].numpy()
+        result = scorer(resize(from_signed(restored), 512, cv2.INTER_AREA), face.truth)
+        rows.append(Row(face.name, face.task, face.kind, known[face.task, face.name], result))
+    return rows
+
+
+def table(rows: Iterable[Row]) -> str:
+    """Markdown: by task and kind of damage, input -> result, and the ratio of ST-LPIPS."""
+    rows = list(rows)
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.task, []).append(row)
+    for row in rows:
+        if row.kind != row.task:
+            groups.setdefault(f"{row.task}: {row.kind}", []).append(row)
+    lines = [
+        "| | faces | PSNR | SSIM | ST-LPIPS | ratio |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, members in groups.items():
+        given, result = Scores.mean(r.given for r in members), Scores.mean(r.result for r in members)
+        lines.append(
+            f"| {name} | {len(members)} | {given.psnr:.2f} -> {result.psnr:.2f} | {given.ssim:.3f} -> {result.ssim:.3f} "
+            f"| {given.stlpips:.3f} -> {result.stlpips:.3f} | {result.stlpips / given.stlpips:.3f} |"
+        )
+    return "\n".join(lines)
