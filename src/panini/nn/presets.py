@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from panini.nn.dafi import DAFI, PictureDAFI
-from panini.nn.dre import DegradationEncoder
-from panini.nn.ife import UNetExtractor
-from panini.nn.lce import LowRankLatentCodeEncoder
+from panini.nn.dre import DegradationEncoder, FixedDegradation
+from panini.nn.ife import RRDBExtractor, UNetExtractor
+from panini.nn.lce import LatentCodeEncoder, LowRankLatentCodeEncoder
 from panini.nn.panini_net import PaniniNet
-from panini.nn.prior import MobilePrior
+from panini.nn.prior import MobilePrior, StyleGAN2Prior
+
+_PAPER_FUSED = (4, 8, 16, 32, 64)
 
 
 def default() -> PaniniNet:
@@ -39,4 +41,29 @@ def default() -> PaniniNet:
             kernel_size=1,
         ),
         picture=PictureDAFI(dre.dim),
+    )
+
+
+def paper_mfr() -> PaniniNet:
+    """The paper's multi-degradation face restoration: 512 in, 1024 out, the damage seen from the picture."""
+    ife = RRDBExtractor(channels=8, blocks=2, reduction=2, head=((32, 1), (64, 2), (128, 2), (512, 2)))
+    return _paper(ife, DegradationEncoder(), input_size=512)
+
+
+def paper_sr() -> PaniniNet:
+    """The paper's 16x face super-resolution: 64 in, 1024 out, one damage and so one learned v_DR."""
+    ife = RRDBExtractor(channels=64, blocks=23, reduction=8, head=((512, 1),))
+    return _paper(ife, FixedDegradation(256), input_size=64)
+
+
+def _paper(ife: RRDBExtractor, dre: DegradationEncoder | FixedDegradation, input_size: int) -> PaniniNet:
+    prior = StyleGAN2Prior(1024)
+    channels = {r: prior.channels[r] for r in _PAPER_FUSED}
+    return PaniniNet(
+        prior=prior,
+        ife=ife,
+        lce=LatentCodeEncoder(latents=prior.latents, latent_dim=prior.latent_dim),
+        dre=dre,
+        dafi=DAFI(dre.dim, channels, channels),
+        input_size=input_size,
     )

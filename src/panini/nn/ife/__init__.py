@@ -1,5 +1,6 @@
 """Image feature extraction (IFE): features of the damaged picture at the resolutions where DAFI needs them."""
 
+from panini.nn.ife.rrdb import RRDBExtractor
 from panini.nn.ife.unet import UNetExtractor
 
-__all__ = ["UNetExtractor"]
+__all__ = ["RRDBExtractor", "UNetExtractor"]
