@@ -108,6 +108,27 @@ def degrade(
     print(f"{output}: {len(entries)} pictures, described in {output / MANIFEST}")
 
 
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write; CHECKPOINT's if not given.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Of what preset a training checkpoint is.")] = "default",
+    samples: Annotated[int | None, typer.Option(help="How many samples training has seen, to be noted.")] = None,
+) -> None:
+    """Write the ONNX graphs of CHECKPOINT, a weights file; of a training checkpoint (.pt), weights and graphs."""
+    try:
+        from panini.export import export as write
+    except ModuleNotFoundError as error:
+        raise PaniniError(f"export needs {error.name}: pip install 'panini[train]'") from error
+
+    folder = checkpoint.parent if output is None else output
+    weights = write(checkpoint, folder, preset, {} if samples is None else {"samples": str(samples)})
+    for path in (weights, folder / "dre.onnx", folder / "restorer.onnx"):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
 def _count(faces: int) -> str:
     return f"{faces} face" if faces == 1 else f"{faces} faces" if faces else "no face, kept as it is"
 

@@ -9,14 +9,19 @@ __all__ = ["BicubicEngine", "Engine", "EngineOutput", "load_engine"]
 
 
 def load_engine(name: str = "default") -> Engine:
-    """The engine called `name`: `default` runs the package's own weights, `bicubic` only enlarges.
+    """The engine called `name`: `default` and `torch` run the package's own weights, `bicubic` only enlarges.
 
-    Raises PaniniError for any other name.
+    Raises PaniniError for any other name, or if the engine cannot run here.
     """
     if name == "bicubic":
         return BicubicEngine()
     if name == "default":
         from panini.engine.onnx import OnnxEngine
 
-        return OnnxEngine()
-    raise PaniniError(f"no engine is called {name!r}; there are 'default' and 'bicubic'")
+        engine: Engine = OnnxEngine()
+        return engine
+    if name == "torch":
+        from panini.engine.torch import TorchEngine
+
+        return TorchEngine()
+    raise PaniniError(f"no engine is called {name!r}; there are 'default', 'torch' and 'bicubic'")

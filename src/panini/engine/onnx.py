@@ -1,0 +1,68 @@
+"""Runs the exported graphs in ONNX Runtime: the base install's engine, without PyTorch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from panini.engine.base import Array, EngineOutput
+from panini.errors import PaniniError
+from panini.weights import DEFAULT, read_header
+
+
+class OnnxEngine:
+    """`dre.onnx` and `restorer.onnx` beside a weights file (default: the package's own), on the CPU.
+
+    threads: how many cores to use, None for all that the process may. Faces are run one by one, so that memory does not
+    grow with their number. Raises PaniniError if a file is missing, damaged, of another version or of another network.
+    """
+
+    def __init__(self, weights: Path | None = None, threads: int | None = None) -> None:
+        path = DEFAULT if weights is None else weights
+        digest = read_header(path).digest
+        self._dre = _session(path.with_name("dre.onnx"), digest, threads)
+        self._restorer = _session(path.with_name("restorer.onnx"), digest, threads)
+        self.input_size: int = self._restorer.get_inputs()[0].shape[-1]
+        images, share = self._restorer.get_outputs()
+        self.output_size: int = images.shape[-1]
+        self.levels: int = share.shape[-1]
+        self.dim: int = self._restorer.get_inputs()[1].shape[-1]
+
+    def degradation(self, faces: Array, /) -> Array:
+        """v_DR [N, 256] of faces [N, 3, input_size, input_size]."""
+        v = np.empty((len(faces), self.dim), np.float32)
+        for i in range(len(faces)):
+            (v[i : i + 1],) = self._dre.run(["v"], {"faces": faces[i : i + 1]})
+        return v
+
+    def restore(self, faces: Array, v: Array, /) -> EngineOutput:
+        """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] says, [N, 3, output_size, output_size]."""
+        images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
+        share = np.empty((len(faces), self.levels), np.float32)
+        for i in range(len(faces)):
+            one = slice(i, i + 1)
+            images[one], share[one] = self._restorer.run(["images", "prior_share"], {"faces": faces[one], "v": v[one]})
+        return EngineOutput(images, share)
+
+
+def _session(graph: Path, digest: str, threads: int | None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or _cores()
+    options.log_severity_level = 3  # errors; they are raised too
+    if not graph.exists():
+        raise PaniniError(f"{graph} is missing: `panini export` writes it")
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a dozen kinds without a common ancestor
+        raise PaniniError(f"cannot load the network {graph}: {error}") from error
+    if session.get_modelmeta().custom_metadata_map.get("weights") != digest:
+        raise PaniniError(f"{graph} belongs to other weights: `panini export` writes it anew")
+    return session
+
+
+def _cores() -> int:
+    """Cores that this process may use: ONNX Runtime's own count knows nothing of an affinity mask."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

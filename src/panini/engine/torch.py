@@ -1,0 +1,59 @@
+"""Runs a weights file in PyTorch: the same interface and results as the ONNX engine, on any of its devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from panini.engine.base import Array, EngineOutput
+from panini.errors import PaniniError
+from panini.weights import DEFAULT
+
+try:
+    import torch
+
+    from panini.checkpoint import load_weights
+    from panini.export import RestorerGraph
+except ModuleNotFoundError as error:
+    raise PaniniError(f"the torch engine needs {error.name}: pip install 'panini[train]'") from error
+
+
+class TorchEngine:
+    """The network of a weights file (default: the package's own) in float32.
+
+    threads: PyTorch's number of threads for the whole process, None to leave it. Raises PaniniError if the weights are
+    missing, damaged or of another version, or the device is not there.
+    """
+
+    def __init__(self, weights: Path | None = None, device: str = "cpu", threads: int | None = None) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        network = load_weights(DEFAULT if weights is None else weights)
+        try:
+            self._restorer = RestorerGraph(network).to(device).eval()
+        except (RuntimeError, AssertionError) as error:
+            raise PaniniError(f"cannot use the device {device!r}: {error}") from error
+        self._device = device
+        self.input_size = network.input_size
+        self.output_size = network.prior.size
+        self.levels = len(network.dafi.resolutions)
+
+    def degradation(self, faces: Array, /) -> Array:
+        """v_DR [N, 256] of faces [N, 3, input_size, input_size]."""
+        with torch.inference_mode():
+            rows = [self._restorer.network.dre(self._tensor(face[None])).cpu().numpy() for face in faces]
+        return np.concatenate(rows) if rows else np.empty((0, 256), np.float32)
+
+    def restore(self, faces: Array, v: Array, /) -> EngineOutput:
+        """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] says, [N, 3, output_size, output_size]."""
+        images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
+        share = np.empty((len(faces), self.levels), np.float32)
+        with torch.inference_mode():
+            for i, (face, row) in enumerate(zip(faces, v, strict=True)):
+                image, levels = self._restorer(self._tensor(face[None]), self._tensor(row[None]))
+                images[i], share[i] = image[0].cpu().numpy(), levels[0].cpu().numpy()
+        return EngineOutput(images, share)
+
+    def _tensor(self, array: Array) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
