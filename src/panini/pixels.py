@@ -6,36 +6,40 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from panini.errors import PaniniError
 
+Pixels = NDArray[np.uint8]
+Signed = NDArray[np.float32]
 
-def to_signed(picture: np.ndarray) -> np.ndarray:
+
+def to_signed(picture: Pixels) -> Signed:
     """uint8 [H, W, 3] -> float32 [3, H, W] in [-1, 1]."""
     return np.ascontiguousarray(picture.transpose(2, 0, 1), dtype=np.float32) / 127.5 - 1
 
 
-def from_signed(picture: np.ndarray) -> np.ndarray:
+def from_signed(picture: Signed) -> Pixels:
     """float [3, H, W], clipped to [-1, 1] -> uint8 [H, W, 3], rounded."""
     return np.rint((np.clip(picture, -1, 1) + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0)
 
 
-def resize(picture: np.ndarray, size: int, interpolation: int) -> np.ndarray:
+def resize(picture: Pixels, size: int, interpolation: int) -> Pixels:
     """Square resize of [H, W, C] by an OpenCV interpolation; the picture itself if it has that size."""
     if picture.shape[:2] == (size, size):
         return picture
-    return cv2.resize(picture, (size, size), interpolation=interpolation)
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=interpolation), np.uint8)
 
 
-def decode_rgb(data: bytes, name: str) -> np.ndarray:
+def decode_rgb(data: bytes, name: str) -> Pixels:
     """uint8 [H, W, 3] RGB of an encoded picture; raises PaniniError naming it if it cannot be decoded."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if picture is None:
         raise PaniniError(f"cannot read {name} as a picture")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def read_rgb(path: Path) -> np.ndarray:
+def read_rgb(path: Path) -> Pixels:
     """uint8 [H, W, 3] RGB of a picture file (metadata ignored); raises PaniniError."""
     try:
         return decode_rgb(path.read_bytes(), str(path))

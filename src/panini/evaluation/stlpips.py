@@ -21,6 +21,10 @@ _CONVS_BY_STAGE = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512,
 class STLPIPS(nn.Module):
     """Distance of two pictures [N, 3, H, W] in [-1, 1] -> [N], 0 for equal ones. Its own weights take no gradient."""
 
+    shift: Tensor
+    scale: Tensor
+    blur: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         stages, c_in = [], 3
@@ -43,11 +47,12 @@ class STLPIPS(nn.Module):
         with zipfile.ZipFile(fetch_wheel(WHEEL)) as archive:
             raw = archive.read("stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth")
         state = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
-        convs = [m for stage in self.stages for m in stage if isinstance(m, nn.Conv2d)]  # type: ignore[union-attr]
+        convs = [m for m in self.stages.modules() if isinstance(m, nn.Conv2d)]
         names = [n[: -len(".weight")] for n in state if n.startswith("net.") and n.endswith(".weight")]
         with torch.no_grad():
             for conv, name in zip(convs, names, strict=True):
                 conv.weight.copy_(state[f"{name}.weight"])
+                assert conv.bias is not None
                 conv.bias.copy_(state[f"{name}.bias"])
             for i, importance in enumerate(self.importance):
                 importance.copy_(state[f"lin{i}.model.1.weight"])

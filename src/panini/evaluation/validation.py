@@ -11,13 +11,16 @@ import cv2
 import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torch import Tensor
 
+from panini.engine.base import Engine
 from panini.errors import PaniniError
 from panini.evaluation.stlpips import STLPIPS
-from panini.pixels import from_signed, read_rgb, resize, to_signed
+from panini.pixels import Pixels, Signed, from_signed, read_rgb, resize, to_signed
 
 TASKS = ("mfr", "sr16")
+
+Restore = Callable[[Signed], Signed]
+"""A restorer of faces: float32 [1, 3, 512, 512] -> [1, 3, S, S], both RGB in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Face:
     name: str
     task: str
     kind: str
-    truth: np.ndarray
-    given: np.ndarray
+    truth: Pixels
+    given: Pixels
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Scorer:
         self.stlpips = STLPIPS().eval()
 
     @torch.no_grad()
-    def __call__(self, picture: np.ndarray, truth: np.ndarray) -> Scores:
+    def __call__(self, picture: Pixels, truth: Pixels) -> Scores:
         """Both [H, W, 3] uint8 RGB of one size."""
         a, b = (torch.from_numpy(to_signed(p))[None] for p in (picture, truth))
         return Scores(
@@ -96,12 +99,12 @@ class Scorer:
 
 
 def validate(
-    restore: Callable[[Tensor], Tensor],
+    restore: Restore,
     faces: Iterable[Face],
     scorer: Scorer,
     known: dict[tuple[str, str], Scores] | None = None,
 ) -> list[Row]:
-    """Restores and scores each face. `restore` maps [1, 3, 512, 512] to [1, 3, S, S], both in [-1, 1].
+    """Restores and scores each face.
 
     known: cache of the inputs' own scores by (task, name), filled on first use.
     """
@@ -111,10 +114,14 @@ def validate(
         given = resize(face.given, 512, cv2.INTER_CUBIC)
         if (face.task, face.name) not in known:
             known[face.task, face.name] = scorer(given, face.truth)
-        restored = restore(torch.from_numpy(to_signed(given))[None])[0].numpy()
-        result = scorer(resize(from_signed(restored), 512, cv2.INTER_AREA), face.truth)
+        result = scorer(restored_at_512(restore, given), face.truth)
         rows.append(Row(face.name, face.task, face.kind, known[face.task, face.name], result))
     return rows
+
+
+def restored_at_512(restore: Restore, given: Pixels) -> Pixels:
+    """`given` [512, 512, 3] uint8, restored and averaged down to 512 as the protocol says."""
+    return resize(from_signed(restore(to_signed(given)[None])[0]), 512, cv2.INTER_AREA)
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -133,7 +140,37 @@ def table(rows: Iterable[Row]) -> str:
     for name, members in groups.items():
         given, result = Scores.mean(r.given for r in members), Scores.mean(r.result for r in members)
         lines.append(
-            f"| {name} | {len(members)} | {given.psnr:.2f} -> {result.psnr:.2f} | {given.ssim:.3f} -> {result.ssim:.3f} "
-            f"| {given.stlpips:.3f} -> {result.stlpips:.3f} | {result.stlpips / given.stlpips:.3f} |"
+            f"| {name} | {len(members)} | {given.psnr:.2f} -> {result.psnr:.2f} "
+            f"| {given.ssim:.3f} -> {result.ssim:.3f} | {given.stlpips:.3f} -> {result.stlpips:.3f} | {result.stlpips / given.stlpips:.3f} |"
         )
     return "\n".join(lines)
+
+
+def grid(restore: Restore, faces: Iterable[Face]) -> Pixels:
+    """A picture to look at: a column a face, given over restored over true, 512 each."""
+    columns = []
+    for face in faces:
+        given = resize(face.given, 512, cv2.INTER_CUBIC)
+        columns.append(np.concatenate((given, restored_at_512(restore, given), face.truth)))
+    return np.concatenate(columns, 1)
+
+
+def _through(engine: Engine) -> Restore:
+    return lambda faces: engine.restore(faces, engine.degradation(faces)).images
+
+
+def evaluate_engine(engine: Engine, faces: Iterable[Face]) -> str:
+    """The table of an engine over `faces`."""
+    return table(validate(_through(engine), faces, Scorer()))
+
+
+def write_grid(engine: Engine, faces: list[Face], path: Path, count: int = 10) -> None:
+    """`count` faces spread evenly over `faces`, before, after and true, written to `path`. Raises PaniniError."""
+    chosen = faces[:: max(1, len(faces) // count)][:count]
+    picture = cv2.cvtColor(grid(_through(engine), chosen), cv2.COLOR_RGB2BGR)
+    try:
+        written = cv2.imwrite(str(path), picture)
+    except cv2.error:
+        written = False
+    if not written:
+        raise PaniniError(f"cannot write {path}")

@@ -86,11 +86,12 @@ class PictureDAFI(nn.Module):
     def __init__(self, dr_dim: int, bands: int = 6, hidden: int = 64) -> None:
         super().__init__()
         self.bands = bands
-        self.mlp = nn.Sequential(nn.Linear(dr_dim, hidden), nn.LeakyReLU(0.1), nn.Linear(hidden, bands))
+        last = nn.Linear(hidden, bands)
+        self.mlp = nn.Sequential(nn.Linear(dr_dim, hidden), nn.LeakyReLU(0.1), last)
         # Before any training: coarse bands from the picture, fine ones from the prior.
-        nn.init.zeros_(self.mlp[2].weight)
+        nn.init.zeros_(last.weight)
         with torch.no_grad():
-            self.mlp[2].bias.copy_(torch.linspace(-2.0, 3.0, bands))
+            last.bias.copy_(torch.linspace(-2.0, 3.0, bands))
 
     def weights(self, v: Tensor) -> Tensor:
         """v_DR [N, dr_dim] -> a_image [N, bands], finest band first."""

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from panini.degradation import Degradation, draw
 from panini.errors import PaniniError
-from panini.pixels import decode_rgb, resize, to_signed
+from panini.pixels import Pixels, Signed, decode_rgb, resize, to_signed
 
 FACE_SIZE = 512
 
@@ -27,7 +27,7 @@ class Faces:
     latents: [len, latent_dim], the w each face was sampled from the prior with; None for real ones.
     """
 
-    def __init__(self, files: Mapping[str, bytes], latents: np.ndarray | None = None) -> None:
+    def __init__(self, files: Mapping[str, bytes], latents: Signed | None = None) -> None:
         if not files:
             raise PaniniError("no faces to train on")
         self.names = list(files)
@@ -52,7 +52,7 @@ class Faces:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Faces:
-        """Every .jpg, .png and .webp of a folder; if it holds `w.npy`, its rows are the latents of the files by number."""
+        """Every .jpg, .png and .webp of a folder; with `w.npy` in it, whose rows are their latents by number."""
         suffixes = {".jpg", ".jpeg", ".png", ".webp"}
         paths = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in suffixes]
         try:
@@ -67,7 +67,7 @@ class Faces:
     def __len__(self) -> int:
         return len(self._data)
 
-    def __getitem__(self, i: int) -> np.ndarray:
+    def __getitem__(self, i: int) -> Pixels:
         return resize(decode_rgb(self._data[i], self.names[i]), FACE_SIZE, cv2.INTER_CUBIC)
 
     def hashes(self) -> set[str]:
@@ -82,18 +82,18 @@ def draw_mixed(mixture: Mapping[str, float], rng: np.random.Generator) -> Degrad
     return draw(names[rng.choice(len(names), p=weights / weights.sum())], rng)
 
 
-def vary(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def vary(face: Pixels, rng: np.random.Generator) -> Pixels:
     """Flip, mild colour change and the small misalignment that a detector makes."""
     if rng.random() < 0.5:
         face = face[:, ::-1]
     angle, scale = rng.normal(0, 2.0), np.exp(rng.normal(0, 0.03))
     matrix = cv2.getRotationMatrix2D((FACE_SIZE / 2, FACE_SIZE / 2), angle, scale)
-    matrix[:, 2] += rng.normal(0, 5.0, 2)
-    face = cv2.warpAffine(
+    matrix = matrix + np.pad(rng.normal(0, 5.0, (2, 1)), ((0, 0), (2, 0)))
+    moved = cv2.warpAffine(
         np.ascontiguousarray(face), matrix, (FACE_SIZE, FACE_SIZE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
     )
     gain, offset = np.exp(rng.normal(0, 0.08, 3) + rng.normal(0, 0.08)), rng.normal(0, 6.0)
-    return np.clip(face * gain + offset, 0, 255).astype(np.uint8)
+    return np.clip(moved * gain + offset, 0, 255).astype(np.uint8)
 
 
 class RestorationSamples(Dataset[dict[str, Tensor]]):

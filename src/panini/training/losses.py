@@ -12,7 +12,7 @@ from panini.nn.prior.mobile import inverse_haar
 
 
 def haar(x: Tensor) -> Tensor:
-    """One level of the Haar transform, [N, C, 2H, 2W] -> [N, 4C, H, W] as `inverse_haar` wants it: low, then details."""
+    """One level of the Haar transform, [N, C, 2H, 2W] -> [N, 4C, H, W]: low, then details, as in `inverse_haar`."""
     a, b, c, d = F.pixel_unshuffle(x, 2).unflatten(1, (-1, 4)).unbind(2)
     details = torch.stack((a + b - c - d, a - b + c - d, a - b - c + d), 2)
     return torch.cat((a + b + c + d, details.flatten(1, 2)), 1) / 2
@@ -49,11 +49,14 @@ class PreviewHead(nn.Module):
         solution = torch.linalg.solve(normal + 1e-3 * normal.diagonal().mean() * torch.eye(channels + 1), right)
         head = cls(channels).requires_grad_(False)
         head.linear.weight.copy_(solution[:-1].T[:, :, None, None])
+        assert head.linear.bias is not None
         head.linear.bias.copy_(solution[-1])
         return head
 
 
-def distillation(network: PaniniNet, encoding: Encoding, w: Tensor, known: Tensor, last: int = 64) -> tuple[Tensor, Tensor]:
+def distillation(
+    network: PaniniNet, encoding: Encoding, w: Tensor, known: Tensor, last: int = 64
+) -> tuple[Tensor, Tensor]:
     """For faces sampled from the prior: how far the encoder is from the features and the w they were made of.
 
     w: [N, latent_dim]; known: [N], 1 where w holds. Returns (feature, latent) distances averaged over the known;

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -23,15 +23,17 @@ from torch.utils.data import DataLoader
 
 from panini.errors import PaniniError
 from panini.evaluation.stlpips import STLPIPS
-from panini.evaluation.validation import Face, Row, Scorer, Scores, load_faces, table, validate
+from panini.evaluation.validation import Face, Scorer, Scores, grid, load_faces, table, validate
 from panini.nn import presets
 from panini.nn.panini_net import PaniniNet
 from panini.nn.prior import MobilePrior
+from panini.pixels import Signed
 from panini.prior_wheel import load_mobile_prior
-from panini.pixels import from_signed, resize
 from panini.training.data import Faces, RestorationSamples, check_disjoint
 from panini.training.losses import PreviewHead, distillation
 from panini.wheels import PRIOR, fetch_wheel
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class RestorationConfig:
     prior_share: float = 0.35
     seed: int = 0
     steps: int = 2000
+    schedule_steps: int = 0  # where the learning rate's cosine ends; `steps` if 0
     batch: int = 4
     lr: float = 4e-4
     dre_lr: float = 0.25  # of lr, for the pre-trained encoder
@@ -62,7 +65,7 @@ class RestorationConfig:
     feature: float = 0.1
     latent: float = 0.1
     checkpoint_every: int = 50
-    validate_every: int = 400
+    validate_every: int = 400  # 0: never
     validate_faces: int = 16
     threads: int = 0  # 0: all cores
     workers: int = 1
@@ -84,6 +87,13 @@ class RestorationConfig:
 def _open_faces(folder: str) -> Faces:
     path = Path(folder)
     return Faces.from_shards(path) if (path / "index.json").exists() else Faces.from_folder(path)
+
+
+def _channels_last(module: Module) -> Module:
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def _write_whole(path: Path, state: Any) -> None:
@@ -112,15 +122,16 @@ class RestorationTraining:
             config.prior_share,
             config.seed,
         )
-        check_disjoint([self.samples.real], Path(config.validation))
+        if config.validate_every:
+            check_disjoint([self.samples.real], Path(config.validation))
         # On a CPU, convolutions of this network are a third faster with channels last.
-        self.network = self._build().train().to(memory_format=torch.channels_last)
+        self.network = _channels_last(self._build().train())
         self.average = self._build().eval().requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         prior = self.network.prior
         assert isinstance(prior, MobilePrior)
         self.preview = PreviewHead.fit(prior)
-        self.perceptual = STLPIPS().eval().to(memory_format=torch.channels_last)
+        self.perceptual = _channels_last(STLPIPS().eval())
         self._calibrate()
         self.optimizer = torch.optim.AdamW(self._groups(), config.lr, (0.9, 0.99), weight_decay=1e-3)
         self.step = 0
@@ -185,7 +196,7 @@ class RestorationTraining:
 
     def _learning_rate(self) -> float:
         c = self.config
-        progress = min(self.step / c.steps, 1.0)
+        progress = min(self.step / (c.schedule_steps or c.steps), 1.0)
         return c.lr * min(1.0, (self.step + 1) / c.warmup) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress)))
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -243,41 +254,38 @@ class RestorationTraining:
         self.step += 1
         return {"total": total.item()} | {name: term.item() for name, term in terms.items()}
 
-    def _validate(self, faces: list[Face], scorer: Scorer, known: dict[tuple[str, str], Scores]) -> None:
-        @torch.no_grad()
-        def restore(x: Tensor) -> Tensor:
-            return self.average(x)
+    @torch.no_grad()
+    def _restore(self, faces: Signed) -> Signed:
+        result: Signed = self.average(torch.from_numpy(faces)).numpy()
+        return result
 
-        rows = validate(restore, faces, scorer, known)
+    def _validate(self, faces: list[Face], scorer: Scorer, known: dict[tuple[str, str], Scores]) -> None:
+        rows = validate(self._restore, faces, scorer, known)
         mean = Scores.mean(r.result for r in rows)
         with (self.folder / "validation.md").open("a") as out:
             out.write(f"\n## Step {self.step}, {self.step * self.config.batch} samples\n{table(rows)}\n")
-        self._grid(faces[:6], restore)
+        picture = cv2.cvtColor(grid(self._restore, faces[:6]), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(self.folder / f"grid-{self.step:06d}.jpg"), picture)
         print(f"step {self.step}: validation ST-LPIPS {mean.stlpips:.4f}, PSNR {mean.psnr:.2f}", flush=True)
         if mean.stlpips < self.best:
             self.best = mean.stlpips
             _write_whole(self.folder / "best.pt", self.average.state_dict())
 
-    def _grid(self, faces: list[Face], restore: Any) -> None:
-        columns = []
-        for face in faces:
-            given = resize(face.given, 512, cv2.INTER_CUBIC)
-            x = torch.from_numpy(given).permute(2, 0, 1)[None] / 127.5 - 1
-            result = resize(from_signed(restore(x)[0].numpy()), 512, cv2.INTER_AREA)
-            columns.append(np.concatenate((given, result, face.truth)))
-        picture = cv2.cvtColor(np.concatenate(columns, 1), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(self.folder / f"grid-{self.step:06d}.jpg"), picture)
-
     def run(self) -> None:
         """Trains from where the run stands to `config.steps`."""
         c = self.config
-        everyone = load_faces(Path(c.validation))
-        # Even names choose between recipes and checkpoints, odd ones report.
-        faces = [f for f in everyone if int(f.name) % 2 == 0]
-        faces = faces[:: max(1, len(faces) // c.validate_faces)][: c.validate_faces]
+        faces: list[Face] = []
+        if c.validate_every:
+            # Even names choose between recipes and checkpoints, odd ones report.
+            faces = [f for f in load_faces(Path(c.validation)) if int(f.name) % 2 == 0]
+            faces = faces[:: max(1, len(faces) // c.validate_faces)][: c.validate_faces]
         scorer, known = Scorer(), dict[tuple[str, str], Scores]()
         loader = DataLoader(
-            self.samples, c.batch, sampler=range(self.step * c.batch, c.steps * c.batch), num_workers=c.workers
+            self.samples,
+            c.batch,
+            sampler=range(self.step * c.batch, c.steps * c.batch),
+            num_workers=c.workers,
+            generator=torch.Generator(),  # of its own, or it would draw from the one whose state is resumed
         )
         log = (self.folder / "log.csv").open("a", newline="")
         writer = csv.writer(log)
@@ -291,6 +299,6 @@ class RestorationTraining:
                 log.flush()
             if self.step % c.checkpoint_every == 0 or self.step == c.steps:
                 _write_whole(self.folder / "last.pt", self._state())
-            if self.step % c.validate_every == 0 or self.step == c.steps:
+            if c.validate_every and (self.step % c.validate_every == 0 or self.step == c.steps):
                 self._validate(faces, scorer, known)
         log.close()

@@ -44,8 +44,8 @@ class MomentumContrast(nn.Module):
         with torch.no_grad():
             for ours, theirs in zip(self.key.parameters(), self.query.parameters(), strict=True):
                 ours.lerp_(theirs, 1 - self.momentum)
-            for ours, theirs in zip(self.key.buffers(), self.query.buffers(), strict=True):
-                ours.copy_(theirs)
+            for kept, current in zip(self.key.buffers(), self.query.buffers(), strict=True):
+                kept.copy_(current)
             # Keys are normalised by running statistics: those of a batch would sign its keys, and the query, which
             # shares the batch, could find its positive by that signature instead of by the damage.
             key = self.embed(self.key.eval(), x_key)

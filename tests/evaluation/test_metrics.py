@@ -1,0 +1,30 @@
+"""ST-LPIPS behaves as a distance, and the table says what the rows say."""
+
+import cv2
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+from panini.evaluation.validation import Row, Scorer, Scores, table
+
+
+@pytest.mark.slow
+def test_stlpips_is_zero_for_equal_pictures_grows_with_damage_and_forgives_a_shift() -> None:
+    scorer = Scorer()
+    truth = cv2.resize(astronaut(), (128, 128), interpolation=cv2.INTER_AREA)
+    same = scorer(truth, truth)
+    assert same.stlpips == pytest.approx(0, abs=1e-6)
+    assert same.ssim == pytest.approx(1)
+    mild, strong = (scorer(cv2.GaussianBlur(truth, (0, 0), s), truth).stlpips for s in (1, 3))
+    shifted = scorer(np.roll(truth, 1, 1), truth).stlpips
+    assert 0 < mild < strong
+    assert shifted < mild
+
+
+def test_table_averages_by_task_and_kind() -> None:
+    def row(kind: str, given: float, result: float) -> Row:
+        return Row("000", "mfr", kind, Scores(20, 0.5, given), Scores(22, 0.6, result))
+
+    lines = table([row("blur", 0.4, 0.2), row("noise", 0.6, 0.3)]).splitlines()
+    assert "| mfr | 2 | 20.00 -> 22.00 | 0.500 -> 0.600 | 0.500 -> 0.250 | 0.500 |" in lines
+    assert any(line.startswith("| mfr: blur | 1 |") and line.endswith("| 0.500 |") for line in lines)
