@@ -130,37 +130,6 @@ class RestorationSamples(Dataset[dict[str, Tensor]]):
         }
 
 
-class ContrastiveTiles(Dataset[Tensor]):
-    """16 tiles [16, 3, 112, 112] in [-1, 1], each of another face, all under one drawn degradation.
-
-    The tiles are laid into one 512x512 canvas that is damaged at once: the encoder sees damage at the scale of a whole
-    face for a sixteenth of the cost. Their outermost pixels, which blur mixes with the next tile, are cut off.
-    """
-
-    tile = 128
-    margin = 8
-
-    def __init__(self, faces: Faces, mixture: Mapping[str, float], seed: int) -> None:
-        self.faces = faces
-        self.mixture = dict(mixture)
-        self.seed = seed
-
-    def __getitem__(self, i: int) -> Tensor:
-        rng = np.random.default_rng((self.seed, i))
-        side, n = self.tile, FACE_SIZE // self.tile
-        canvas = np.empty((FACE_SIZE, FACE_SIZE, 3), np.uint8)
-        for k, j in enumerate(rng.choice(len(self.faces), n * n, replace=len(self.faces) < n * n)):
-            row, column = rng.integers(0, FACE_SIZE - side + 1, 2)
-            y, x = divmod(k, n)
-            canvas[y * side : (y + 1) * side, x * side : (x + 1) * side] = self.faces[int(j)][
-                row : row + side, column : column + side
-            ]
-        damaged = draw_mixed(self.mixture, rng).apply(canvas, int(rng.integers(2**31)))
-        tiles = torch.from_numpy(to_signed(damaged)).unfold(1, side, side).unfold(2, side, side)
-        m = self.margin
-        return tiles.flatten(1, 2).transpose(0, 1)[..., m:-m, m:-m].contiguous()
-
-
 def check_disjoint(train: Iterable[Faces], validation: Path) -> None:
     """Raises PaniniError if a training file is also a file of the validation folder (by content)."""
     kept_out = {hashlib.sha256(p.read_bytes()).hexdigest(): p for p in validation.rglob("*") if p.is_file()}

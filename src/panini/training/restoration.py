@@ -46,7 +46,7 @@ class RestorationConfig:
     sampled: str = ""  # folder of prior samples with w.npy; none if empty
     validation: str = "../shared/data/val"
     prior: str = ""  # random-face wheel; fetched from PyPI if empty
-    dre: str = ""  # state dict of a UDRL-trained encoder; from scratch if empty
+    dre: str = ""  # state dict of a pre-trained degradation encoder; from scratch if empty
     mixture: Mapping[str, float] = field(default_factory=lambda: {"paper": 0.75, "sr16": 0.15, "wild": 0.1})
     prior_share: float = 0.35
     seed: int = 0
@@ -170,8 +170,8 @@ class RestorationTraining:
         if norms and not self.config.dre:
             for norm in norms:
                 norm.momentum = None  # the plain mean of all batches
-            for i in range(batches):
-                self.network.dre(torch.stack([self.samples[4 * i + j]["given"] for j in range(4)]))
+            for i in range(0, 4 * batches, 4):
+                self.network.dre(torch.stack([self.samples[j]["given"] for j in range(i, i + 4)]))
             self.average.load_state_dict(self.network.state_dict())
         for norm in norms:
             norm.eval()
