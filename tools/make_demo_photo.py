@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 TARGET = Path(__file__).parents[1] / "src/panini/data/demo.jpg"
-PAGE = (1080, 720)
+PAGE = (1120, 520)
 # Centre x, y of each print on the page, its picture's side, and degrees that it was glued in askew.
-PRINTS = [(240, 385, 330, -4.0), (585, 310, 310, 2.5), (875, 435, 280, 5.0)]
+PRINTS = [(200, 265, 300, -3.0), (560, 250, 290, 2.0), (918, 268, 296, 4.0)]
 
 
 def make(faces: list[str]) -> bytes:
@@ -41,8 +41,8 @@ def make(faces: list[str]) -> bytes:
         axes = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
         for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
             corner = half * (sx, sy) * 1.02
-            points = [corner, corner - (sx * 42, 0), corner - (0, sy * 42)]
-            draw.polygon([tuple(point @ axes + (x, y)) for point in points], fill=(30, 26, 22))
+            points = [corner, corner - (sx * 30, 0), corner - (0, sy * 30)]
+            draw.polygon([tuple(point @ axes + (x, y)) for point in points], fill=(120, 106, 84))
 
     # Faded: less contrast, blacks lifted, a yellow cast.
     photo = np.asarray(page, np.float32)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import Enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -23,7 +25,7 @@ app = typer.Typer(
 )
 
 
-class Scale(str, Enum):
+class Scale(StrEnum):
     """How many times larger the result is."""
 
     ONE = "1"
@@ -53,7 +55,9 @@ def restore(
         Path | None,
         typer.Option("--output", "-o", metavar="OUT", help="Where to write; PHOTO-restored beside it if not given."),
     ] = None,
-    aligned: Annotated[bool, typer.Option("--aligned", help="PHOTO is already a square face crop, of any size.")] = False,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="PHOTO is already a square face crop, of any size.")
+    ] = False,
     scale: Annotated[Scale, typer.Option(help="Enlarge the whole photo.")] = Scale.ONE,
     keep: Annotated[bool, typer.Option("--keep", help="Write the photo even if no face is found in it.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
@@ -109,6 +113,23 @@ def degrade(
 
 
 @app.command()
+def import_prior(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="SOURCE with the suffix .safetensors if not given."),
+    ] = None,
+) -> None:
+    """Turn SOURCE, a random-face wheel or a StyleGAN2 checkpoint, into a safetensors file of the prior in it."""
+    with _needs_train_extra("import-prior"):
+        from panini import prior_wheel
+
+    target = source.with_suffix(".safetensors") if output is None else output
+    origin = prior_wheel.import_prior(source, target)
+    print(f"{target}: {' '.join(filter(None, (origin.name, origin.version)))}, sha256 {origin.sha256}")
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", show_default=False)],
     output: Annotated[
@@ -129,6 +150,62 @@ def export(
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
+class Network(StrEnum):
+    """What can be trained."""
+
+    RESTORER = "restorer"
+
+
+@app.command()
+def train(
+    network: Annotated[Network, typer.Argument(show_default=False)],
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="A recipe, such as configs/default.toml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it (a TOML value).")
+    ] = None,
+) -> None:
+    """Train a network; the same command goes on with a run that was stopped."""
+    with _needs_train_extra("train"):
+        from panini.training.restoration import RestorationConfig, RestorationTraining
+
+    RestorationTraining(RestorationConfig.load(config, overrides or ())).run()
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="manifest.json, gt/, mfr/, sr16/.")],
+    engine: Annotated[str, typer.Option(help="default or bicubic.")] = "default",
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="Another weights file, run in PyTorch.")
+    ] = None,
+    look: Annotated[Path | None, typer.Option("--grid", metavar="FILE", help="Write ten faces to look at.")] = None,
+) -> None:
+    """Print PSNR, SSIM and ST-LPIPS of restored validation faces beside their inputs', by kind of damage."""
+    with _needs_train_extra("evaluate"):
+        from panini.evaluation.validation import evaluate_engine, load_faces, write_grid
+
+    from panini.engine import load_engine
+
+    if weights is None:
+        runner = load_engine(engine)
+    else:
+        from panini.engine.torch import TorchEngine
+
+        runner = TorchEngine(weights)
+    faces = load_faces(data)
+    print(evaluate_engine(runner, faces))
+    if look is not None:
+        write_grid(runner, faces, look)
+
+
+@contextmanager
+def _needs_train_extra(verb: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PaniniError(f"{verb} needs {error.name}: pip install 'panini[train]'") from error
+
+
 def _count(faces: int) -> str:
     return f"{faces} face" if faces == 1 else f"{faces} faces" if faces else "no face, kept as it is"
 
@@ -143,6 +220,8 @@ def run(arguments: list[str]) -> int:
     try:
         result = app(arguments, prog_name="panini", standalone_mode=False)
         sys.stdout.flush()
+        if result == 130:  # the library catches Ctrl-C and says nothing
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except PaniniError as error:
         return _fail(str(error), error.exit_code)
@@ -164,3 +243,7 @@ def run(arguments: list[str]) -> int:
 def _fail(message: str, code: int) -> int:
     print(f"panini: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -89,9 +89,7 @@ class Photo:
             size = (array.shape[1] * scale, array.shape[0] * scale)
             return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
-        return replace(
-            self, pixels=enlarge(self.pixels), alpha=None if self.alpha is None else enlarge(self.alpha)
-        )
+        return replace(self, pixels=enlarge(self.pixels), alpha=None if self.alpha is None else enlarge(self.alpha))
 
 
 def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Photo:
@@ -178,7 +176,7 @@ def check_output(path: Path, source: Path | None = None, *, overwrite: bool = Fa
         raise ImageError(f"{path} cannot be written: {_line(error)}") from error
 
 
-def write_atomically(path: Path, write: Callable[[io.BufferedIOBase], None]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Has `write` fill a file beside `path` that then takes its name; on failure nothing is left behind."""
     handle, name = tempfile.mkstemp(prefix=".panini-", suffix=".part", dir=path.parent)
     try:
@@ -212,12 +210,11 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
 
 def _decode(image: Image.Image, path: Path | None) -> Photo:
     quality, subsampling = _jpeg_encoding(image)
+    exif, tiff_xmp = _exif(image)  # before the pixels are loaded: that may close the file
     upright = ImageOps.exif_transpose(image)
     info = upright.info
     icc_profile = info.get("icc_profile") or b""
-    exif = upright.getexif()
-    exif.pop(ExifTags.Base.Orientation, None)
-    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or exif.pop(_XMP_TAG, b"")
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or tiff_xmp
 
     if upright.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
         upright, icc_profile = _to_srgb(upright, icc_profile), b""
@@ -230,7 +227,7 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
         alpha,
         grey=upright.mode in ("L", "LA"),
         metadata=Metadata(
-            exif=_portable(exif),
+            exif=exif,
             xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
             icc_profile=icc_profile,
             dpi=_dpi(info.get("dpi")),
@@ -284,27 +281,26 @@ def _dpi(value: Any) -> tuple[float, float] | None:
     return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None
 
 
-def _portable(exif: Image.Exif) -> bytes:
-    """EXIF without the tags that describe one file's pixels, which a TIFF keeps in the same place."""
-    kept = Image.Exif()
-    for tag, value in exif.items():
-        if tag not in _LAYOUT_TAGS:
-            kept[tag] = value
-    for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        if ifd in exif and (entries := exif.get_ifd(ifd)):
-            kept.get_ifd(ifd).update(entries)
-    if not kept:
-        return b""
+def _exif(image: Image.Image) -> tuple[bytes, Any]:
+    """EXIF without the tags that describe one file's pixels, which a TIFF keeps in the same place; and its XMP."""
     try:
-        return kept.tobytes()
+        exif, kept = image.getexif(), Image.Exif()
+        for tag, value in exif.items():
+            if tag not in _LAYOUT_TAGS and tag not in _EXIF_FOLDERS:
+                kept[tag] = value
+        folders = {folder: exif.get_ifd(folder) for folder in _EXIF_FOLDERS if folder in exif}
+        for folder, entries in folders.items():
+            kept.get_ifd(folder).update(entries)
+        return (kept.tobytes() if kept or any(folders.values()) else b""), exif.get(_XMP_TAG, b"")
     except Exception:  # unreadable EXIF does not stop a restoration
-        return b""
+        return b"", b""
 
 
+_EXIF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+# Sizes, layout and compression of pixels, orientation, resolution, thumbnails, previews, IPTC, Photoshop and ICC blocks.
 _LAYOUT_TAGS = {
-    *range(254, 260), 262, 266, 273, 277, 278, 279, 284, *range(282, 284), 290, 291, 292, 293, 296, 301, 317, 318, 319,
-    *range(320, 326), 330, 332, 333, 336, 338, 339, 340, 341, 342, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521,
-    529, 530, 531, 532, _XMP_TAG, 33723, 34377, 34675,
+    *range(254, 260), 262, 266, 273, 274, *range(277, 280), *range(282, 285), *range(290, 294), 296, 301,
+    *range(317, 326), 330, 332, 333, 336, *range(338, 343), 347, *range(512, 533), _XMP_TAG, 33723, 34377, 34675,
 }  # fmt: skip
 
 
@@ -338,7 +334,11 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
             text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
             options["pnginfo"] = text
         case "TIFF":
-            options |= {"compression": "tiff_lzw"}
+            tags = Image.Exif()
+            tags.load(metadata.exif)
+            # Pillow writes a camera's folders of tags into uncompressed TIFF only.
+            options["compression"] = "raw" if any(folder in tags for folder in _EXIF_FOLDERS) else "tiff_lzw"
             if metadata.xmp:
-                options["tiffinfo"] = {_XMP_TAG: metadata.xmp}
+                tags[_XMP_TAG] = metadata.xmp
+                options["exif"] = tags.tobytes()
     return image, options

@@ -6,11 +6,14 @@ A transform is a float64 [2, 3] matrix that takes x, y in one picture to x, y in
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Transform = NDArray[np.float64]
+Picture = NDArray[np.uint8] | NDArray[np.float32]
 
 
 DETECTED_ZOOM = 1.045
@@ -27,7 +30,7 @@ def ffhq_transform(landmarks: NDArray[np.floating], size: int = 512, zoom: float
     left_eye, right_eye, _, left_mouth, right_mouth = np.asarray(landmarks, np.float64)
     eyes, mouth = (left_eye + right_eye) / 2, (left_mouth + right_mouth) / 2
     along, down = right_eye - left_eye, mouth - eyes
-    axis = along + (down[1], -down[0])  # `down` turned a quarter towards the right
+    axis = along + np.array([down[1], -down[0]])  # `down` turned a quarter towards the right
     length = np.hypot(*axis)
     if length < 1e-6:
         raise ValueError("the landmarks coincide")
@@ -54,13 +57,13 @@ def scale_of(transform: Transform) -> float:
 
 
 def warp(
-    image: NDArray[np.generic],
+    image: Picture,
     transform: Transform,
     size: tuple[int, int],
     *,
     border: int = cv2.BORDER_REFLECT_101,
     interpolation: int = cv2.INTER_CUBIC,
-) -> NDArray[np.generic]:
+) -> Picture:
     """`image` [H, W] or [H, W, C] (uint8 or float32) seen through `transform`, as size = (width, height).
 
     Anti-aliased: what shrinks is averaged down to its final scale first, and only the part that shows is touched.
@@ -72,7 +75,7 @@ def warp(
     x0, y0 = (int(np.clip(v, 0, n - 1)) for v, n in zip(np.floor(corners.min(0) - margin), limits, strict=True))
     x1, y1 = (int(np.clip(v, 1, n)) for v, n in zip(np.ceil(corners.max(0) + margin), limits, strict=True))
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-    part = image[y0:y1, x0:x1]
+    part: Any = image[y0:y1, x0:x1]
     # Parts keep their own coordinates from here on.
     transform = np.hstack([transform[:, :2], transform[:, :2] @ [[x0], [y0]] + transform[:, 2:]])
     shrink = scale_of(transform)
@@ -83,4 +86,5 @@ def warp(
     # OpenCV counts from pixel centres.
     shift = transform[:, :2] @ [0.5, 0.5] + transform[:, 2] - 0.5
     matrix = np.hstack([transform[:, :2], shift[:, None]])
-    return np.asarray(cv2.warpAffine(part, matrix, size, flags=interpolation, borderMode=border))
+    warped: Any = cv2.warpAffine(part, matrix, size, flags=interpolation, borderMode=border)
+    return cast(Picture, warped)

@@ -14,7 +14,7 @@ _LIGHT_SIZE = 64  # side at which colour and light are compared,
 _LIGHT_SIGMA = 3.0  # and what counts as light there: what this Gaussian leaves, about 1/20 of the face's crop
 _TONE_SPREAD = 2.5  # of 255: a picture whose chroma strays less than this from its tone curve has one tone
 
-_LUMA = np.float32([0.299, 0.587, 0.114])
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 Pixels = NDArray[np.uint8]
 
@@ -42,7 +42,8 @@ def match_colour(restored: Pixels, original: Pixels, *, toned: bool = False) -> 
         curve = _tone_curve(*_split(before))
         luma = np.rint(_split(result)[0])
         result = luma[..., None] + _tone_of(luma, curve)
-    return np.rint(np.clip(result, 0, 255)).astype(np.uint8)
+    pixels: Pixels = np.rint(np.clip(result, 0, 255)).astype(np.uint8)
+    return pixels
 
 
 def paste(photo: Pixels, restored: Pixels, transform: Transform, crop_size: int, scale: int = 1) -> None:
@@ -71,7 +72,7 @@ def paste(photo: Pixels, restored: Pixels, transform: Transform, crop_size: int,
         border=cv2.BORDER_CONSTANT,
         interpolation=cv2.INTER_LINEAR,
     )[..., None]
-    part[:] = np.rint(part + mask * (face.astype(np.float32) - part)).astype(np.uint8)
+    part[:] = np.rint(part + mask * np.subtract(face, part, dtype=np.float32)).astype(np.uint8)
 
 
 def feathered_mask(size: int) -> NDArray[np.float32]:
@@ -80,7 +81,8 @@ def feathered_mask(size: int) -> NDArray[np.float32]:
     ramp = np.clip(ramp, 0, 1)
     # The distance from the inner square, so that corners are round.
     inward = 1 - np.minimum(np.hypot(1 - ramp[:, None], 1 - ramp[None, :]), 1)
-    return (inward * inward * (3 - 2 * inward)).astype(np.float32)
+    mask: NDArray[np.float32] = (inward * inward * (3 - 2 * inward)).astype(np.float32)
+    return mask
 
 
 def _split(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -91,9 +93,13 @@ def _split(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
 
 def _tone_curve(luma: NDArray[np.float32], chroma: NDArray[np.float32]) -> NDArray[np.float32]:
     """Chroma as a quadratic in brightness, least squares [3, 3]."""
-    powers = np.stack([np.ones_like(luma), luma / 255, (luma / 255) ** 2], axis=-1)
-    return np.linalg.lstsq(powers.reshape(-1, 3), chroma.reshape(-1, 3))[0].astype(np.float32)
+    return np.linalg.lstsq(_powers(luma).reshape(-1, 3), chroma.reshape(-1, 3))[0]
 
 
 def _tone_of(luma: NDArray[np.float32], curve: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.stack([np.ones_like(luma), luma / 255, (luma / 255) ** 2], axis=-1) @ curve
+    tone: NDArray[np.float32] = _powers(luma) @ curve
+    return tone
+
+
+def _powers(luma: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.stack([np.ones_like(luma), luma / 255, (luma / 255) ** 2], axis=-1)

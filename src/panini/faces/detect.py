@@ -86,7 +86,7 @@ class CenterFace:
                 # A face cut by a tile's inner edge is seen whole in the next tile or at the next level.
                 if (x < 0 < x0) or (y < 0 < y0) or (x0 + x + w > x1 < width) or (y0 + y + h > y1 < height):
                     continue
-                yield _placed(face, x0, y0, sx, sy, 0, 0)
+                yield _scaled(_moved(face, x0, y0), sx, sy)
 
     def _look_closer(self, image: NDArray[np.uint8], face: Face) -> Face:
         """The face seen again at a fixed size, straight and mirrored, where landmarks are most exact."""
@@ -99,15 +99,16 @@ class CenterFace:
         view = _resized(image[y0:y1, x0:x1], _CLOSE_UP / side)
         height, width = view.shape[:2]
         straight, mirrored = self._detect(np.stack([view, view[:, ::-1]]))
+        sx, sy = (x1 - x0) / width, (y1 - y0) / height
         again = []
         for seen in (straight, [_mirrored(other, width) for other in mirrored]):
-            seen = [_placed(other, 0, 0, (x1 - x0) / width, (y1 - y0) / height, x0, y0) for other in seen]
-            again += sorted((o for o in seen if _overlap(o, face)[0] > 0.4), key=lambda o: -_overlap(o, face)[0])[:1]
-        if not again:
-            return face
+            here = [_moved(_scaled(other, sx, sy), x0, y0) for other in seen]
+            best = max(here, key=lambda other: _overlap(other, face)[0], default=face)
+            if _overlap(best, face)[0] > 0.4:
+                again.append(best)
         bx, by, bw, bh = (float(v) for v in np.mean([other.box for other in again], axis=0))
-        landmarks = np.mean([other.landmarks for other in again], axis=0, dtype=np.float32)
-        return Face((bx, by, bw, bh), max(other.score for other in (face, *again)), landmarks)
+        landmarks = np.stack([other.landmarks for other in again]).mean(axis=0, dtype=np.float32)
+        return Face((bx, by, bw, bh), max(other.score for other in (face, *again)), np.asarray(landmarks))
 
     def _detect(self, images: NDArray[np.uint8]) -> list[list[Face]]:
         """Faces in each of the pictures [N, H, W, 3], at their own scale."""
@@ -133,18 +134,21 @@ def _resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8)
 
 
-def _placed(face: Face, x0: float, y0: float, sx: float, sy: float, x1: float, y1: float) -> Face:
-    """The face moved by x0, y0, then scaled by sx, sy, then moved by x1, y1."""
+def _moved(face: Face, dx: float, dy: float) -> Face:
     x, y, w, h = face.box
-    landmarks = (face.landmarks + (x0, y0)) * (sx, sy) + (x1, y1)
-    return Face(((x + x0) * sx + x1, (y + y0) * sy + y1, w * sx, h * sy), face.score, landmarks.astype(np.float32))
+    return Face((x + dx, y + dy, w, h), face.score, np.add(face.landmarks, (dx, dy), dtype=np.float32))
+
+
+def _scaled(face: Face, sx: float, sy: float) -> Face:
+    x, y, w, h = face.box
+    return Face((x * sx, y * sy, w * sx, h * sy), face.score, np.multiply(face.landmarks, (sx, sy), dtype=np.float32))
 
 
 def _mirrored(face: Face, width: int) -> Face:
     """The face of a mirrored picture in the picture itself: left is right."""
     x, y, w, h = face.box
-    landmarks = face.landmarks[[1, 0, 2, 4, 3]] * np.float32((-1, 1)) + np.float32((width, 0))
-    return Face((width - x - w, y, w, h), face.score, landmarks)
+    landmarks = (width, 0) + face.landmarks[[1, 0, 2, 4, 3]] * (-1, 1)
+    return Face((width - x - w, y, w, h), face.score, landmarks.astype(np.float32))
 
 
 def _spans(length: int) -> list[tuple[int, int]]:

@@ -1,0 +1,160 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from panini import __version__
+from panini.cli import run
+
+ENGINE = ["--engine", "bicubic"]
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(data.astronaut()).save(path)
+    return path
+
+
+@pytest.fixture
+def wall(tmp_path):
+    path = tmp_path / "wall.png"
+    Image.fromarray(data.brick()).save(path)
+    return path
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def fails(capsys, arguments, code=2):
+    """The one line that the command line says when it fails with `code`."""
+    assert run([str(a) for a in arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("panini: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_restore_writes_beside_the_photo(photo, capsys):
+    before = photo.read_bytes()
+    assert run(["restore", str(photo), *ENGINE]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"{photo.parent / 'photo-restored.jpg'}: 1 face, ")
+    assert out.count("\n") == 1
+    assert names(photo.parent) == {"photo.jpg", "photo-restored.jpg"}
+    assert photo.read_bytes() == before
+
+
+def test_restore_with_choices(photo, capsys):
+    output = photo.with_name("out.webp")
+    assert run(["restore", str(photo), "-o", str(output), "--scale", "2", *ENGINE]) == 0
+    assert Image.open(output).size == (1024, 1024)
+    capsys.readouterr()
+    assert "exists" in fails(capsys, ["restore", photo, "-o", output, *ENGINE])
+    assert run(["restore", str(photo), "-o", str(output), "--aligned", "--overwrite", *ENGINE]) == 0
+
+
+def test_bad_input(tmp_path, photo, capsys):
+    def said(name, content=None):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        return fails(capsys, ["restore", tmp_path / name, *ENGINE])
+
+    before = names(tmp_path)
+    assert "does not exist" in said("missing.jpg")
+    assert "is empty" in said("empty.jpg", b"")
+    assert "not a picture" in said("text.jpg", b"hello, I am text\n" * 100)
+    assert "cannot be read" in said("truncated.jpg", photo.read_bytes()[:9000])
+    assert "folder" in said(".")
+    assert "does not exist" in said("new\nline.jpg")
+    assert names(tmp_path) - before == {"empty.jpg", "text.jpg", "truncated.jpg"}
+
+
+def test_bad_output(tmp_path, photo, capsys):
+    def said(output, *options):
+        return fails(capsys, ["restore", photo, "-o", output, *options, *ENGINE])
+
+    assert "unknown suffix '.xyz'" in said(tmp_path / "out.xyz")
+    assert "unknown suffix ''" in said(tmp_path / "out")
+    assert "no folder" in said(tmp_path / "nowhere/out.jpg")
+    assert "the photo itself" in said(photo, "--overwrite")
+    (tmp_path / "folder.jpg").mkdir()
+    assert "is a folder" in said(tmp_path / "folder.jpg")
+    assert names(tmp_path) == {"photo.jpg", "folder.jpg"}
+
+
+def test_unwritable_folder(photo, capsys):
+    # Even root cannot write here.
+    assert fails(capsys, ["restore", photo, "-o", "/proc/out.jpg", *ENGINE])
+
+
+def test_no_face(wall, capsys):
+    assert "no face" in fails(capsys, ["restore", wall, *ENGINE], code=3)
+    assert names(wall.parent) == {"wall.png"}
+    assert run(["restore", str(wall), "--keep", *ENGINE]) == 0
+    assert "no face" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.asarray(Image.open(wall.with_name("wall-restored.png"))), data.brick())
+
+
+def test_aligned_must_be_square(tmp_path, capsys):
+    Image.new("RGB", (64, 65)).save(tmp_path / "in.png")
+    assert "square" in fails(capsys, ["restore", tmp_path / "in.png", "--aligned", *ENGINE])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["restore"], ["nonesuch"], ["restore", "a.jpg", "--scale", "3"], ["restore", "a.jpg", "--nonesuch"], ["--x"]],
+)
+def test_usage_errors_are_one_line(arguments, capsys):
+    fails(capsys, arguments)
+
+
+def test_interrupt(photo, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("panini.images.load", interrupted)
+    assert "interrupted" in fails(capsys, ["restore", photo, *ENGINE], code=130)
+
+
+def test_demo(tmp_path, capsys):
+    folder = tmp_path / "new" / "demo"
+    for _ in range(2):
+        assert run(["demo", "-o", str(folder), *ENGINE]) == 0
+        out = capsys.readouterr().out
+        assert "3 faces" in out
+        assert all(str(folder / name) in out for name in names(folder))
+    assert names(folder) == {"demo-before.jpg", "demo-after.jpg", "demo-side-by-side.jpg"}
+    (tmp_path / "file").write_text("")
+    fails(capsys, ["demo", "-o", tmp_path / "file" / "demo", *ENGINE])
+
+
+def command(*arguments):
+    return subprocess.run([sys.executable, "-m", "panini.cli", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_real_process_version_and_help():
+    assert command("--version").stdout == f"panini {__version__}\n"
+    assert command("restore", "--help").returncode == 0
+
+
+def test_real_process_error(tmp_path):
+    result = command("restore", str(tmp_path / "missing.jpg"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"panini: {tmp_path / 'missing.jpg'} does not exist\n"
+
+
+def test_reader_that_leaves_is_no_traceback():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "panini.cli", "--version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.wait()

@@ -1,0 +1,190 @@
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, PngImagePlugin, features
+from skimage import data
+
+from panini import images
+from panini.images import ImageError
+
+ASTRONAUT = Image.fromarray(data.astronaut()).resize((96, 64))
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf>panini</rdf></x:xmpmeta>'
+LOSSLESS = [".png", ".tif", ".bmp"]
+
+
+def exif(orientation: int = 1) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    tags[0x010F] = "Camera"
+    tags.get_ifd(0x8769)[0x9003] = "1969:07:20 20:17:40"
+    tags.get_ifd(0x8825)[1] = "N"
+    return tags
+
+
+def round_trip(source: Path, suffix: str) -> Path:
+    return images.save(images.load(source), source.with_name(f"out{suffix}"))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", *([".avif"] if features.check("avif") else [])])
+@pytest.mark.parametrize("target", [".jpg", ".png", ".webp", ".tif"])
+def test_metadata_survives(tmp_path, suffix, target):
+    source = tmp_path / f"in{suffix}"
+    tags, extra = exif(), {"xmp": XMP}
+    if suffix == ".tif":
+        tags[700], extra = XMP, {}
+    if suffix == ".png":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        extra = {"pnginfo": text}
+    ASTRONAUT.save(source, exif=tags.tobytes(), icc_profile=ICC, dpi=(300, 300), **extra)
+    with Image.open(round_trip(source, target)) as result:
+        result.load()
+        tags = result.getexif()
+        assert result.info["icc_profile"] == ICC
+        assert tags[0x010F] == "Camera"
+        assert tags.get_ifd(0x8769)[0x9003] == "1969:07:20 20:17:40"
+        assert tags.get_ifd(0x8825)[1] == "N"
+        xmp = result.info.get("xmp") or result.info.get("XML:com.adobe.xmp") or tags.get(700)
+        assert (xmp.encode() if isinstance(xmp, str) else xmp) == XMP
+        if suffix in (".jpg", ".png", ".tif") and target in (".jpg", ".png", ".tif"):
+            assert result.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once(tmp_path, orientation):
+    source = tmp_path / "in.png"
+    ASTRONAUT.save(source, exif=exif(orientation))
+    photo = images.load(source)
+    assert photo.pixels.shape[:2] == ((64, 96) if orientation < 5 else (96, 64))
+    with Image.open(round_trip(source, ".png")) as result:
+        assert result.getexif().get(0x0112, 1) == 1
+        np.testing.assert_array_equal(np.asarray(result), photo.pixels)
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_pixels_and_mode_survive_where_the_format_holds_them(tmp_path, suffix, mode):
+    if (mode, suffix) == ("RGBA", ".bmp"):
+        pytest.skip("BMP holds no transparency")
+    image = ASTRONAUT.convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    source = tmp_path / f"in{suffix}"
+    image.save(source)
+    with Image.open(round_trip(source, suffix)) as result:
+        assert result.mode == mode
+        np.testing.assert_array_equal(np.asarray(result), np.asarray(image))
+
+
+def test_grey_with_alpha_survives_in_png_and_lies_on_white_in_jpeg(tmp_path):
+    source = tmp_path / "in.png"
+    Image.merge("LA", [Image.new("L", (32, 32), 10), Image.new("L", (32, 32), 0)]).save(source)
+    assert Image.open(round_trip(source, ".png")).mode == "LA"
+    paper = Image.open(round_trip(source, ".jpg"))
+    assert (paper.mode, paper.getpixel((5, 5))) == ("L", 255)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "becomes"),
+    [("1", ".png", "L"), ("P", ".png", "RGB"), ("P", ".gif", "RGB"), ("CMYK", ".jpg", "RGB"), ("LAB", ".tif", "RGB")],
+)
+def test_other_modes_are_converted(tmp_path, mode, suffix, becomes):
+    image = ASTRONAUT.convert(mode) if mode != "LAB" else to_lab(ASTRONAUT)
+    image.save(tmp_path / f"in{suffix}")
+    photo = images.load(tmp_path / f"in{suffix}")
+    assert photo.image().mode == becomes
+    reference = np.asarray(ASTRONAUT.convert("L" if becomes == "L" else "RGB"), dtype=int)
+    assert abs(np.asarray(photo.image(), dtype=int).mean() - reference.mean()) < 12
+
+
+def to_lab(image: Image.Image) -> Image.Image:
+    return ImageCms.profileToProfile(
+        image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    values = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "in.png")
+    photo = images.load(tmp_path / "in.png")
+    assert photo.grey
+    np.testing.assert_allclose(photo.pixels[..., 0], values / 257, atol=1)
+
+
+def test_float_with_nan_is_read(tmp_path):
+    values = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    values[3, 3] = np.nan
+    Image.fromarray(values).save(tmp_path / "in.tif")
+    assert images.load(tmp_path / "in.tif").pixels.max() == 255
+
+
+def test_jpeg_keeps_better_quality_and_full_colour(tmp_path):
+    for quality, subsampling in ((99, 0), (60, 2)):
+        ASTRONAUT.save(tmp_path / "in.jpg", quality=quality, subsampling=subsampling)
+        metadata = images.load(tmp_path / "in.jpg").metadata
+        assert metadata.jpeg_quality == max(quality, 95)
+        assert metadata.jpeg_subsampling == subsampling
+
+
+@pytest.mark.parametrize(("shape", "mode"), [((9, 8), "L"), ((9, 8, 1), "L"), ((9, 8, 3), "RGB"), ((9, 8, 4), "RGBA")])
+def test_arrays_come_in_and_go_out(shape, mode):
+    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    image = images.load(array).image()
+    assert image.mode == mode
+    np.testing.assert_array_equal(np.asarray(image).reshape(shape), array)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)]
+)
+def test_other_arrays_are_refused(array):
+    with pytest.raises(ImageError):
+        images.load(array)
+
+
+def test_output_is_written_whole_or_not_at_all(tmp_path):
+    photo = images.load(ASTRONAUT)
+    path = tmp_path / "out.png"
+    path.write_bytes(b"earlier")
+
+    def fail(file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        images.write_atomically(path, fail)
+    assert path.read_bytes() == b"earlier"
+    images.save(photo, path, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_photo_too_wide_for_the_format_leaves_nothing(tmp_path):
+    photo = images.load(np.zeros((1, 70_000), np.uint8))
+    with pytest.raises(ImageError, match="cannot be written"):
+        images.save(photo, tmp_path / "out.webp")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_original_is_never_the_output(tmp_path):
+    source = tmp_path / "in.png"
+    ASTRONAUT.save(source)
+    (tmp_path / "hard.png").hardlink_to(source)
+    (tmp_path / "soft.png").symlink_to(source)
+    (tmp_path / "folder").mkdir()
+    for name in ("in.png", "hard.png", "soft.png", "folder/../in.png"):
+        with pytest.raises(ImageError, match="the photo itself"):
+            images.save(images.load(source), tmp_path / name, overwrite=True)
+
+
+def test_decompression_bomb(tmp_path, monkeypatch):
+    ASTRONAUT.save(tmp_path / "in.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageError, match="too large"):
+        images.load(tmp_path / "in.png")
