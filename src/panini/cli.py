@@ -19,7 +19,6 @@ from panini.errors import PaniniError
 app = typer.Typer(
     help="Restores the faces in a photo, and says how much of them is real.",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -218,7 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     try:
-        result = app(arguments, prog_name="panini", standalone_mode=False)
+        result = app(arguments or ["--help"], prog_name="panini", standalone_mode=False)
         sys.stdout.flush()
         if result == 130:  # the library catches Ctrl-C and says nothing
             raise KeyboardInterrupt

@@ -297,7 +297,7 @@ def _exif(image: Image.Image) -> tuple[bytes, Any]:
 
 
 _EXIF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-# Sizes, layout and compression of pixels, orientation, resolution, thumbnails, previews, IPTC, Photoshop and ICC blocks.
+# Sizes, layout and compression of pixels, orientation, resolution, thumbnails; XMP, IPTC, Photoshop and ICC blocks.
 _LAYOUT_TAGS = {
     *range(254, 260), 262, 266, 273, 274, *range(277, 280), *range(282, 285), *range(290, 294), 296, 301,
     *range(317, 326), 330, 332, 333, 336, *range(338, 343), 347, *range(512, 533), _XMP_TAG, 33723, 34377, 34675,
