@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from panini import __version__
@@ -46,17 +47,19 @@ def save_weights(network: PaniniNet, path: Path, preset: str, metadata: Mapping[
     unfit = [name for name, half in halves.items() if not half.isfinite().all()]
     if unfit:
         raise PaniniError(f"not finite in half precision: {', '.join(unfit)}")
-    plain = save(halves)
-    tensors = memoryview(plain)[8 + int.from_bytes(plain[:8], "little") :]
-    ours = {
-        "format": FORMAT,
-        "version": __version__,
-        "preset": preset,
-        "sha256": hashlib.sha256(tensors).hexdigest(),
-    }
+    tensors = b"".join(half.numpy().tobytes() for half in halves.values())
+    ours = {"format": FORMAT, "version": __version__, "preset": preset, "sha256": hashlib.sha256(tensors).hexdigest()}
+    # Not the library's `save`, which puts metadata in an order of chance: the same network is to be the same file.
+    header: dict[str, object] = {"__metadata__": dict(metadata or {}) | ours}
+    end = 0
+    for name, half in halves.items():
+        begin, end = end, end + 2 * half.numel()
+        header[name] = {"dtype": "F16", "shape": list(half.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
     partial = path.with_suffix(".partial")
     try:
-        partial.write_bytes(save(halves, dict(metadata or {}) | ours))
+        partial.write_bytes(len(text).to_bytes(8, "little") + text + tensors)
         partial.replace(path)
     except OSError as error:
         raise PaniniError(f"cannot write {path}: {error.strerror}") from error

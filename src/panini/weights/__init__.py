@@ -2,6 +2,10 @@
 
 A weights file is safetensors: eight bytes with the header's length, the header (JSON: each tensor's type, shape and
 place, and metadata of ours), the tensors. The ONNX graphs beside it keep their tensors in it.
+
+This folder is made from a training checkpoint by one command, and what it writes is committed:
+
+    panini export runs/default/best.pt -o src/panini/weights --samples N
 """
 
 from __future__ import annotations

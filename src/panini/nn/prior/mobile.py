@@ -112,8 +112,9 @@ class MobilePrior(Prior):
                 for resolution in self.resolutions[1:]
             }
         )
-        self.head_modulation = Modulation(self.channels[512], dim, fan_in=self.channels[512])
-        self.head = nn.Conv2d(self.channels[512], 12, 1)
+        last = self.channels[self.resolutions[-1]]
+        self.head_modulation = Modulation(last, dim, fan_in=last)
+        self.head = nn.Conv2d(last, 12, 1)
 
     def map(self, z: Tensor) -> Tensor:
         x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)

@@ -1,0 +1,58 @@
+"""A network of every part that the default one has, so small that it is exported in seconds: 32 in, 64 out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_state(tmp_path_factory) -> Path:
+    """What training writes of the preset `paper_tiny`, which exists for the tests alone."""
+    torch = pytest.importorskip("torch")
+    from panini.nn import presets
+    from panini.nn.dafi import DAFI, PictureDAFI
+    from panini.nn.dre import DegradationEncoder
+    from panini.nn.ife import UNetExtractor
+    from panini.nn.lce import LowRankLatentCodeEncoder
+    from panini.nn.panini_net import PaniniNet
+    from panini.nn.prior import MobilePrior
+
+    class TinyPrior(MobilePrior):
+        size = 64
+        channels = {4: 32, 8: 32, 16: 16, 32: 8}  # noqa: RUF012
+        latents = 11
+        latent_dim = 16
+
+    def tiny() -> PaniniNet:
+        prior, widths, fused = TinyPrior(), {4: 16, 8: 16, 16: 8}, (4, 8, 16)
+        dre = DegradationEncoder((8, 12), (1, 2), input_size=None, unshuffle=4)
+        lce = LowRankLatentCodeEncoder(16, 8, 16, 4, prior.latents, prior.latent_dim)
+        dafi = DAFI(dre.dim, {r: prior.channels[r] for r in fused}, {r: widths[r] for r in fused}, 8, 1)
+        ife = UNetExtractor(widths, {8: 1}, {8: 1}, fused)
+        return PaniniNet(prior, ife, lce, dre, dafi, PictureDAFI(dre.dim, bands=3), input_size=32)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(presets, "paper_tiny", tiny, raising=False)
+    torch.manual_seed(0)
+    network = tiny()
+    for name, tensor in network.state_dict().items():
+        if name.endswith(("noise", "running_mean", "mlp.2.weight")):
+            torch.nn.init.normal_(tensor, std=0.3)
+    path = tmp_path_factory.mktemp("tiny") / "best.pt"
+    torch.save(network.state_dict(), path)
+    yield path
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_state, tmp_path_factory) -> Path:
+    """The same exported: a weights file with its graphs beside it. Read only."""
+    from panini.export import export
+
+    return export(tiny_state, tmp_path_factory.mktemp("exported"), "paper_tiny", {"samples": "7"})
+
+
+@pytest.fixture
+def tiny_faces() -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, (3, 3, 32, 32)).astype(np.float32)
