@@ -89,9 +89,9 @@ class PictureDAFI(nn.Module):
         last = nn.Linear(hidden, bands)
         self.mlp = nn.Sequential(nn.Linear(dr_dim, hidden), nn.LeakyReLU(0.1), last)
         # Before any training: coarse bands from the picture, fine ones from the prior.
-        nn.init.zeros_(last.weight)
+        nn.init.normal_(last.weight, std=0.05)
         with torch.no_grad():
-            last.bias.copy_(torch.linspace(-2.0, 3.0, bands))
+            last.bias.copy_(torch.linspace(-3.0, 3.0, bands))
 
     def weights(self, v: Tensor) -> Tensor:
         """v_DR [N, dr_dim] -> a_image [N, bands], finest band first."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 import os
 import time
 import tomllib
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,13 +54,14 @@ class RestorationConfig:
     schedule_steps: int = 0  # where the learning rate's cosine ends; `steps` if 0
     batch: int = 4
     lr: float = 4e-4
-    dre_lr: float = 0.25  # of lr, for the pre-trained encoder
+    start: str = ""  # state dict of the whole network to start from
+    deciding_lr: float = 5.0  # times lr: the DRE and the small networks that decide by it, which learn slowly otherwise
     train_prior: bool = False
     warmup: int = 50
     ema: float = 0.995
     window: int = 32  # side of the full-resolution window, in pixels of the 128x128 features
     l1: float = 2.0
-    l1_generated: float = 1.0  # the same before the picture's own bands are put back
+    l1_generated: float = 0.5  # the same before the picture's own bands are put back
     perceptual: float = 1.0
     feature: float = 0.1
     latent: float = 0.1
@@ -147,27 +148,30 @@ class RestorationTraining:
         network.lce.mean.copy_(prior.mean_latent)  # type: ignore[operator]
         network.prior.requires_grad_(self.config.train_prior)
         network.dre.projection.requires_grad_(False)  # type: ignore[union-attr]
-        if self.config.dre:
+        if self.config.start:
+            network.load_state_dict(torch.load(self.config.start, weights_only=True))
+        elif self.config.dre:
             network.dre.load_state_dict(torch.load(self.config.dre, weights_only=True))
         return network
 
     def _groups(self) -> list[dict[str, Any]]:
-        dre = [p for p in self.network.dre.parameters() if p.requires_grad]
-        prior = [p for p in self.network.prior.parameters() if p.requires_grad]
-        apart = {id(p) for p in dre + prior}
-        rest = [p for p in self.network.parameters() if p.requires_grad and id(p) not in apart]
-        return [
-            {"params": rest, "scale": 1.0},
-            {"params": dre, "scale": self.config.dre_lr if self.config.dre else 1.0},
-            {"params": prior, "scale": 0.1},
-        ]
+        network = self.network
+        assert network.picture is not None
+        scales = {id(p): 0.1 for p in network.prior.parameters()}
+        for deciding in (network.dre, network.dafi.mlp, network.picture.mlp):
+            scales |= {id(p): self.config.deciding_lr for p in deciding.parameters()}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                groups.setdefault(scales.get(id(parameter), 1.0), []).append(parameter)
+        return [{"params": parameters, "scale": scale} for scale, parameters in groups.items()]
 
     @torch.no_grad()
     def _calibrate(self, batches: int = 8) -> None:
         """Fixes the DRE's batch statistics: batches of a few pictures are too small to normalise by, and an
         untrained encoder gets its first ones here."""
         norms = [m for m in self.network.dre.modules() if isinstance(m, nn.BatchNorm2d)]
-        if norms and not self.config.dre:
+        if norms and not (self.config.dre or self.config.start):
             for norm in norms:
                 norm.momentum = None  # the plain mean of all batches
             for i in range(0, 4 * batches, 4):
@@ -197,7 +201,8 @@ class RestorationTraining:
     def _learning_rate(self) -> float:
         c = self.config
         progress = min(self.step / (c.schedule_steps or c.steps), 1.0)
-        return c.lr * min(1.0, (self.step + 1) / c.warmup) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress)))
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        return c.lr * min(1.0, (self.step + 1) / c.warmup) * (0.02 + 0.98 * cosine)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms of one batch; their sum is what is minimised."""
@@ -208,6 +213,11 @@ class RestorationTraining:
         encoding = network.encode(given)
         state = network.fused(encoding)
         bands = picture.weights(encoding.v)
+
+        if self.step % 2:
+            # Every other step only colour and light come from the picture. Otherwise the easy way, taking every band
+            # from it, is found first, and the rest of the network is never asked for detail.
+            bands = (torch.arange(picture.bands) >= picture.bands - 2).to(bands).expand_as(bands)
 
         # The whole face at 256: what is where, and its colours.
         generated = self.preview(state.features)
@@ -224,7 +234,7 @@ class RestorationTraining:
         window = F.avg_pool2d(picture(given[..., rows, columns], window, bands), 2)
         terms["l1_window"] = c.l1 * F.l1_loss(window, truth[..., rows, columns])
         pair = [(window, truth[..., rows, columns])]
-        if self.step % 2:  # every other step the perceptual network looks at half of the whole face instead
+        if self.step % 4 < 2:  # in turns with that, the perceptual network looks at a part of the whole face instead
             side = 4 * c.window
             row, column = torch.randint(0, 256 - side + 1, (2,)).tolist()
             rows, columns = slice(row, row + side), slice(column, column + side)
