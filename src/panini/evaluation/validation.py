@@ -139,10 +139,13 @@ def table(rows: Iterable[Row]) -> str:
     ]
     for name, members in groups.items():
         given, result = Scores.mean(r.given for r in members), Scores.mean(r.result for r in members)
-        lines.append(
-            f"| {name} | {len(members)} | {given.psnr:.2f} -> {result.psnr:.2f} "
-            f"| {given.ssim:.3f} -> {result.ssim:.3f} | {given.stlpips:.3f} -> {result.stlpips:.3f} | {result.stlpips / given.stlpips:.3f} |"
+        numbers = (
+            f"{given.psnr:.2f} -> {result.psnr:.2f}",
+            f"{given.ssim:.3f} -> {result.ssim:.3f}",
+            f"{given.stlpips:.3f} -> {result.stlpips:.3f}",
+            f"{result.stlpips / given.stlpips:.3f}",
         )
+        lines.append(f"| {name} | {len(members)} | {' | '.join(numbers)} |")
     return "\n".join(lines)
 
 

@@ -35,9 +35,7 @@ class DegradationEncoder(nn.Module):
             c_in = width
         self.convs = nn.Sequential(*layers)
         # Only the contrastive loss sees what comes out of it.
-        self.projection = nn.Sequential(
-            nn.Linear(self.dim, self.dim), nn.LeakyReLU(0.1), nn.Linear(self.dim, self.dim)
-        )
+        self.projection = nn.Sequential(nn.Linear(self.dim, self.dim), nn.LeakyReLU(0.1), nn.Linear(self.dim, self.dim))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.input_size is not None:

@@ -62,9 +62,7 @@ class PaniniNet(nn.Module):
         for resolution in self.prior.resolutions:
             if resolution > 4:
                 state = self.prior.block(resolution, state, encoding.w)
-            features = self.dafi(
-                resolution, state.features, encoding.image[resolution], encoding.weights[resolution]
-            )
+            features = self.dafi(resolution, state.features, encoding.image[resolution], encoding.weights[resolution])
             state = state.with_features(features)
             if resolution == self.dafi.resolutions[-1]:
                 break

@@ -49,9 +49,7 @@ class StyledConv(nn.Module):
 
     noise: Tensor
 
-    def __init__(
-        self, c_in: int, c_out: int, latent_dim: int, resolution: int, separable: bool = True
-    ) -> None:
+    def __init__(self, c_in: int, c_out: int, latent_dim: int, resolution: int, separable: bool = True) -> None:
         super().__init__()
         self.modulation = Modulation(c_in, latent_dim, fan_in=9 * c_in)
         if separable:
