@@ -232,14 +232,13 @@ class RestorationTraining:
         rows, columns = (slice(4 * start, 4 * (start + c.window)) for start in (row, column))
         window = network.generate(state.crop(row, column, c.window), encoding.w)
         window = F.avg_pool2d(picture(given[..., rows, columns], window, bands), 2)
-        terms["l1_window"] = c.l1 * F.l1_loss(window, truth[..., rows, columns])
-        pair = [(window, truth[..., rows, columns])]
+        ours, theirs = window, truth[..., rows, columns]
+        terms["l1_window"] = c.l1 * F.l1_loss(ours, theirs)
         if self.step % 4 < 2:  # in turns with that, the perceptual network looks at a part of the whole face instead
-            side = 4 * c.window
-            row, column = torch.randint(0, 256 - side + 1, (2,)).tolist()
-            rows, columns = slice(row, row + side), slice(column, column + side)
-            pair = [(whole[..., rows, columns], truth256[..., rows, columns])]
-        terms["perceptual"] = c.perceptual * torch.stack([self.perceptual(a, b).mean() for a, b in pair]).sum()
+            row, column = torch.randint(0, 256 - 4 * c.window + 1, (2,)).tolist()
+            rows, columns = (slice(start, start + 4 * c.window) for start in (row, column))
+            ours, theirs = whole[..., rows, columns], truth256[..., rows, columns]
+        terms["perceptual"] = c.perceptual * self.perceptual(ours, theirs).mean()
         feature, latent = distillation(network, encoding, batch["w"], batch["known"])
         return terms | {"feature": c.feature * feature, "latent": c.latent * latent}
 
