@@ -14,7 +14,9 @@ class DegradationEncoder(nn.Module):
 
     Damage is a local statistic, so any size of picture may be given that the strides divide; `input_size` is what
     pictures are averaged down to first (the paper's 256), None keeps them as they are. `unshuffle` folds blocks of
-    pixels into channels, which makes the first convolutions cheap without losing the finest detail.
+    pixels into channels, which makes the first convolutions cheap without losing the finest detail. `normalise` gives
+    every v_DR mean 0 and variance 1 (layer norm without weights): its direction alone says what the damage is, and it
+    can't grow without bound where batch statistics are fixed.
     """
 
     def __init__(
@@ -23,10 +25,12 @@ class DegradationEncoder(nn.Module):
         strides: Sequence[int] = (1, 1, 2, 1, 2, 1),
         input_size: int | None = 256,
         unshuffle: int = 1,
+        normalise: bool = False,
     ) -> None:
         super().__init__()
         self.input_size = input_size
         self.unshuffle = unshuffle
+        self.normalise = normalise
         self.dim = widths[-1]
         layers: list[nn.Module] = []
         c_in = 3 * unshuffle**2
@@ -40,7 +44,8 @@ class DegradationEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.input_size is not None:
             x = F.adaptive_avg_pool2d(x, self.input_size)
-        return self.convs(F.pixel_unshuffle(x, self.unshuffle)).mean((2, 3))
+        v = self.convs(F.pixel_unshuffle(x, self.unshuffle)).mean((2, 3))
+        return F.layer_norm(v, (self.dim,)) if self.normalise else v
 
 
 class FixedDegradation(nn.Module):

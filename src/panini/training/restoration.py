@@ -55,7 +55,7 @@ class RestorationConfig:
     batch: int = 4
     lr: float = 4e-4
     start: str = ""  # state dict of the whole network to start from
-    deciding_lr: float = 5.0  # times lr: the DRE and the small networks that decide by it, which learn slowly otherwise
+    deciding_lr: float = 2.0  # times lr: the DRE and the small networks that decide by it, which learn slowly otherwise
     train_prior: bool = False
     warmup: int = 50
     ema: float = 0.995
@@ -171,7 +171,7 @@ class RestorationTraining:
         """Fixes the DRE's batch statistics: batches of a few pictures are too small to normalise by, and an
         untrained encoder gets its first ones here."""
         norms = [m for m in self.network.dre.modules() if isinstance(m, nn.BatchNorm2d)]
-        if norms and not (self.config.dre or self.config.start):
+        if norms and not self.config.dre:
             for norm in norms:
                 norm.momentum = None  # the plain mean of all batches
             for i in range(0, 4 * batches, 4):
@@ -215,9 +215,9 @@ class RestorationTraining:
         bands = picture.weights(encoding.v)
 
         if self.step % 2:
-            # Every other step only colour and light come from the picture. Otherwise the easy way, taking every band
+            # Every other step only what is coarser than 1/64 of the face comes from the picture. Otherwise the easy way, taking every band
             # from it, is found first, and the rest of the network is never asked for detail.
-            bands = (torch.arange(picture.bands) >= picture.bands - 2).to(bands).expand_as(bands)
+            bands = (torch.arange(picture.bands) >= picture.bands - 3).to(bands).expand_as(bands)
 
         # The whole face at 256: what is where, and its colours.
         generated = self.preview(state.features)
