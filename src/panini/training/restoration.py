@@ -215,8 +215,8 @@ class RestorationTraining:
         bands = picture.weights(encoding.v)
 
         if self.step % 2:
-            # Every other step only what is coarser than 1/64 of the face comes from the picture. Otherwise the easy way, taking every band
-            # from it, is found first, and the rest of the network is never asked for detail.
+            # Every other step the picture gives only what is coarser than 1/64 of the face. Otherwise the easy way,
+            # taking every band from it, is found first, and the rest of the network is never asked for detail.
             bands = (torch.arange(picture.bands) >= picture.bands - 3).to(bands).expand_as(bands)
 
         # The whole face at 256: what is where, and its colours.
