@@ -14,9 +14,9 @@ class DegradationEncoder(nn.Module):
 
     Damage is a local statistic, so any size of picture may be given that the strides divide; `input_size` is what
     pictures are averaged down to first (the paper's 256), None keeps them as they are. `unshuffle` folds blocks of
-    pixels into channels, which makes the first convolutions cheap without losing the finest detail. `normalise` gives
-    every v_DR mean 0 and variance 1 (layer norm without weights): its direction alone says what the damage is, and it
-    can't grow without bound where batch statistics are fixed.
+    pixels into channels, which makes the first convolutions cheap without losing the finest detail. `normalise` takes
+    from v_DR what all pictures share (batch norm without weights), which is most of it, and then gives each the same
+    length (layer norm), so that it can't grow without bound where batch statistics are fixed.
     """
 
     def __init__(
@@ -30,8 +30,12 @@ class DegradationEncoder(nn.Module):
         super().__init__()
         self.input_size = input_size
         self.unshuffle = unshuffle
-        self.normalise = normalise
         self.dim = widths[-1]
+        self.normalise = (
+            nn.Sequential(nn.BatchNorm1d(self.dim, affine=False), nn.LayerNorm(self.dim, elementwise_affine=False))
+            if normalise
+            else nn.Identity()
+        )
         layers: list[nn.Module] = []
         c_in = 3 * unshuffle**2
         for width, stride in zip(widths, strides, strict=True):
@@ -44,8 +48,7 @@ class DegradationEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.input_size is not None:
             x = F.adaptive_avg_pool2d(x, self.input_size)
-        v = self.convs(F.pixel_unshuffle(x, self.unshuffle)).mean((2, 3))
-        return F.layer_norm(v, (self.dim,)) if self.normalise else v
+        return self.normalise(self.convs(F.pixel_unshuffle(x, self.unshuffle)).mean((2, 3)))
 
 
 class FixedDegradation(nn.Module):

@@ -55,7 +55,8 @@ class RestorationConfig:
     batch: int = 4
     lr: float = 4e-4
     start: str = ""  # state dict of the whole network to start from
-    deciding_lr: float = 2.0  # times lr: the DRE and the small networks that decide by it, which learn slowly otherwise
+    deciding_lr: float = 4.0  # times lr: the small networks that decide by v_DR, which learn slowly otherwise
+    train_dre: bool = False  # with image losses alone and no UDRL, v_DR drifts to one value for every picture
     train_prior: bool = False
     warmup: int = 50
     ema: float = 0.995
@@ -147,6 +148,7 @@ class RestorationTraining:
         network.prior.load_state_dict(prior.state_dict())
         network.lce.mean.copy_(prior.mean_latent)  # type: ignore[operator]
         network.prior.requires_grad_(self.config.train_prior)
+        network.dre.requires_grad_(self.config.train_dre)
         network.dre.projection.requires_grad_(False)  # type: ignore[union-attr]
         if self.config.start:
             network.load_state_dict(torch.load(self.config.start, weights_only=True))
@@ -158,7 +160,7 @@ class RestorationTraining:
         network = self.network
         assert network.picture is not None
         scales = {id(p): 0.1 for p in network.prior.parameters()}
-        for deciding in (network.dre, network.dafi.mlp, network.picture.mlp):
+        for deciding in (network.dafi.mlp, network.picture.mlp):
             scales |= {id(p): self.config.deciding_lr for p in deciding.parameters()}
         groups: dict[float, list[nn.Parameter]] = {}
         for parameter in network.parameters():
@@ -167,15 +169,14 @@ class RestorationTraining:
         return [{"params": parameters, "scale": scale} for scale, parameters in groups.items()]
 
     @torch.no_grad()
-    def _calibrate(self, batches: int = 8) -> None:
+    def _calibrate(self, pictures: int = 48) -> None:
         """Fixes the DRE's batch statistics: batches of a few pictures are too small to normalise by, and an
         untrained encoder gets its first ones here."""
-        norms = [m for m in self.network.dre.modules() if isinstance(m, nn.BatchNorm2d)]
+        norms = [m for m in self.network.dre.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
         if norms and not self.config.dre:
             for norm in norms:
-                norm.momentum = None  # the plain mean of all batches
-            for i in range(0, 4 * batches, 4):
-                self.network.dre(torch.stack([self.samples[j]["given"] for j in range(i, i + 4)]))
+                norm.momentum = 1.0
+            self.network.dre(torch.stack([self.samples[i]["given"] for i in range(pictures)]))
             self.average.load_state_dict(self.network.state_dict())
         for norm in norms:
             norm.eval()
