@@ -12,13 +12,12 @@ from panini.evaluation.validation import Row, Scorer, Scores, table
 def test_stlpips_is_zero_for_equal_pictures_grows_with_damage_and_forgives_a_shift() -> None:
     scorer = Scorer()
     truth = cv2.resize(astronaut(), (128, 128), interpolation=cv2.INTER_AREA)
-    same = scorer(truth, truth)
+    blurred = [cv2.GaussianBlur(truth, (0, 0), s) for s in (1, 3)]
+    same, mild, strong, shifted = scorer(truth, truth, *blurred, np.roll(truth, 1, 1))
     assert same.stlpips == pytest.approx(0, abs=1e-6)
     assert same.ssim == pytest.approx(1)
-    mild, strong = (scorer(cv2.GaussianBlur(truth, (0, 0), s), truth).stlpips for s in (1, 3))
-    shifted = scorer(np.roll(truth, 1, 1), truth).stlpips
-    assert 0 < mild < strong
-    assert shifted < mild
+    assert 0 < mild.stlpips < strong.stlpips
+    assert shifted.stlpips < mild.stlpips
 
 
 def test_table_averages_by_task_and_kind() -> None:

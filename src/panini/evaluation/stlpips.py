@@ -69,9 +69,12 @@ class STLPIPS(nn.Module):
             out.append(x / (x.norm(dim=1, keepdim=True) + 1e-10))
         return out
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """[N] from the features of two pictures."""
         distances = [
-            ((fa - fb).square() * w).sum(1).mean((1, 2))
-            for fa, fb, w in zip(self.features(a), self.features(b), self.importance, strict=True)
+            ((fa - fb).square() * w).sum(1).mean((1, 2)) for fa, fb, w in zip(a, b, self.importance, strict=True)
         ]
         return torch.stack(distances).sum(0)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.distance(self.features(a), self.features(b))

@@ -87,15 +87,18 @@ class Scorer:
     def __init__(self) -> None:
         self.stlpips = STLPIPS().eval()
 
-    @torch.no_grad()
-    def __call__(self, picture: Pixels, truth: Pixels) -> Scores:
-        """Both [H, W, 3] uint8 RGB of one size."""
-        a, b = (torch.from_numpy(to_signed(p))[None] for p in (picture, truth))
-        return Scores(
-            psnr=float(peak_signal_noise_ratio(truth, picture)),
-            ssim=float(structural_similarity(truth, picture, channel_axis=2)),
-            stlpips=float(self.stlpips(a, b)),
-        )
+    @torch.inference_mode()
+    def __call__(self, truth: Pixels, *pictures: Pixels) -> list[Scores]:
+        """The scores of each of `pictures` against `truth`, all [H, W, 3] uint8 RGB of one size."""
+        features = [self.stlpips.features(torch.from_numpy(to_signed(p))[None]) for p in (truth, *pictures)]
+        return [
+            Scores(
+                psnr=float(peak_signal_noise_ratio(truth, picture)),
+                ssim=float(structural_similarity(truth, picture, channel_axis=2)),
+                stlpips=float(self.stlpips.distance(ours, features[0])),
+            )
+            for picture, ours in zip(pictures, features[1:], strict=True)
+        ]
 
 
 def validate(
@@ -112,9 +115,12 @@ def validate(
     rows = []
     for face in faces:
         given = resize(face.given, 512, cv2.INTER_CUBIC)
+        to_score = [restored_at_512(restore, given)]
         if (face.task, face.name) not in known:
-            known[face.task, face.name] = scorer(given, face.truth)
-        result = scorer(restored_at_512(restore, given), face.truth)
+            to_score.append(given)
+        result, *input_scores = scorer(face.truth, *to_score)
+        if input_scores:
+            known[face.task, face.name] = input_scores[0]
         rows.append(Row(face.name, face.task, face.kind, known[face.task, face.name], result))
     return rows
 
