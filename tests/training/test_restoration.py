@@ -27,6 +27,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
                 steps=steps,
                 schedule_steps=3,
                 warmup=1,
+                trust_steps=1,
                 validate_every=0,
                 workers=0,
             )

@@ -21,7 +21,12 @@ def default() -> PaniniNet:
     fused = (4, 8, 16, 32, 64, 128)
     prior = MobilePrior()
     dre = DegradationEncoder(
-        widths=(32, 32, 64, 64, 128, 256), strides=(1, 2, 1, 2, 1, 2), input_size=None, unshuffle=4, normalise=True
+        widths=(32, 32, 64, 64, 128, 256),
+        strides=(1, 2, 1, 2, 1, 2),
+        input_size=None,
+        unshuffle=4,
+        normalise=True,
+        octaves=6,
     )
     return PaniniNet(
         prior=prior,

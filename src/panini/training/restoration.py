@@ -31,6 +31,7 @@ from panini.pixels import Signed
 from panini.prior_wheel import load_mobile_prior
 from panini.training.data import Faces, RestorationSamples, check_disjoint
 from panini.training.losses import PreviewHead, distillation
+from panini.training.trust import train_trust
 from panini.wheels import PRIOR, fetch_wheel
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -48,6 +49,7 @@ class RestorationConfig:
     prior: str = ""  # random-face wheel; fetched from PyPI if empty
     dre: str = ""  # state dict of a pre-trained degradation encoder; from scratch if empty
     mixture: Mapping[str, float] = field(default_factory=lambda: {"paper": 0.75, "sr16": 0.15, "wild": 0.1})
+    trust_steps: int = 400  # of `training.trust`, before a run that starts from nothing
     prior_share: float = 0.35
     seed: int = 0
     steps: int = 2000
@@ -56,7 +58,7 @@ class RestorationConfig:
     lr: float = 4e-4
     start: str = ""  # state dict of the whole network to start from
     deciding_lr: float = 4.0  # times lr: the small networks that decide by v_DR, which learn slowly otherwise
-    train_dre: bool = False  # with image losses alone and no UDRL, v_DR drifts to one value for every picture
+    train_dre: bool = False  # with image losses alone, v_DR drifts to one value for every picture
     train_prior: bool = False
     warmup: int = 50
     ema: float = 0.995
@@ -134,13 +136,15 @@ class RestorationTraining:
         assert isinstance(prior, MobilePrior)
         self.preview = PreviewHead.fit(prior)
         self.perceptual = _channels_last(STLPIPS().eval())
-        self._calibrate()
         self.optimizer = torch.optim.AdamW(self._groups(), config.lr, (0.9, 0.99), weight_decay=1e-3)
         self.step = 0
         self.best = float("inf")
         checkpoint = self.folder / "last.pt"
         if checkpoint.exists():
             self._resume(checkpoint)
+        elif config.trust_steps and not (config.start or config.dre):
+            self._pretrain()
+        self.network.dre.requires_grad_(config.train_dre).eval()  # batches are too small for batch statistics
 
     def _build(self) -> PaniniNet:
         network: PaniniNet = getattr(presets, self.config.preset)()
@@ -148,7 +152,6 @@ class RestorationTraining:
         network.prior.load_state_dict(prior.state_dict())
         network.lce.mean.copy_(prior.mean_latent)  # type: ignore[operator]
         network.prior.requires_grad_(self.config.train_prior)
-        network.dre.requires_grad_(self.config.train_dre)
         network.dre.projection.requires_grad_(False)  # type: ignore[union-attr]
         if self.config.start:
             network.load_state_dict(torch.load(self.config.start, weights_only=True))
@@ -168,18 +171,12 @@ class RestorationTraining:
                 groups.setdefault(scales.get(id(parameter), 1.0), []).append(parameter)
         return [{"params": parameters, "scale": scale} for scale, parameters in groups.items()]
 
-    @torch.no_grad()
-    def _calibrate(self, pictures: int = 48) -> None:
-        """Fixes the DRE's batch statistics: batches of a few pictures are too small to normalise by, and an
-        untrained encoder gets its first ones here."""
-        norms = [m for m in self.network.dre.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-        if norms and not self.config.dre:
-            for norm in norms:
-                norm.momentum = 1.0
-            self.network.dre(torch.stack([self.samples[i]["given"] for i in range(pictures)]))
-            self.average.load_state_dict(self.network.state_dict())
-        for norm in norms:
-            norm.eval()
+    def _pretrain(self) -> None:
+        """What the rest of the network decides by, before the rest (`training.trust`)."""
+        for step, error in enumerate(train_trust(self.network, self.samples, self.config.trust_steps), 1):
+            if step % 20 == 0:
+                print(f"trust, step {step}: mean error {error:.3f}", flush=True)
+        self.average.load_state_dict(self.network.state_dict())
 
     def _state(self) -> dict[str, Any]:
         return {

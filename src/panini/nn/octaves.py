@@ -1,0 +1,34 @@
+"""Pictures split into octaves of detail."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def enlarge(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, C, 2H, 2W], linear within each pixel with its neighbours' slope.
+
+    The mean of each 2x2 block is the pixel it came from, so averaging down again gives exactly `x`.
+    """
+    slope = x.new_tensor([-0.125, 0.0, 0.125])
+    identity = x.new_tensor([0.0, 1.0, 0.0])
+    phases = torch.stack((identity - slope, identity + slope))
+    kernel = torch.einsum("pi,qj->pqij", phases, phases).reshape(4, 1, 3, 3)
+    channels = x.shape[1]
+    x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel.repeat(channels, 1, 1, 1), groups=channels)
+    if torch.onnx.is_in_onnx_export():  # equal, and what ONNX Runtime does ten times faster
+        places = torch.eye(4).reshape(4, 1, 2, 2).repeat(channels, 1, 1, 1)
+        return F.conv_transpose2d(x, places, stride=2, groups=channels)
+    return F.pixel_shuffle(x, 2)
+
+
+def octaves(x: Tensor, count: int) -> list[Tensor]:
+    """[N, 3, S, S] -> `count` bands of sides S, S/2, …, finest first: what each halving loses, and what is left."""
+    bands = []
+    for _ in range(count - 1):
+        coarser = F.avg_pool2d(x, 2)
+        bands.append(x - enlarge(coarser))
+        x = coarser
+    return [*bands, x]
