@@ -84,8 +84,8 @@ def load_faces(folder: Path, tasks: Iterable[str] = TASKS) -> list[Face]:
 class Scorer:
     """Scores pictures at 512 by the protocol; holds the perceptual network."""
 
-    def __init__(self) -> None:
-        self.stlpips = STLPIPS().eval()
+    def __init__(self, stlpips: STLPIPS | None = None) -> None:
+        self.stlpips = STLPIPS().eval() if stlpips is None else stlpips
 
     @torch.inference_mode()
     def __call__(self, truth: Pixels, *pictures: Pixels) -> list[Scores]:

@@ -286,7 +286,8 @@ class RestorationTraining:
             # Even names choose between recipes and checkpoints, odd ones report.
             faces = [f for f in load_faces(Path(c.validation)) if int(f.name) % 2 == 0]
             faces = faces[:: max(1, len(faces) // c.validate_faces)][: c.validate_faces]
-        scorer, known = Scorer(), dict[tuple[str, str], Scores]()
+        # A new network here would draw from the generator whose state was resumed.
+        scorer, known = Scorer(self.perceptual), dict[tuple[str, str], Scores]()
         loader = DataLoader(
             self.samples,
             c.batch,
