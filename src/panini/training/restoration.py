@@ -3,11 +3,11 @@ distillation where the prior's own answer is known. Resumable; validation keeps 
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import json
 import math
-import os
 import time
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from panini.checkpoint import build
 from panini.errors import PaniniError
 from panini.evaluation.stlpips import STLPIPS
 from panini.evaluation.validation import Face, Scorer, Scores, grid, load_faces, table, validate
-from panini.nn import presets
+from panini.images import write_atomically
 from panini.nn.panini_net import PaniniNet
 from panini.nn.prior import MobilePrior
 from panini.pixels import Signed
@@ -101,9 +102,7 @@ def _channels_last(module: Module) -> Module:
 
 
 def _write_whole(path: Path, state: Any) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    write_atomically(path, lambda file: torch.save(state, file))
 
 
 class RestorationTraining:
@@ -130,8 +129,7 @@ class RestorationTraining:
             check_disjoint([self.samples.real], Path(config.validation))
         # On a CPU, convolutions of this network are a third faster with channels last.
         self.network = _channels_last(self._build().train())
-        self.average = self._build().eval().requires_grad_(False)
-        self.average.load_state_dict(self.network.state_dict())
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         prior = self.network.prior
         assert isinstance(prior, MobilePrior)
         self.preview = PreviewHead.fit(prior)
@@ -147,7 +145,7 @@ class RestorationTraining:
         self.network.dre.requires_grad_(config.train_dre).eval()  # batches are too small for batch statistics
 
     def _build(self) -> PaniniNet:
-        network: PaniniNet = getattr(presets, self.config.preset)()
+        network = build(self.config.preset)
         prior, _ = load_mobile_prior(Path(self.config.prior) if self.config.prior else fetch_wheel(PRIOR))
         network.prior.load_state_dict(prior.state_dict())
         network.lce.mean.copy_(prior.mean_latent)  # type: ignore[operator]
