@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,11 +18,12 @@ from panini import images
 from panini.engine import Engine, load_engine
 from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
-from panini.faces.detect import CenterFace, Detector, Face
+from panini.faces.detect import Box, CenterFace, Detector, Face, choose
 from panini.pixels import from_signed, to_signed
 
-Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
-"""What can be restored: a file, a Pillow image, or a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA."""
+Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | images.Photo
+"""What can be restored: a file, a Pillow image, a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA, or
+what `panini.images.load` makes of one of these."""
 
 SCALES = (1, 2, 4)
 
@@ -78,41 +79,63 @@ class Restorer:
             self._detector = CenterFace()
         return self._detector
 
-    def restore(self, image: Source, *, aligned: bool = False, scale: int = 1, keep: bool = False) -> Restoration:
+    def restore(
+        self,
+        image: Source,
+        *,
+        aligned: bool = False,
+        scale: int = 1,
+        keep: bool = False,
+        only: Sequence[int] = (),
+        boxes: Sequence[Box] = (),
+        grain: float = 0.0,
+    ) -> Restoration:
         """Restores every face in a photo.
 
         aligned: the picture is itself a square face crop of any size; the result is the network's square.
         scale: 1, 2 or 4 times the photo's own size; does not go with `aligned`.
         keep: a photo without faces comes back as it is (or enlarged) instead of raising NoFaceError.
+        only, boxes: restore these faces alone, by their number (1 is the largest) or by a box that their middle is in.
+        grain: how much of the photo's own grain to lay over the restored faces again, 0 to 1.
         Raises PaniniError if the picture cannot be read or does not fit these choices.
         """
         if scale not in SCALES:
             raise PaniniError(f"scale must be 1, 2 or 4, not {scale}")
-        if aligned and scale != 1:
-            raise PaniniError("scale does not go with aligned: a face crop has the network's size")
+        if aligned and (scale != 1 or only or boxes):
+            raise PaniniError("scale, only and boxes do not go with aligned: the picture is one face")
+        if not 0 <= grain <= 1:
+            raise PaniniError(f"grain must be between 0 and 1, not {grain}")
         timings: dict[str, float] = {}
         with _clock(timings, "read"):
-            photo = images.load(image)
+            photo = image if isinstance(image, images.Photo) else images.load(image)
             toned = blend.is_toned(photo.pixels)
         if aligned:
             return self._restore_aligned(photo, toned, timings)
 
         with _clock(timings, "detect"):
-            found = self.detector(photo.pixels)
+            found = choose(self.detector(photo.pixels), only, boxes)
         if not found and not keep:
             raise NoFaceError(f"{photo.path or 'the picture'}: no face found")
+        with _clock(timings, "align"):
+            size = self.engine.input_size
+            transforms = [self.transform(photo.pixels, face) for face in found]
         with _clock(timings, "blend"):
             result = photo.enlarged(scale)
             result = replace(result, pixels=result.pixels.copy())
-        size, faces = self.engine.input_size, []
-        for face in found:
+            masks = blend.masks(transforms, size)
+        faces = []
+        for face, transform, mask in zip(found, transforms, masks, strict=True):
             with _clock(timings, "align"):
-                transform = align.ffhq_transform(face.landmarks, size, align.DETECTED_ZOOM)
                 crop = np.asarray(align.warp(photo.pixels, transform, (size, size)), np.uint8)
             faces.append(self._restore_crop(face, crop, toned, timings))
             with _clock(timings, "blend"):
-                blend.paste(result.pixels, faces[-1].after, transform, size, scale)
+                patch = blend.patch(photo.pixels, faces[-1].after, transform, size, grain)
+                blend.paste(result.pixels, patch, mask, transform, size, scale)
         return Restoration(result, faces, timings)
+
+    def transform(self, pixels: NDArray[np.uint8], face: Face) -> align.Transform:
+        """From a photo uint8 RGB [H, W, 3] to the crop of a face in it that the network sees."""
+        return align.ffhq_transform(face.landmarks, self.engine.input_size, align.DETECTED_ZOOM)
 
     def _restore_aligned(self, photo: images.Photo, toned: bool, timings: dict[str, float]) -> Restoration:
         height, width = photo.pixels.shape[:2]
