@@ -68,7 +68,7 @@ class Detector(Protocol):
 
 
 def choose(faces: Sequence[Face], numbers: Sequence[int] = (), boxes: Sequence[Box] = ()) -> list[Face]:
-    """The faces of these numbers (counting from 1), and those whose middle is in one of the boxes; all if none is given.
+    """The faces of these numbers (from 1), and those whose middle is in one of the boxes; all if none is given.
 
     Raises PaniniError if a number or a box has no face.
     """
@@ -130,7 +130,7 @@ class CenterFace:
 
     def _in_tile(self, tile: NDArray[np.uint8]) -> Iterator[Face]:
         """Candidates in one tile [H, W, 3], seen four ways up: the network knows faces that are about upright."""
-        height, width = tile.shape[:2]
+        width = tile.shape[1]
         back = np.array([[0.0, -1, width], [1, 0, 0]])  # undoes a quarter turn
         for turned in (tile, np.rot90(tile)):
             straight, upside_down = self._detect(np.stack([turned, turned[::-1, ::-1]]))
@@ -204,7 +204,7 @@ def _resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 
 
 def _seen_through(transform: Transform, face: Face, mirrored: bool = False) -> Face:
-    """The face in another picture; its box is that of the ellipse in the box it had. `mirrored` swaps left and right."""
+    """The face in another picture, its box that of the ellipse in its box; `mirrored` swaps left and right."""
     linear = transform[:, :2]
     (x, y), (w, h) = linear @ face.centre + transform[:, 2], np.hypot(*(linear * face.box[2:]).T)
     landmarks = face.landmarks[[1, 0, 2, 4, 3] if mirrored else slice(None)] @ linear.T + transform[:, 2]
