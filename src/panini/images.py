@@ -1,9 +1,10 @@
 """Picture files: reading and writing them so that nothing but the faces changes.
 
 Inside, a photo is 8-bit RGB, upright, with its alpha channel and metadata beside it. What comes in otherwise:
-1-bit and 16-bit pictures become 8-bit grey, palettes RGB, CMYK and Lab RGB (through the embedded profile if there is
-one, and are then sRGB); of an animation the first frame is taken. What goes out: the mode that came in after that
-(L, LA, RGB or RGBA); JPEG and BMP hold no transparency, so there it is laid over white.
+1-bit and floating-point pictures become 8-bit grey, palettes RGB, CMYK and Lab RGB (through the embedded profile if
+there is one, and are then sRGB); of an animation the first frame is taken. What goes out: the mode that came in after
+that (L, LA, RGB or RGBA); JPEG and BMP hold no transparency, so there it is laid over white. All 16 bits of a picture
+are kept in PNG, and in TIFF if it is grey.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, features
 
+from panini.deep import carried_over, eight_bits, read_deep, write_png
 from panini.errors import PaniniError
 
 FORMATS = {
@@ -34,6 +37,11 @@ FORMATS = {
     ".bmp": "BMP",
 } | ({".avif": "AVIF"} if features.check("avif") else {})
 """What can be written, by suffix."""
+if find_spec("pillow_heif"):  # the extra `heif`
+    FORMATS |= {".heic": "HEIF", ".heif": "HEIF"}
+
+READABLE = {*FORMATS, ".gif", ".jfif", ".jpe", ".jp2", ".mpo", ".pgm", ".ppm", ".tga", ".heic", ".heif", ".avif"}
+"""Suffixes by which pictures are known in a folder; HEIC needs the extra `heif`, without which it is a failure told."""
 
 JPEG_QUALITY = 95
 """At least; higher if the input's was."""
@@ -57,6 +65,8 @@ class Metadata:
     jpeg_quality: int = JPEG_QUALITY
     jpeg_subsampling: int = 0
     """As Pillow counts: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0."""
+    lossless: bool = False
+    """Whether it was a WebP file that loses nothing."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,8 @@ class Photo:
     metadata: Metadata = field(default_factory=Metadata)
     path: Path | None = None
     """The file it came from."""
+    deep: NDArray[np.uint16] | None = None
+    """The 16-bit picture that it is, [H, W], [H, W, 3] or [H, W, 4]; `pixels` may have moved on from it."""
 
     def image(self) -> Image.Image:
         """A Pillow image in the mode the photo came in: L, LA, RGB or RGBA."""
@@ -85,11 +97,15 @@ class Photo:
         if scale == 1:
             return self
 
-        def enlarge(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        def enlarge(array: Any) -> Any:
             size = (array.shape[1] * scale, array.shape[0] * scale)
-            return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+            return cv2.resize(array, size, interpolation=cv2.INTER_CUBIC)
 
-        return replace(self, pixels=enlarge(self.pixels), alpha=None if self.alpha is None else enlarge(self.alpha))
+        alpha = None if self.alpha is None else enlarge(self.alpha)
+        if self.deep is None:
+            return replace(self, pixels=enlarge(self.pixels), alpha=alpha)
+        deep = enlarge(self.deep)
+        return replace(self, pixels=_rgb(eight_bits(deep)), alpha=alpha, deep=deep)
 
 
 def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Photo:
@@ -106,6 +122,7 @@ def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Ph
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a large photo is none of a bomb; Pillow's own limit still raises
+            _open_heif()
             with Image.open(path) as image:
                 return _decode(image, path)
     except UnidentifiedImageError:
@@ -126,10 +143,18 @@ def save(photo: Photo, path: str | os.PathLike[str], *, overwrite: bool = False)
     """
     path = Path(path)
     check_output(path, photo.path, overwrite=overwrite)
-    image, options = _encoding(photo, FORMATS[path.suffix.lower()])
+    format = FORMATS[path.suffix.lower()]
+    _open_heif()
     try:
-        write_atomically(path, lambda file: image.save(file, FORMATS[path.suffix.lower()], **options))
-    except (OSError, ValueError, OverflowError) as error:
+        image, options = _encoding(photo, format)
+        deep = None if photo.deep is None else carried_over(photo.deep, photo.pixels)
+        if deep is not None and deep.ndim == 2 and format in ("PNG", "TIFF"):
+            image = Image.fromarray(deep)
+        if deep is not None and deep.ndim == 3 and format == "PNG":
+            write_atomically(path, lambda file: write_png(file, deep, options))
+        else:
+            write_atomically(path, lambda file: image.save(file, format, **options))
+    except (OSError, ValueError, OverflowError, MemoryError) as error:
         raise ImageError(f"{path} cannot be written: {_line(error)}") from error
     return path
 
@@ -211,7 +236,11 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
 def _decode(image: Image.Image, path: Path | None) -> Photo:
     quality, subsampling = _jpeg_encoding(image)
     exif, tiff_xmp = _exif(image)  # before the pixels are loaded: that may close the file
+    deep = None if path is None else read_deep(image, path)
+    lossless = image.format == "WEBP" and path is not None and b"VP8L" in _head(path)
     upright = ImageOps.exif_transpose(image)
+    if deep is not None and deep.shape[:2] != (upright.height, upright.width):
+        deep = None
     info = upright.info
     icc_profile = info.get("icc_profile") or b""
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or tiff_xmp
@@ -221,11 +250,11 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
     elif upright.mode not in ("L", "LA", "RGB", "RGBA"):
         upright = _to_eight_bits(upright)
     alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
-    pixels = np.asarray(upright.convert("RGB"))
+    pixels = np.asarray(upright.convert("RGB")) if deep is None else _rgb(eight_bits(deep))
     return Photo(
         pixels,
         alpha,
-        grey=upright.mode in ("L", "LA"),
+        grey=upright.mode in ("L", "LA") if deep is None else deep.ndim == 2,
         metadata=Metadata(
             exif=exif,
             xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
@@ -233,9 +262,29 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
             dpi=_dpi(info.get("dpi")),
             jpeg_quality=quality,
             jpeg_subsampling=subsampling,
+            lossless=lossless,
         ),
         path=path,
+        deep=deep,
     )
+
+
+def _rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[H, W] or [H, W, 3 or 4] as [H, W, 3]."""
+    return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else np.ascontiguousarray(array[..., :3])
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _open_heif() -> None:
+    """Lets Pillow know of HEIC, if the extra `heif` is installed."""
+    if ".heic" in FORMATS and "HEIF" not in Image.OPEN:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
@@ -325,8 +374,8 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
             options |= {"quality": metadata.jpeg_quality, "subsampling": metadata.jpeg_subsampling, "optimize": True}
             if metadata.xmp:
                 options["xmp"] = metadata.xmp
-        case "WEBP" | "AVIF":
-            options |= {"quality": 95}
+        case "WEBP" | "AVIF" | "HEIF":
+            options |= {"quality": 95, "lossless": metadata.lossless and format == "WEBP", "exact": True}
             if metadata.xmp:
                 options["xmp"] = metadata.xmp
         case "PNG" if metadata.xmp:

@@ -145,7 +145,7 @@ class Restorer:
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
         face = self._restore_crop(whole, crop, toned, timings)
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
-        return Restoration(replace(photo, pixels=face.after, alpha=alpha), [face], timings)
+        return Restoration(replace(photo, pixels=face.after, alpha=alpha, deep=None), [face], timings)
 
     def _restore_crop(
         self, face: Face, crop: NDArray[np.uint8], toned: bool, timings: dict[str, float]
