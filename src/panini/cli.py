@@ -7,14 +7,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from panini import __version__
 from panini.errors import PaniniError
+
+if TYPE_CHECKING:
+    from panini.restorer import Restorer
 
 app = typer.Typer(
     help="Restores the faces in a photo, and says how much of them is real.",
@@ -47,34 +51,78 @@ def panini(
     """Restores the faces in a photo, and says how much of them is real."""
 
 
+MinFace = Annotated[float, typer.Option(help="Width in pixels below which faces are left alone.")]
+
+
 @app.command()
 def restore(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", show_default=False)],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO|FOLDER", show_default=False)],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="OUT", help="Where to write; PHOTO-restored beside it if not given."),
     ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="FOLDER's folders too.")] = False,
     aligned: Annotated[
         bool, typer.Option("--aligned", help="PHOTO is already a square face crop, of any size.")
     ] = False,
     scale: Annotated[Scale, typer.Option(help="Enlarge the whole photo.")] = Scale.ONE,
+    only: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="This face alone, by its number in `panini inspect`.")
+    ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y,W,H", help="The faces alone whose middle is in this box.")
+    ] = None,
+    min_face: MinFace = 24,
+    grain: Annotated[float, typer.Option(help="How much of the photo's grain to keep on faces, 0 to 1.")] = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Write the photo even if no face is found in it.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     engine: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
-    """Restore the faces in PHOTO and write it anew; PHOTO itself stays as it is."""
+    """Restore the faces in PHOTO, or in all photos in FOLDER, and write them anew; the originals stay as they are."""
     from panini import images
-    from panini.engine import load_engine
-    from panini.restorer import Restorer
 
     start = perf_counter()
+    if photo.is_dir():
+        if aligned or only or box:
+            raise PaniniError("--aligned, --only and --box are for a single photo")
+        from panini.terminal import restore_folder
+
+        settings = {"scale": int(scale.value), "grain": grain}
+        restorer = _restorer(engine, min_face)
+        maker = f"{engine}, faces from {min_face:g}"
+        restore_folder(
+            restorer, photo, output, recursive=recursive, overwrite=overwrite, settings=settings, maker=maker
+        )
+        return
     target = images.default_output(photo) if output is None else output
     images.check_input(photo)
     images.check_output(target, photo, overwrite=overwrite)  # before the work, not after
-    restorer = Restorer(load_engine(engine))
-    result = restorer.restore(photo, aligned=aligned, scale=int(scale.value), keep=keep)
+    result = _restorer(engine, min_face).restore(
+        photo,
+        aligned=aligned,
+        scale=int(scale.value),
+        keep=keep,
+        only=only or (),
+        boxes=[_box(text) for text in box or ()],
+        grain=grain,
+    )
     result.save(target, overwrite=overwrite)
-    print(f"{target}: {_count(len(result.faces))}, {perf_counter() - start:.1f} s")
+    print(f"{' '.join(str(target).split())}: {_count(len(result.faces))}, {perf_counter() - start:.1f} s")
+
+
+@app.command()
+def inspect(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Draw the faces into a picture.")
+    ] = None,
+    min_face: MinFace = 24,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """List the faces in PHOTO, largest first: box, score, landmarks' confidence, angle, sharpness."""
+    from panini import terminal
+
+    terminal.inspect(_restorer("bicubic", min_face), photo, output, overwrite)
 
 
 @app.command()
@@ -208,6 +256,24 @@ def evaluate(
         write_grid(runner, faces, look)
 
 
+def _restorer(engine: str, min_face: float) -> Restorer:
+    from panini.engine import load_engine
+    from panini.faces.detect import CenterFace
+    from panini.restorer import Restorer
+
+    if not min_face >= 8:
+        raise PaniniError(f"--min-face must be at least 8, not {min_face:g}")
+    return Restorer(load_engine(engine), None if min_face == 24 else CenterFace(min_face=min_face))
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise PaniniError(f"a box is x,y,width,height in pixels, not {text!r}") from None
+    return x, y, w, h
+
+
 @contextmanager
 def _needs_train_extra(verb: str) -> Iterator[None]:
     try:
@@ -222,6 +288,9 @@ def _count(faces: int) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: runs the command line and exits with its code; what fails is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a file's name may be no text in the terminal's encoding, or in any
+            stream.reconfigure(errors="backslashreplace")
     raise SystemExit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -164,6 +164,12 @@ def restore(image: Source, *, aligned: bool = False, scale: int = 1, keep: bool 
     return Restorer().restore(image, aligned=aligned, scale=scale, keep=keep)
 
 
+def sharpness(crop: NDArray[np.uint8]) -> float:
+    """Of an aligned crop [S, S, 3]: the variance of its Laplacian at 256 pixels. Below about 50 it is soft."""
+    grey = cv2.cvtColor(_square(crop, 256), cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
 def _square(array: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """[H, W] or [H, W, C] brought to size x size: bicubic up, averaged down."""
     interpolation = cv2.INTER_AREA if array.shape[0] > size else cv2.INTER_CUBIC
