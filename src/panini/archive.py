@@ -73,12 +73,13 @@ class Archive:
         self.source, self.target, self.overwrite = source, target, overwrite
         self.settings = settings or {}
         self._digest = json.dumps([self.settings, maker], sort_keys=True)
-        if target.exists() and target.samefile(source):
-            raise PaniniError(f"{target} is the folder of the originals; name another one")
         try:
+            if target.exists() and target.samefile(source):
+                raise PaniniError(f"{target} is the folder of the originals; name another one")
             (target / STATE).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PaniniError(f"{target} is no folder to write to: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise PaniniError(f"{target} is no folder to write to: {reason}") from error
         self.entries = self._read_journal()
         """Of every file ever looked at, by its relative name."""
         self.unreadable: list[Entry] = []

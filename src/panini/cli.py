@@ -82,7 +82,7 @@ def restore(
     from panini import images
 
     start = perf_counter()
-    if photo.is_dir():
+    if images.is_folder(photo):
         if aligned or only or box:
             raise PaniniError("--aligned, --only and --box are for a single photo")
         from panini.terminal import restore_folder

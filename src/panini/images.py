@@ -165,6 +165,14 @@ def default_output(path: Path) -> Path:
     return path.with_name(f"{path.stem}-restored{suffix}")
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder at `path`; False too if that cannot be known."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long a name, or one with a null character
+        return False
+
+
 def check_input(path: Path) -> None:
     """Raises ImageError if there is no file with something in it at `path`."""
     try:
