@@ -18,6 +18,7 @@ from panini import images
 from panini.engine import Engine, load_engine
 from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
+from panini.faces.aligner import Aligner
 from panini.faces.detect import Box, CenterFace, Detector, Face, choose
 from panini.pixels import from_signed, to_signed
 
@@ -71,6 +72,7 @@ class Restorer:
         """`engine` is by default the network that the package carries, `detector` CenterFace."""
         self.engine = load_engine() if engine is None else engine
         self._detector = detector
+        self._aligner: Aligner | None = None
 
     @property
     def detector(self) -> Detector:
@@ -135,7 +137,10 @@ class Restorer:
 
     def transform(self, pixels: NDArray[np.uint8], face: Face) -> align.Transform:
         """From a photo uint8 RGB [H, W, 3] to the crop of a face in it that the network sees."""
-        return align.ffhq_transform(face.landmarks, self.engine.input_size, align.DETECTED_ZOOM)
+        if self._aligner is None:
+            self._aligner = Aligner()
+        size = self.engine.input_size
+        return self._aligner(pixels, align.ffhq_transform(face.landmarks, size, align.DETECTED_ZOOM), size)
 
     def _restore_aligned(self, photo: images.Photo, toned: bool, timings: dict[str, float]) -> Restoration:
         height, width = photo.pixels.shape[:2]

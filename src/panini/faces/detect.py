@@ -173,8 +173,8 @@ class CenterFace:
         found: list[Face | None] = []
         for seen, way, mirror in zip(self._detect(np.stack(views)), ways, mirrored, strict=True):
             here = [_seen_through(invert(way), other, mirror) for other in seen if abs(other.angle) < 60]
-            best = max(here, key=lambda other: _overlap(other, face)[0], default=None)
-            found.append(best if best is not None and _overlap(best, face)[0] > 0.3 else None)
+            best = max(here, key=lambda other: overlap(other, face)[0], default=None)
+            found.append(best if best is not None and overlap(best, face)[0] > 0.3 else None)
         return found
 
     def _detect(self, images: NDArray[np.uint8]) -> list[list[Face]]:
@@ -221,7 +221,7 @@ def _spans(length: int) -> list[tuple[int, int]]:
     return [(int(start), int(start) + _TILE) for start in starts]
 
 
-def _overlap(a: Face, b: Face) -> tuple[float, float]:
+def overlap(a: Face, b: Face) -> tuple[float, float]:
     """Intersection over union, and over the smaller box."""
     (ax, ay, aw, ah), (bx, by, bw, bh) = a.box, b.box
     w, h = min(ax + aw, bx + bw) - max(ax, bx), min(ay + ah, by + bh) - max(ay, by)
@@ -233,7 +233,7 @@ def _once(faces: list[Face]) -> list[Face]:
     """The most certain of each group of boxes that show the same face."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
-        overlaps = [_overlap(face, other) for other in kept]
+        overlaps = [overlap(face, other) for other in kept]
         if all(union < 0.3 and smaller < 0.7 for union, smaller in overlaps):
             kept.append(face)
     return kept
