@@ -198,7 +198,7 @@ class Archive:
                     for face in made.faces
                 ]
             else:
-                images.check_output(path.with_suffix(".png"), source, overwrite=True)
+                images.check_place(path, source, overwrite=True)
                 with source.open("rb") as original:
                     images.write_atomically(path, lambda file: shutil.copyfileobj(original, file))
                 shutil.copystat(source, path)

@@ -51,12 +51,13 @@ def panini(
     """Restores the faces in a photo, and says how much of them is real."""
 
 
+VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}
 MinFace = Annotated[float, typer.Option(help="Width in pixels below which faces are left alone.")]
 
 
 @app.command()
 def restore(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO|FOLDER", show_default=False)],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO|FOLDER|VIDEO", show_default=False)],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="OUT", help="Where to write; PHOTO-restored beside it if not given."),
@@ -78,7 +79,7 @@ def restore(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     engine: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
-    """Restore the faces in PHOTO, or in all photos in FOLDER, and write them anew; the originals stay as they are."""
+    """Restore the faces in PHOTO, in those of FOLDER, or in VIDEO, and write them anew; originals stay as they are."""
     from panini import images
 
     start = perf_counter()
@@ -93,6 +94,14 @@ def restore(
         restore_folder(
             restorer, photo, output, recursive=recursive, overwrite=overwrite, settings=settings, maker=maker
         )
+        return
+    if photo.suffix.lower() in VIDEOS:
+        if aligned or only or box or scale != Scale.ONE or grain:
+            raise PaniniError("--aligned, --only, --box, --scale and --grain are for photos")
+        from panini.terminal import restore_clip
+
+        target = photo.with_name(f"{photo.stem}-restored.mp4") if output is None else output
+        restore_clip(_restorer(engine, min_face), photo, target, overwrite=overwrite)
         return
     target = images.default_output(photo) if output is None else output
     images.check_input(photo)

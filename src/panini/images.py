@@ -193,6 +193,11 @@ def check_output(path: Path, source: Path | None = None, *, overwrite: bool = Fa
     """
     if path.suffix.lower() not in FORMATS:
         raise ImageError(f"{path}: unknown suffix {path.suffix!r}; known are {' '.join(FORMATS)}")
+    check_place(path, source, overwrite=overwrite)
+
+
+def check_place(path: Path, source: Path | None = None, *, overwrite: bool = False) -> None:
+    """`check_output` for files of any suffix."""
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder")

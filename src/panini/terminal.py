@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from panini import images
 from panini.archive import FAILED, Archive
@@ -41,14 +49,10 @@ def restore_folder(restorer: Restorer, source: Path, target: Path | None, **opti
         stop.set()
 
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, on_interrupt) if main_thread else None
     try:
-        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        with Progress(*_columns(), console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task("restoring", total=len(archive.todo))
             for entry in archive.run(restorer, stop.is_set):
                 progress.advance(bar)
@@ -74,6 +78,21 @@ def restore_folder(restorer: Restorer, source: Path, target: Path | None, **opti
         raise StoppedError(f"stopped with {len(archive.names) - len(entries)} to go; the same command goes on")
     if failed:
         raise SomeFailedError(f"{failed} of {len(archive.names)} failed: see {report}")
+
+
+def restore_clip(restorer: Restorer, source: Path, target: Path, *, overwrite: bool) -> None:
+    """Restores a video as `panini.video` does, with a bar on stderr."""
+    from panini.video import restore_video
+
+    start, console = perf_counter(), Console(stderr=True)
+    with Progress(*_columns(), console=console, disable=not console.is_terminal) as progress:
+        bars = {step: progress.add_task(step, total=None) for step in ("finding faces", "restoring")}
+
+        def show(step: str, done: int, of: int) -> None:
+            progress.update(bars[step], completed=done, total=of or None)
+
+        faces = restore_video(restorer, source, target, overwrite=overwrite, progress=show)
+    print(f"{one_line(target)}: {faces} {'face' if faces == 1 else 'faces'}, {perf_counter() - start:.1f} s")
 
 
 def inspect(restorer: Restorer, path: Path, drawing: Path | None, overwrite: bool) -> None:
@@ -109,6 +128,13 @@ def draw(photo: images.Photo, faces: list[Face]) -> Image.Image:
             r = max(1.0, w / 40)
             pen.ellipse((px - r, py - r, px + r, py + r), fill=(0, 230, 255))
     return image
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
 
 
 def one_line(text: object) -> str:
