@@ -1,3 +1,4 @@
+import struct
 from fractions import Fraction
 
 import cv2
@@ -107,3 +108,13 @@ def test_what_cannot_work_is_said(clip, tmp_path, restorer, capsys):
         assert words in err
         assert err.count("\n") == 1
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_turned_video_comes_out_upright(clip, tmp_path, restorer):
+    content = bytearray(clip.read_bytes())
+    at = content.index(b"tkhd") + 44  # the first track's matrix, as a phone held upright writes it: a quarter clockwise
+    content[at : at + 36] = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
+    (tmp_path / "turned.mp4").write_bytes(content)
+    assert restore_video(restorer, tmp_path / "turned.mp4", tmp_path / "out.mp4") == 1
+    (_, first), *_ = read(tmp_path / "out.mp4")[0]
+    assert np.abs(first.astype(int) - np.rot90(read(clip)[0][0][1], -1)).mean() < 6
