@@ -75,17 +75,22 @@ def restore(
     ] = None,
     min_face: MinFace = 24,
     grain: Annotated[float, typer.Option(help="How much of the photo's grain to keep on faces, 0 to 1.")] = 0.0,
+    background: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A super-resolution network (ONNX) for --scale, such as Real-ESRGAN."),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Write the photo even if no face is found in it.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     engine: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore the faces in PHOTO, in those of FOLDER, or in VIDEO, and write them anew; originals stay as they are."""
     from panini import images
+    from panini.background import Upscaler
 
     start = perf_counter()
     if images.is_folder(photo):
-        if aligned or only or box:
-            raise PaniniError("--aligned, --only and --box are for a single photo")
+        if aligned or only or box or background:
+            raise PaniniError("--aligned, --only, --box and --background are for a single photo")
         from panini.terminal import restore_folder
 
         settings = {"scale": int(scale.value), "grain": grain}
@@ -96,8 +101,8 @@ def restore(
         )
         return
     if photo.suffix.lower() in VIDEOS:
-        if aligned or only or box or scale != Scale.ONE or grain:
-            raise PaniniError("--aligned, --only, --box, --scale and --grain are for photos")
+        if aligned or only or box or scale != Scale.ONE or grain or background:
+            raise PaniniError("--aligned, --only, --box, --scale, --background and --grain are for photos")
         from panini.terminal import restore_clip
 
         target = photo.with_name(f"{photo.stem}-restored.mp4") if output is None else output
@@ -106,6 +111,8 @@ def restore(
     target = images.default_output(photo) if output is None else output
     images.check_input(photo)
     images.check_output(target, photo, overwrite=overwrite)  # before the work, not after
+    if background is not None and (scale == Scale.ONE or aligned):
+        raise PaniniError("--background goes with --scale 2 or 4")
     result = _restorer(engine, min_face).restore(
         photo,
         aligned=aligned,
@@ -114,6 +121,7 @@ def restore(
         only=only or (),
         boxes=[_box(text) for text in box or ()],
         grain=grain,
+        background=None if background is None else Upscaler(background),
     )
     result.save(target, overwrite=overwrite)
     print(f"{' '.join(str(target).split())}: {_count(len(result.faces))}, {perf_counter() - start:.1f} s")

@@ -92,8 +92,10 @@ class Photo:
             image.putalpha(Image.fromarray(self.alpha))
         return image
 
-    def enlarged(self, scale: int) -> Photo:
-        """The photo `scale` times larger on each side."""
+    def enlarged(
+        self, scale: int, upscale: Callable[[NDArray[np.uint8], int], NDArray[np.uint8]] | None = None
+    ) -> Photo:
+        """The photo `scale` times larger on each side, by cubic interpolation or what `upscale` makes of its pixels."""
         if scale == 1:
             return self
 
@@ -102,6 +104,8 @@ class Photo:
             return cv2.resize(array, size, interpolation=cv2.INTER_CUBIC)
 
         alpha = None if self.alpha is None else enlarge(self.alpha)
+        if upscale is not None:
+            return replace(self, pixels=upscale(self.pixels, scale), alpha=alpha, deep=None)
         if self.deep is None:
             return replace(self, pixels=enlarge(self.pixels), alpha=alpha)
         deep = enlarge(self.deep)

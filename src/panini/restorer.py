@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panini import images
+from panini.background import Upscaler
 from panini.engine import Engine, load_engine
 from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
@@ -91,6 +92,7 @@ class Restorer:
         only: Sequence[int] = (),
         boxes: Sequence[Box] = (),
         grain: float = 0.0,
+        background: Upscaler | None = None,
     ) -> Restoration:
         """Restores every face in a photo.
 
@@ -99,6 +101,7 @@ class Restorer:
         keep: a photo without faces comes back as it is (or enlarged) instead of raising NoFaceError.
         only, boxes: restore these faces alone, by their number (1 is the largest) or by a box that their middle is in.
         grain: how much of the photo's own grain to lay over the restored faces again, 0 to 1.
+        background: enlarges what is no face, if `scale` is 2 or 4.
         Raises PaniniError if the picture cannot be read or does not fit these choices.
         """
         if scale not in SCALES:
@@ -122,7 +125,7 @@ class Restorer:
             size = self.engine.input_size
             transforms = [self.transform(photo.pixels, face) for face in found]
         with _clock(timings, "blend"):
-            result = photo.enlarged(scale)
+            result = photo.enlarged(scale, background)
             result = replace(result, pixels=result.pixels.copy())
             masks = blend.masks(transforms, size)
         faces = []
