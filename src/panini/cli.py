@@ -152,6 +152,7 @@ def export(
 class Network(StrEnum):
     """What can be trained."""
 
+    UDRL = "udrl"
     RESTORER = "restorer"
 
 
@@ -160,14 +161,20 @@ def train(
     network: Annotated[Network, typer.Argument(show_default=False)],
     config: Annotated[Path, typer.Option("--config", metavar="FILE", help="A recipe, such as configs/default.toml.")],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it (a TOML value).")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it: steps=100, optimizer.lr=2e-4, …"),
     ] = None,
 ) -> None:
-    """Train a network; the same command goes on with a run that was stopped."""
+    """Train the degradation encoder (udrl) or the restorer; the same command goes on with a run that was stopped."""
     with _needs_train_extra("train"):
+        from panini.training import config as configs
         from panini.training.restoration import RestorationConfig, RestorationTraining
+        from panini.training.udrl import UDRLConfig, UDRLTraining
 
-    RestorationTraining(RestorationConfig.load(config, overrides or ())).run()
+    if network == Network.UDRL:
+        UDRLTraining(configs.load(UDRLConfig, config, overrides or ())).run()
+    else:
+        RestorationTraining(configs.load(RestorationConfig, config, overrides or ())).run()
 
 
 class Part(StrEnum):
@@ -192,7 +199,7 @@ def evaluate(
 ) -> None:
     """Print PSNR, SSIM and ST-LPIPS of restored validation faces beside their inputs', by kind of damage."""
     with _needs_train_extra("evaluate"):
-        from panini.evaluation.validation import evaluate_engine, load_faces, write_grid
+        from panini.evaluation.validation import evaluate_engine, load_faces, table, write_grid
 
     from panini.engine import load_engine
 
@@ -203,9 +210,10 @@ def evaluate(
 
         runner = TorchEngine(weights)
     faces = [face for face in load_faces(data) if part == Part.ALL or int(face.name) % 2 == (part == Part.ODD)]
-    print(evaluate_engine(runner, faces))
+    rows = evaluate_engine(runner, faces)
+    print(table(rows))
     if look is not None:
-        write_grid(runner, faces, look)
+        write_grid(rows, look)
 
 
 @contextmanager

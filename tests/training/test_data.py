@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_sample_depends_on_seed_and_index_alone(folder: Path) -> None:
     def samples(seed: int) -> RestorationSamples:
-        return RestorationSamples(Faces.from_folder(folder), None, {"paper": 1.0}, 0.0, seed)
+        return RestorationSamples(Faces.open(folder), None, {"paper": 1.0}, 0.0, seed)
 
     one, again, other = samples(1)[7], samples(1)[7], samples(2)[7]
     assert one["given"].shape == one["truth"].shape == (3, 512, 512)
@@ -35,7 +35,7 @@ def test_a_sample_depends_on_seed_and_index_alone(folder: Path) -> None:
 def test_faces_of_the_prior_keep_their_latents(folder: Path) -> None:
     latents = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32)
     np.save(folder / "w.npy", latents)
-    faces = Faces.from_folder(folder)
+    faces = Faces.open(folder)
     sample = RestorationSamples(faces, faces, {"sr16": 1.0}, 1.0, 0)[0]
     (row,) = np.flatnonzero((latents == sample["w"].numpy()).all(1))
     assert sample["known"] == 1
@@ -44,12 +44,12 @@ def test_faces_of_the_prior_keep_their_latents(folder: Path) -> None:
 
 def test_training_on_a_validation_face_is_refused(folder: Path) -> None:
     with pytest.raises(PaniniError, match="also among the training faces"):
-        check_disjoint([Faces.from_folder(folder)], folder)
+        check_disjoint([Faces.open(folder)], folder)
 
 
 def test_no_faces_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(PaniniError, match="no faces"):
-        Faces.from_folder(tmp_path)
+        Faces.open(tmp_path)
 
 
 def test_haar_is_undone_by_its_inverse() -> None:
