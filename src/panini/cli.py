@@ -178,6 +178,20 @@ def train(
 
 
 @app.command()
+def ablate(
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The full recipe.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of train.")] = None,
+) -> None:
+    """Train the paper's ablations at equal compute; print their scores and plot DAFI's weights by damage."""
+    with _needs_train_extra("ablate"):
+        from panini.evaluation.ablation import ablate as compare
+        from panini.training import config as configs
+        from panini.training.restoration import RestorationConfig
+
+    print(compare(configs.load(RestorationConfig, config, overrides or ())))
+
+
+@app.command()
 def sample(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="A new folder.")],
     count: Annotated[int, typer.Option(min=1, help="How many faces.")] = 1000,
