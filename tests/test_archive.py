@@ -135,7 +135,7 @@ def test_what_cannot_work_is_said(album, capsys, tmp_path):
     assert "folder of the originals" in said(album, "-o", album)
     assert "folder of the originals" in said(album, "-o", album / "1969/..")
     assert "no folder to write to" in said(album, "-o", album / "one.jpg")
-    assert "single photo" in said(album, "-o", tmp_path / "out", "--only", 1)
+    assert "does not go with a folder" in said(album, "-o", tmp_path / "out", "--only", 1)
     (tmp_path / "bare/deep").mkdir(parents=True)
     assert "-r looks" in said(tmp_path / "bare", "-o", tmp_path / "out2")
     assert "missing" in said(tmp_path / "missing", "-o", tmp_path / "out3")

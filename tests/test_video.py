@@ -100,7 +100,7 @@ def test_what_cannot_work_is_said(clip, tmp_path, restorer, capsys):
     for arguments, words in (
         ([clip, "-o", tmp_path / "out.gif"], "known for videos"),
         ([clip, "-o", clip, "--overwrite"], "the photo itself"),
-        ([clip, "--scale", 2], "are for photos"),
+        ([clip, "--scale", 2], "does not go with a video"),
         ([tmp_path / "missing.mp4"], "does not exist"),
     ):
         assert run(["restore", *(str(a) for a in arguments), *ENGINE]) == 2

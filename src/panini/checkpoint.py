@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from panini import __version__
 from panini.errors import PaniniError
+from panini.images import write_atomically
 from panini.nn import presets
 from panini.nn.panini_net import PaniniNet
 from panini.weights import FORMAT, read_header
@@ -57,10 +58,8 @@ def save_weights(network: PaniniNet, path: Path, preset: str, metadata: Mapping[
         header[name] = {"dtype": "F16", "shape": list(half.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    partial = path.with_suffix(".partial")
     try:
-        partial.write_bytes(len(text).to_bytes(8, "little") + text + tensors)
-        partial.replace(path)
+        write_atomically(path, lambda file: file.write(len(text).to_bytes(8, "little") + text + tensors))
     except OSError as error:
         raise PaniniError(f"cannot write {path}: {error.strerror}") from error
 
@@ -73,15 +72,9 @@ def load_weights(path: Path) -> PaniniNet:
     """
     network = build(read_header(path).metadata["preset"])
     loaded = load(path.read_bytes())
-    expected = inference_tensors(network)
-    wrong = {
-        name
-        for name in expected.keys() | loaded.keys()
-        if name not in expected or name not in loaded or expected[name].shape != loaded[name].shape
-    }
-    if wrong:
-        raise PaniniError(f"{path}: missing, extra or misshapen tensors: {', '.join(sorted(wrong))}")
-    network.load_state_dict({name: tensor.float() for name, tensor in loaded.items()}, strict=False)
+    if extra := loaded.keys() - inference_tensors(network).keys():
+        raise PaniniError(f"{path}: tensors that its preset does not have: {', '.join(sorted(extra))}")
+    _put(loaded, network, str(path))
     return network.eval().requires_grad_(False)
 
 
@@ -90,13 +83,43 @@ def load_training_state(path: Path, preset: str) -> PaniniNet:
 
     Raises PaniniError if the file is neither, or not of `preset`.
     """
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
-        raise PaniniError(f"cannot read the checkpoint {path}: {error}") from error
     network = build(preset)
-    try:
-        network.load_state_dict(state.get("average", state))
-    except (RuntimeError, AttributeError) as error:
-        raise PaniniError(f"{path} is not a network of preset {preset!r}: {error}") from error
+    load_network(path, network)
     return network.eval().requires_grad_(False)
+
+
+def load_network(path: Path, network: PaniniNet, parts: Iterable[str] = ("",)) -> None:
+    """Puts what training wrote, or a weights file, into `network`: its tensors whose names begin with one of `parts`.
+
+    What a weights file leaves out stays as it is; so do parts that the file does not have at all, if it has others.
+    Raises PaniniError if the file cannot be read or its tensors do not fit.
+    """
+    if path.suffix == ".safetensors":
+        read_header(path)
+        tensors = load(path.read_bytes())
+    else:
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            tensors = state["modules"]["average"] if "modules" in state else state
+        except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
+            reason = str(error).splitlines()[0]
+            raise PaniniError(f"cannot read the checkpoint {path}: {reason}") from error
+    there = tuple(part for part in parts if any(name.startswith(part) for name in tensors))
+    if not there:
+        raise PaniniError(f"{path} holds no tensors named {', '.join(parts)}")
+    chosen = {name: tensor for name, tensor in tensors.items() if name.startswith(there)}
+    _put(chosen, network, str(path), there)
+
+
+def _put(tensors: Mapping[str, Tensor], network: PaniniNet, where: str, parts: tuple[str, ...] = ("",)) -> None:
+    ours = network.state_dict()
+    needed = {name for name in inference_tensors(network) if name.startswith(parts)}
+    wrong = {
+        name
+        for name in needed | tensors.keys()
+        if name not in tensors or name not in ours or tensors[name].shape != ours[name].shape
+    }
+    if wrong:
+        shown = ", ".join(sorted(wrong)[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise PaniniError(f"{where} is not of this preset: missing, extra or misshapen tensors: {shown}")
+    network.load_state_dict({n: t.to(ours[n].dtype) for n, t in tensors.items()}, strict=False)

@@ -10,15 +10,12 @@ from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from panini import __version__
 from panini.errors import PaniniError
-
-if TYPE_CHECKING:
-    from panini.restorer import Restorer
 
 app = typer.Typer(
     help="Restores the faces in a photo, and says how much of them is real.",
@@ -51,7 +48,6 @@ def panini(
     """Restores the faces in a photo, and says how much of them is real."""
 
 
-VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}
 MinFace = Annotated[float, typer.Option(help="Width in pixels below which faces are left alone.")]
 
 
@@ -84,47 +80,32 @@ def restore(
     engine: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore the faces in PHOTO, in those of FOLDER, or in VIDEO, and write them anew; originals stay as they are."""
-    from panini import images
-    from panini.background import Upscaler
+    from panini import images, terminal
 
-    start = perf_counter()
     if images.is_folder(photo):
-        if aligned or only or box or background:
-            raise PaniniError("--aligned, --only, --box and --background are for a single photo")
-        from panini.terminal import restore_folder
-
+        terminal.refuse("a folder", aligned=aligned, only=only, box=box, background=background)
         settings = {"scale": int(scale.value), "grain": grain}
-        restorer = _restorer(engine, min_face)
-        maker = f"{engine}, faces from {min_face:g}"
-        restore_folder(
-            restorer, photo, output, recursive=recursive, overwrite=overwrite, settings=settings, maker=maker
+        terminal.restore_folder(photo, output, engine, min_face, settings, recursive=recursive, overwrite=overwrite)
+    elif images.is_video(photo):
+        terminal.refuse(
+            "a video", aligned=aligned, only=only, box=box, background=background, grain=grain, scale=scale != Scale.ONE
         )
-        return
-    if photo.suffix.lower() in VIDEOS:
-        if aligned or only or box or scale != Scale.ONE or grain or background:
-            raise PaniniError("--aligned, --only, --box, --scale, --background and --grain are for photos")
-        from panini.terminal import restore_clip
-
-        target = photo.with_name(f"{photo.stem}-restored.mp4") if output is None else output
-        restore_clip(_restorer(engine, min_face), photo, target, overwrite=overwrite)
-        return
-    target = images.default_output(photo) if output is None else output
-    images.check_input(photo)
-    images.check_output(target, photo, overwrite=overwrite)  # before the work, not after
-    if background is not None and (scale == Scale.ONE or aligned):
-        raise PaniniError("--background goes with --scale 2 or 4")
-    result = _restorer(engine, min_face).restore(
-        photo,
-        aligned=aligned,
-        scale=int(scale.value),
-        keep=keep,
-        only=only or (),
-        boxes=[_box(text) for text in box or ()],
-        grain=grain,
-        background=None if background is None else Upscaler(background),
-    )
-    result.save(target, overwrite=overwrite)
-    print(f"{' '.join(str(target).split())}: {_count(len(result.faces))}, {perf_counter() - start:.1f} s")
+        terminal.restore_clip(photo, output, engine, min_face, overwrite=overwrite)
+    else:
+        terminal.restore_photo(
+            photo,
+            output,
+            engine,
+            min_face,
+            overwrite=overwrite,
+            background=background,
+            aligned=aligned,
+            scale=int(scale.value),
+            keep=keep,
+            only=only or (),
+            boxes=[terminal.parse_box(text) for text in box or ()],
+            grain=grain,
+        )
 
 
 @app.command()
@@ -139,7 +120,7 @@ def inspect(
     """List the faces in PHOTO, largest first: box, score, landmarks' confidence, angle, sharpness."""
     from panini import terminal
 
-    terminal.inspect(_restorer("bicubic", min_face), photo, output, overwrite)
+    terminal.inspect(photo, output, min_face, overwrite=overwrite)
 
 
 @app.command()
@@ -153,11 +134,12 @@ def demo(
     from panini.demo import run_demo
     from panini.engine import load_engine
     from panini.restorer import Restorer
+    from panini.terminal import count
 
     start = perf_counter()
     made = run_demo(output, Restorer(load_engine(engine)))
     print(f"before:       {made.before}")
-    print(f"after:        {made.after} ({_count(len(made.restoration.faces))}, {perf_counter() - start:.1f} s)")
+    print(f"after:        {made.after} ({count(len(made.restoration.faces))}, {perf_counter() - start:.1f} s)")
     print(f"side by side: {made.side_by_side}")
 
 
@@ -217,6 +199,7 @@ def export(
 class Network(StrEnum):
     """What can be trained."""
 
+    UDRL = "udrl"
     RESTORER = "restorer"
 
 
@@ -225,14 +208,73 @@ def train(
     network: Annotated[Network, typer.Argument(show_default=False)],
     config: Annotated[Path, typer.Option("--config", metavar="FILE", help="A recipe, such as configs/default.toml.")],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it (a TOML value).")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it: steps=100, optimizer.lr=2e-4, …"),
     ] = None,
 ) -> None:
-    """Train a network; the same command goes on with a run that was stopped."""
+    """Train the degradation encoder (udrl) or the restorer; the same command goes on with a run that was stopped."""
     with _needs_train_extra("train"):
+        from panini.training import config as configs
         from panini.training.restoration import RestorationConfig, RestorationTraining
+        from panini.training.udrl import UDRLConfig, UDRLTraining
 
-    RestorationTraining(RestorationConfig.load(config, overrides or ())).run()
+    if network == Network.UDRL:
+        UDRLTraining(configs.load(UDRLConfig, config, overrides or ())).run()
+    else:
+        RestorationTraining(configs.load(RestorationConfig, config, overrides or ())).run()
+
+
+@app.command()
+def ablate(
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The full recipe.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of train.")] = None,
+) -> None:
+    """Train the paper's ablations at equal compute; print their scores and plot DAFI's weights by damage."""
+    with _needs_train_extra("ablate"):
+        from panini.evaluation.ablation import ablate as compare
+        from panini.training import config as configs
+        from panini.training.restoration import RestorationConfig
+
+    print(compare(configs.load(RestorationConfig, config, overrides or ())))
+
+
+@app.command()
+def sample(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="A new folder.")],
+    count: Annotated[int, typer.Option(min=1, help="How many faces.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same faces.")] = 0,
+    prior: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What import-prior reads; the small prior if not given.")
+    ] = None,
+) -> None:
+    """Write faces sampled from the prior, with their latents, for the restorer to learn from (sampled=FOLDER)."""
+    with _needs_train_extra("sample"):
+        from panini.prior_wheel import load_prior
+        from panini.training.sample import sample_faces
+        from panini.wheels import PRIOR, fetch_wheel
+
+    sample_faces(load_prior(prior or fetch_wheel(PRIOR))[0], output, count, seed)
+    print(f"{output}: {count} faces")
+
+
+@app.command()
+def probe(
+    encoders: Annotated[
+        list[str], typer.Argument(metavar="[PRESET:]FILE…", help="best.pt of `panini train udrl`, or a weights file.")
+    ],
+    train: Annotated[Path, typer.Option("--train", metavar="FOLDER", help="Faces that probes are fitted on.")],
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that no training saw.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write.")] = Path("probe"),
+    count: Annotated[int, typer.Option(min=100, help="Damaged faces of each side.")] = 2000,
+) -> None:
+    """Show what degradation encoders know: a table of linear probes and neighbours, and a plot of v_DR by damage.
+
+    An untrained encoder of each preset stands beside them.
+    """
+    with _needs_train_extra("probe"):
+        from panini.evaluation.probe import report
+
+    print(report(encoders, train, data, output, count))
 
 
 class Part(StrEnum):
@@ -257,7 +299,7 @@ def evaluate(
 ) -> None:
     """Print PSNR, SSIM and ST-LPIPS of restored validation faces beside their inputs', by kind of damage."""
     with _needs_train_extra("evaluate"):
-        from panini.evaluation.validation import evaluate_engine, load_faces, write_grid
+        from panini.evaluation.validation import evaluate_engine, load_faces, table, write_grid
 
     from panini.engine import load_engine
 
@@ -268,27 +310,10 @@ def evaluate(
 
         runner = TorchEngine(weights)
     faces = [face for face in load_faces(data) if part == Part.ALL or int(face.name) % 2 == (part == Part.ODD)]
-    print(evaluate_engine(runner, faces))
+    rows = evaluate_engine(runner, faces)
+    print(table(rows))
     if look is not None:
-        write_grid(runner, faces, look)
-
-
-def _restorer(engine: str, min_face: float) -> Restorer:
-    from panini.engine import load_engine
-    from panini.faces.detect import CenterFace
-    from panini.restorer import Restorer
-
-    if not min_face >= 8:
-        raise PaniniError(f"--min-face must be at least 8, not {min_face:g}")
-    return Restorer(load_engine(engine), None if min_face == 24 else CenterFace(min_face=min_face))
-
-
-def _box(text: str) -> tuple[float, float, float, float]:
-    try:
-        x, y, w, h = (float(part) for part in text.split(","))
-    except ValueError:
-        raise PaniniError(f"a box is x,y,width,height in pixels, not {text!r}") from None
-    return x, y, w, h
+        write_grid(rows, look)
 
 
 @contextmanager
@@ -297,10 +322,6 @@ def _needs_train_extra(verb: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise PaniniError(f"{verb} needs {error.name}: pip install 'panini[train]'") from error
-
-
-def _count(faces: int) -> str:
-    return f"{faces} face" if faces == 1 else f"{faces} faces" if faces else "no face, kept as it is"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -50,6 +50,10 @@ _JPEG_TABLE_SUM = 3692
 _XMP_TAG = 700  # in TIFF
 
 
+VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}
+"""Suffixes of what `panini.video` is for."""
+
+
 class ImageError(PaniniError):
     """A picture that cannot be read or written."""
 
@@ -175,6 +179,11 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):  # too long a name, or one with a null character
         return False
+
+
+def is_video(path: Path) -> bool:
+    """Whether the file's name is that of a video."""
+    return path.suffix.lower() in VIDEOS
 
 
 def check_input(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the longer verbs of the command line do and show: folders with a progress bar, faces as a table."""
+"""What the verbs for photos do and show: one photo, a folder with a progress bar, a video, faces as a table."""
 
 from __future__ import annotations
 
@@ -23,22 +23,64 @@ from rich.progress import (
 
 from panini import images
 from panini.archive import FAILED, Archive
+from panini.background import Upscaler
+from panini.engine import load_engine
 from panini.errors import PaniniError, SomeFailedError, StoppedError
 from panini.faces import align
-from panini.faces.detect import Face
+from panini.faces.detect import Box, CenterFace, Face
 from panini.report import write_reports
 from panini.restorer import Restorer, sharpness
 
 
-def restore_folder(restorer: Restorer, source: Path, target: Path | None, **options: Any) -> None:
+def load_restorer(engine: str, min_face: float) -> Restorer:
+    """With the engine of that name, for faces from `min_face` pixels across; raises PaniniError."""
+    if not min_face >= 8:
+        raise PaniniError(f"--min-face must be at least 8, not {min_face:g}")
+    return Restorer(load_engine(engine), CenterFace(min_face=min_face))
+
+
+def refuse(what: str, **options: object) -> None:
+    """Raises PaniniError if one of the options, which do not go with `what`, was given."""
+    for name, value in options.items():
+        if value:
+            raise PaniniError(f"--{name} does not go with {what}")
+
+
+def restore_photo(
+    source: Path,
+    target: Path | None,
+    engine: str,
+    min_face: float,
+    *,
+    overwrite: bool,
+    background: Path | None,
+    **choices: Any,
+) -> None:
+    """Restores one photo; `choices` are those of `Restorer.restore`."""
+    start = perf_counter()
+    target = images.default_output(source) if target is None else target
+    images.check_input(source)
+    images.check_output(target, source, overwrite=overwrite)  # before the work, not after
+    if background is not None and choices["scale"] == 1:
+        raise PaniniError("--background goes with --scale 2 or 4")
+    upscaler = None if background is None else Upscaler(background)
+    result = load_restorer(engine, min_face).restore(source, background=upscaler, **choices)
+    result.save(target, overwrite=overwrite)
+    print(f"{one_line(target)}: {count(len(result.faces))}, {perf_counter() - start:.1f} s")
+
+
+def restore_folder(
+    source: Path, target: Path | None, engine: str, min_face: float, settings: dict[str, Any], **options: bool
+) -> None:
     """Restores a folder as `Archive` does, with a bar on stderr; Ctrl-C finishes the files in hand.
 
     Raises SomeFailedError at the end if files failed, StoppedError if it was stopped.
     """
     if target is None:
         raise PaniniError(f"{source} is a folder: name one for the results with -o")
+    restorer = load_restorer(engine, min_face)
     start, stop = perf_counter(), threading.Event()
-    archive = Archive(source, target, **options)
+    archive = Archive(source, target, settings=settings, maker=f"{engine}, faces from {min_face:g}", **options)
     if not archive.names and not archive.unreadable:
         deeper = "" if options.get("recursive") else " (-r looks into its folders too)"
         raise PaniniError(f"there is no picture in {source}{deeper}")
@@ -80,10 +122,11 @@ def restore_folder(restorer: Restorer, source: Path, target: Path | None, **opti
         raise SomeFailedError(f"{failed} of {len(archive.names)} failed: see {report}")
 
 
-def restore_clip(restorer: Restorer, source: Path, target: Path, *, overwrite: bool) -> None:
+def restore_clip(source: Path, target: Path | None, engine: str, min_face: float, *, overwrite: bool) -> None:
     """Restores a video as `panini.video` does, with a bar on stderr."""
     from panini.video import restore_video
 
+    target = source.with_name(f"{source.stem}-restored.mp4") if target is None else target
     start, console = perf_counter(), Console(stderr=True)
     with Progress(*_columns(), console=console, disable=not console.is_terminal) as progress:
         bars = {step: progress.add_task(step, total=None) for step in ("finding faces", "restoring")}
@@ -91,16 +134,16 @@ def restore_clip(restorer: Restorer, source: Path, target: Path, *, overwrite: b
         def show(step: str, done: int, of: int) -> None:
             progress.update(bars[step], completed=done, total=of or None)
 
-        faces = restore_video(restorer, source, target, overwrite=overwrite, progress=show)
-    print(f"{one_line(target)}: {faces} {'face' if faces == 1 else 'faces'}, {perf_counter() - start:.1f} s")
+        faces = restore_video(load_restorer(engine, min_face), source, target, overwrite=overwrite, progress=show)
+    print(f"{one_line(target)}: {count(faces)}, {perf_counter() - start:.1f} s")
 
 
-def inspect(restorer: Restorer, path: Path, drawing: Path | None, overwrite: bool) -> None:
+def inspect(path: Path, drawing: Path | None, min_face: float, *, overwrite: bool) -> None:
     """Prints a line for each face in a photo, largest first, and draws them into `drawing`."""
     images.check_input(path)
     if drawing is not None:
         images.check_output(drawing, path, overwrite=overwrite)
-    photo = images.load(path)
+    restorer, photo = load_restorer("bicubic", min_face), images.load(path)
     faces = restorer.detector(photo.pixels)
     height, width = photo.pixels.shape[:2]
     print(f"{one_line(path)}: {width}x{height}, {len(faces)} {'face' if len(faces) == 1 else 'faces'}")
@@ -135,6 +178,20 @@ def _columns() -> tuple[ProgressColumn, ...]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
+
+
+def parse_box(text: str) -> Box:
+    """`x,y,w,h` in pixels; raises PaniniError."""
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise PaniniError(f"a box is x,y,width,height in pixels, not {text!r}") from None
+    return x, y, w, h
+
+
+def count(faces: int) -> str:
+    """In words, for a result."""
+    return f"{faces} face" if faces == 1 else f"{faces} faces" if faces else "no face, kept as it is"
 
 
 def one_line(text: object) -> str:

@@ -12,7 +12,6 @@ from panini.errors import PaniniError
 from panini.nn.prior.mobile import inverse_haar
 from panini.training.data import Faces, RestorationSamples, check_disjoint
 from panini.training.losses import haar
-from panini.training.restoration import RestorationConfig
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_sample_depends_on_seed_and_index_alone(folder: Path) -> None:
     def samples(seed: int) -> RestorationSamples:
-        return RestorationSamples(Faces.from_folder(folder), None, {"paper": 1.0}, 0.0, seed)
+        return RestorationSamples(Faces.open(folder), None, {"paper": 1.0}, 0.0, seed)
 
     one, again, other = samples(1)[7], samples(1)[7], samples(2)[7]
     assert one["given"].shape == one["truth"].shape == (3, 512, 512)
@@ -35,7 +34,7 @@ def test_a_sample_depends_on_seed_and_index_alone(folder: Path) -> None:
 def test_faces_of_the_prior_keep_their_latents(folder: Path) -> None:
     latents = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32)
     np.save(folder / "w.npy", latents)
-    faces = Faces.from_folder(folder)
+    faces = Faces.open(folder)
     sample = RestorationSamples(faces, faces, {"sr16": 1.0}, 1.0, 0)[0]
     (row,) = np.flatnonzero((latents == sample["w"].numpy()).all(1))
     assert sample["known"] == 1
@@ -44,25 +43,15 @@ def test_faces_of_the_prior_keep_their_latents(folder: Path) -> None:
 
 def test_training_on_a_validation_face_is_refused(folder: Path) -> None:
     with pytest.raises(PaniniError, match="also among the training faces"):
-        check_disjoint([Faces.from_folder(folder)], folder)
+        check_disjoint([Faces.open(folder)], folder)
 
 
 def test_no_faces_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(PaniniError, match="no faces"):
-        Faces.from_folder(tmp_path)
+        Faces.open(tmp_path)
 
 
 def test_haar_is_undone_by_its_inverse() -> None:
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     coefficients = haar(x)
     torch.testing.assert_close(inverse_haar(coefficients[:, :3], coefficients[:, 3:]), x)
-
-
-def test_config_refuses_unknown_keys_and_takes_overrides(tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    path.write_text("steps = 5\n")
-    assert RestorationConfig.load(path, ["steps=7", "lr=1e-3"]) == RestorationConfig(steps=7, lr=1e-3)
-    with pytest.raises(PaniniError, match="unknown stesp"):
-        RestorationConfig.load(path, ["stesp=7"])
-    with pytest.raises(PaniniError, match="config"):
-        RestorationConfig.load(tmp_path / "none.toml")

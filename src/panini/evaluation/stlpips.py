@@ -62,12 +62,21 @@ class STLPIPS(nn.Module):
         x = (x - self.shift) / self.scale
         out = []
         for i, stage in enumerate(self.stages):
-            if i:
-                x = F.pad(F.max_pool2d(x, 2, 1), (2, 2, 2, 2), mode="reflect")
-                x = F.conv2d(x, self.blur.expand(x.shape[1], -1, -1, -1), stride=2, groups=x.shape[1])
-            x = stage(x)
+            x = stage(self._halve(x) if i else x)
             out.append(x / (x.norm(dim=1, keepdim=True) + 1e-10))
         return out
+
+    def before_activation(self, x: Tensor, convolution: int, stage: int) -> Tensor:
+        """What the `convolution`-th of the `stage`-th stage (both from 1) puts out, [N, C, h, w]."""
+        x = (x - self.shift) / self.scale
+        for i in range(stage - 1):
+            x = self._halve(self.stages[i](x))
+        layers: nn.Sequential = self.stages[stage - 1]  # type: ignore[assignment]
+        return layers[: 2 * convolution - 1](x)
+
+    def _halve(self, x: Tensor) -> Tensor:
+        x = F.pad(F.max_pool2d(x, 2, 1), (2, 2, 2, 2), mode="reflect")
+        return F.conv2d(x, self.blur.expand(x.shape[1], -1, -1, -1), stride=2, groups=x.shape[1])
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         """[N] from the features of two pictures."""

@@ -50,13 +50,20 @@ class Face:
 
 @dataclass(frozen=True)
 class Row:
-    """Scores of one face, the input's and the result's."""
+    """Scores of one face, the input's and the result's, and the result itself at 512."""
 
-    face: str
-    task: str
-    kind: str
+    face: Face
     given: Scores
     result: Scores
+    picture: Pixels
+
+    @property
+    def task(self) -> str:
+        return self.face.task
+
+    @property
+    def kind(self) -> str:
+        return self.face.kind
 
 
 def load_faces(folder: Path, tasks: Iterable[str] = TASKS) -> list[Face]:
@@ -81,16 +88,30 @@ def load_faces(folder: Path, tasks: Iterable[str] = TASKS) -> list[Face]:
     ]
 
 
+def load_truths(folder: Path) -> list[Pixels]:
+    """The whole faces of a validation folder, [512, 512, 3]; or the pictures in it, if it has no `gt/`.
+
+    Raises PaniniError if there are none."""
+    folder = folder / "gt" if (folder / "gt").is_dir() else folder
+    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in {".webp", ".png", ".jpg", ".jpeg"})
+    if not paths:
+        raise PaniniError(f"no faces in {folder}")
+    return [resize(read_rgb(path), 512, cv2.INTER_AREA) for path in paths]
+
+
 class Scorer:
     """Scores pictures at 512 by the protocol; holds the perceptual network."""
 
-    def __init__(self, stlpips: STLPIPS | None = None) -> None:
-        self.stlpips = STLPIPS().eval() if stlpips is None else stlpips
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.stlpips = STLPIPS().eval().to(device)
+        self.device = device
 
     @torch.inference_mode()
     def __call__(self, truth: Pixels, *pictures: Pixels) -> list[Scores]:
         """The scores of each of `pictures` against `truth`, all [H, W, 3] uint8 RGB of one size."""
-        features = [self.stlpips.features(torch.from_numpy(to_signed(p))[None]) for p in (truth, *pictures)]
+        features = [
+            self.stlpips.features(torch.from_numpy(to_signed(p))[None].to(self.device)) for p in (truth, *pictures)
+        ]
         return [
             Scores(
                 psnr=float(peak_signal_noise_ratio(truth, picture)),
@@ -115,19 +136,15 @@ def validate(
     rows = []
     for face in faces:
         given = resize(face.given, 512, cv2.INTER_CUBIC)
-        to_score = [restored_at_512(restore, given)]
+        picture = resize(from_signed(restore(to_signed(given)[None])[0]), 512, cv2.INTER_AREA)
+        to_score = [picture]
         if (face.task, face.name) not in known:
             to_score.append(given)
         result, *input_scores = scorer(face.truth, *to_score)
         if input_scores:
             known[face.task, face.name] = input_scores[0]
-        rows.append(Row(face.name, face.task, face.kind, known[face.task, face.name], result))
+        rows.append(Row(face, known[face.task, face.name], result, picture))
     return rows
-
-
-def restored_at_512(restore: Restore, given: Pixels) -> Pixels:
-    """`given` [512, 512, 3] uint8, restored and averaged down to 512 as the protocol says."""
-    return resize(from_signed(restore(to_signed(given)[None])[0]), 512, cv2.INTER_AREA)
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -155,28 +172,22 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
-def grid(restore: Restore, faces: Iterable[Face]) -> Pixels:
+def grid(rows: Iterable[Row]) -> Pixels:
     """A picture to look at: a column a face, given over restored over true, 512 each."""
-    columns = []
-    for face in faces:
-        given = resize(face.given, 512, cv2.INTER_CUBIC)
-        columns.append(np.concatenate((given, restored_at_512(restore, given), face.truth)))
+    columns = [
+        np.concatenate((resize(row.face.given, 512, cv2.INTER_CUBIC), row.picture, row.face.truth)) for row in rows
+    ]
     return np.concatenate(columns, 1)
 
 
-def _through(engine: Engine) -> Restore:
-    return lambda faces: engine.restore(faces, engine.degradation(faces)).images
+def evaluate_engine(engine: Engine, faces: Iterable[Face]) -> list[Row]:
+    """`validate` with an engine."""
+    return validate(lambda given: engine.restore(given, engine.degradation(given)).images, faces, Scorer())
 
 
-def evaluate_engine(engine: Engine, faces: Iterable[Face]) -> str:
-    """The table of an engine over `faces`."""
-    return table(validate(_through(engine), faces, Scorer()))
-
-
-def write_grid(engine: Engine, faces: list[Face], path: Path, count: int = 10) -> None:
-    """`count` faces spread evenly over `faces`, before, after and true, written to `path`. Raises PaniniError."""
-    chosen = faces[:: max(1, len(faces) // count)][:count]
-    picture = cv2.cvtColor(grid(_through(engine), chosen), cv2.COLOR_RGB2BGR)
+def write_grid(rows: list[Row], path: Path, count: int = 10) -> None:
+    """`count` faces spread evenly over `rows`, before, after and true, written to `path`. Raises PaniniError."""
+    picture = cv2.cvtColor(grid(rows[:: max(1, len(rows) // count)][:count]), cv2.COLOR_RGB2BGR)
     try:
         written = cv2.imwrite(str(path), picture)
     except cv2.error:

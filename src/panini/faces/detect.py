@@ -90,7 +90,7 @@ def choose(faces: Sequence[Face], numbers: Sequence[int] = (), boxes: Sequence[B
 class CenterFace:
     """Finds faces from `min_face` pixels across to the whole frame, at any angle."""
 
-    def __init__(self, min_score: float = 0.5, min_face: float = 24, threads: int = 0) -> None:
+    def __init__(self, min_score: float = 0.6, min_face: float = 24, threads: int = 0) -> None:
         """Faces below `min_score` or narrower than `min_face` pixels are left out; `threads` 0 means all cores."""
         self.min_score = min_score
         self.min_face = min_face

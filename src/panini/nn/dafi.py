@@ -4,6 +4,7 @@ picture, decided by the degradation representation alone (paper, equations 4 and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 
 from panini.nn.octaves import enlarge
 
+Rule = Literal["interpolate", "half", "add"]
+
 
 class DAFI(nn.Module):
     """Interpolates prior and image features at several resolutions.
 
     prior_channels and image_channels give the channels by resolution; both name the same resolutions.
+    rule: "interpolate" is the paper's; the others are its ablations: "half" takes both by half, "add" their sum.
     """
 
     def __init__(
@@ -25,8 +29,10 @@ class DAFI(nn.Module):
         image_channels: Mapping[int, int],
         hidden: int = 256,
         kernel_size: int = 3,
+        rule: Rule = "interpolate",
     ) -> None:
         super().__init__()
+        self.rule = rule
         self.prior_channels = dict(sorted(prior_channels.items()))
         self.mlp = nn.Sequential(
             nn.Linear(dr_dim, hidden),
@@ -47,6 +53,9 @@ class DAFI(nn.Module):
 
     def weights(self, v: Tensor) -> dict[int, Tensor]:
         """v_DR [N, dr_dim] -> by resolution [N, 2, C]: (a_prior, a_image), which sum to 1 in each channel."""
+        if self.rule != "interpolate":
+            value = 0.5 if self.rule == "half" else 1.0
+            return {r: v.new_full((len(v), 2, c), value) for r, c in self.prior_channels.items()}
         logits = self.mlp(v).split([2 * c for c in self.prior_channels.values()], 1)
         return {
             resolution: part.unflatten(1, (2, -1)).softmax(1)

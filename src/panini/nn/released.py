@@ -2,7 +2,8 @@
 
 - The authors' of Panini-Net (arXiv 2203.08444): `panini_mfr_latest.pth`, `panini_sr_latest.pth` into a `PaniniNet`,
   `moco_checkpoint_0199.pth.tar` into a `DegradationEncoder`.
-- StyleGAN2 into a `StyleGAN2Prior`: rosinality's layout (`g_ema`) and OpenMMLab's (`generator_ema`, `generator`).
+- StyleGAN2 into a `StyleGAN2Prior`: rosinality's layout (`g_ema`) and OpenMMLab's (`generator_ema`, `generator`); its
+  discriminator from rosinality's (`d`) into a `Discriminator`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from panini.errors import PaniniError
+from panini.nn.discriminator import Discriminator
 from panini.nn.dre import DegradationEncoder, FixedDegradation
 from panini.nn.ife.rrdb import RRDBExtractor
 from panini.nn.panini_net import PaniniNet
@@ -28,7 +30,8 @@ def load_released(source: str | Path | Mapping[str, Any], network: nn.Module) ->
     """Puts published weights into `network`, every tensor exactly once.
 
     source: a file that `torch.save` wrote, or what is in one. network: a `PaniniNet` of preset `paper_mfr` or
-    `paper_sr`, a `DegradationEncoder` or a `StyleGAN2Prior`, of the sizes that the file has.
+    `paper_sr`, a `DegradationEncoder`, a `StyleGAN2Prior` or its `Discriminator` (rosinality's layout), of the sizes
+    that the file has.
 
     Raises PaniniError if the file cannot be read safely, or a tensor is missing, unknown or of another shape, or a blur
     kernel is not the one that this network has built in; `network` is unchanged then.
@@ -47,7 +50,7 @@ def load_released(source: str | Path | Mapping[str, Any], network: nn.Module) ->
         for own, name in names.items()
         if name in theirs and _squeezed(theirs[name]) != _squeezed(ours[own])
     ]
-    foreign_kernels = [name for name in kernels if not _is_fir_kernel(theirs[name])]
+    foreign_kernels = [name for name in kernels if not _is_fir_kernel(theirs[name], network)]
     problems = [
         f"{what}: {_shortened(which)}"
         for what, which in (
@@ -92,12 +95,14 @@ _PREFIXES: dict[type[nn.Module], tuple[str, ...]] = {
     PaniniNet: ("generator.",),
     DegradationEncoder: ("module.encoder_q.",),
     StyleGAN2Prior: ("generator_ema.", "generator.", ""),
+    Discriminator: ("discriminator.", ""),
 }
 
 
 def _select(content: Mapping[str, Any], where: str, kind: type[nn.Module]) -> dict[str, Tensor]:
     """The part of a checkpoint that is for a network of this kind, without the prefix of its names."""
-    state = next((content[key] for key in ("state_dict", "g_ema") if isinstance(content.get(key), Mapping)), content)
+    keys = ("d",) if kind is Discriminator else ("state_dict", "g_ema")
+    state = next((content[key] for key in keys if isinstance(content.get(key), Mapping)), content)
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     for prefix in _PREFIXES[kind]:
         chosen = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -121,6 +126,8 @@ def _names(network: nn.Module, theirs: Mapping[str, Tensor]) -> Names:
             yield from _panini_names(network)
         case DegradationEncoder():
             yield from _dre_names("", "")
+        case Discriminator():
+            yield from _discriminator_names(network)
         case StyleGAN2Prior():
             yield from (_rosinality_names if "style.1.weight" in theirs else _openmmlab_names)(network, "", "")
 
@@ -192,6 +199,24 @@ def _rosinality_names(prior: StyleGAN2Prior, ours: str, theirs: str) -> Names:
             yield f"{ours}{own}.noise", f"{theirs}noises.noise_{i}"
 
 
+def _discriminator_names(network: Discriminator) -> Names:
+    def activated(
+        ours: str, theirs: str, first: int = 0
+    ) -> Names:  # a low-pass filter may stand before the convolution
+        yield f"{ours}.weight", f"{theirs}.{first}.weight"
+        yield f"{ours}.bias", f"{theirs}.{first + 1}.bias"
+
+    yield from activated("from_rgb", "convs.0")
+    for i in range(len(network.blocks)):
+        ours, theirs = f"blocks.{i}", f"convs.{i + 1}"
+        yield from activated(f"{ours}.conv1", f"{theirs}.conv1")
+        yield from activated(f"{ours}.conv2", f"{theirs}.conv2", 1)
+        yield f"{ours}.skip.weight", f"{theirs}.skip.1.weight"
+    yield from activated("conv", "final_conv")
+    yield "linear1", "final_linear.0"
+    yield "linear2", "final_linear.1"
+
+
 def _stylegan2_layers(prior: StyleGAN2Prior) -> Iterator[tuple[str, str, bool]]:
     """(ours, theirs, whether it makes a picture), named alike in both public layouts; convolutions first, in order."""
     yield "conv", "conv1", False
@@ -211,8 +236,8 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"
 
 
-def _is_fir_kernel(kernel: Tensor) -> bool:
-    ours = fir_kernel()
+def _is_fir_kernel(kernel: Tensor, network: nn.Module) -> bool:
+    ours = fir_kernel() / (4 if isinstance(network, Discriminator) else 1)  # no zeros between pixels where size halves
     return kernel.shape == ours.shape and torch.allclose(kernel.float(), ours, atol=1e-5)
 
 

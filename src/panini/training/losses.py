@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from panini.evaluation.stlpips import STLPIPS
 from panini.nn.panini_net import Encoding, PaniniNet
 from panini.nn.prior import MobilePrior
 from panini.nn.prior.mobile import inverse_haar
@@ -59,8 +62,9 @@ def distillation(
 ) -> tuple[Tensor, Tensor]:
     """For faces sampled from the prior: how far the encoder is from the features and the w they were made of.
 
-    w: [N, latent_dim]; known: [N], 1 where w holds. Returns (feature, latent) distances averaged over the known;
-    features relative to the spread of the true ones, at DAFI's resolutions up to `last`.
+    w: [N, latent_dim]; known: [N], 1 where w holds. Returns (feature, latent) distances of the known, summed over them
+    and divided by N, so that a batch is the mean of its samples; features relative to the spread of the true ones, at
+    DAFI's resolutions up to `last`.
     """
     rows = known.nonzero()[:, 0]
     if len(rows) == 0:
@@ -73,5 +77,164 @@ def distillation(
         if resolution <= last:
             ours = network.dafi.convs[str(resolution)](encoding.image[resolution][rows])
             theirs = truth[resolution].features
-            distances.append((ours - theirs).abs().mean() / theirs.std())
-    return torch.stack(distances).mean(), (encoding.w[rows] - w_plus).abs().mean()
+            distances.append(((ours - theirs).abs().mean((1, 2, 3)) / theirs.std((1, 2, 3))).sum() / len(known))
+    return torch.stack(distances).mean(), (encoding.w[rows] - w_plus).abs().mean((1, 2)).sum() / len(known)
+
+
+class VGGDistance(nn.Module):
+    """The paper's perceptual distance: mean square difference of VGG16's features[21] (the third convolution of its
+    fourth stage, before its activation), [N, 3, H, W] in [-1, 1] twice -> [N].
+
+    torchvision's weights and max pooling if torchvision is there; else those of ST-LPIPS, whose VGG16 differs from it
+    in that its pooling is blurred.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vgg = STLPIPS()
+        self.torchvision: nn.Module | None = None
+        try:
+            from torchvision.models import VGG16_Weights, vgg16  # the user's own; never ours to require
+
+            self.torchvision = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features[:22]
+        except (ImportError, OSError):  # not installed, or its weights cannot be had offline
+            pass
+        self.requires_grad_(False)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return (self._features(a) - self._features(b)).square().mean((1, 2, 3))
+
+    def _features(self, x: Tensor) -> Tensor:
+        if self.torchvision is None:
+            return self.vgg.before_activation(x, 3, 4)
+        mean, deviation = (x.new_tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        features: Tensor = self.torchvision(((x + 1) / 2 - mean) / deviation)
+        return features
+
+
+def seem_real(logits: Tensor) -> Tensor:
+    """What the generator minimises: the non-saturating ("vanilla") loss of StyleGAN2 and the paper."""
+    return F.softplus(-logits).mean()
+
+
+def tell_apart(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """What the discriminator minimises; `fake` is detached."""
+    return F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake.detach())).mean()
+
+
+def r1(discriminator: nn.Module, real: Tensor) -> Tensor:
+    """R1 (arXiv 1801.04406): the squared length of the discriminator's gradient at real pictures."""
+    real = real.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the terms of `RestorationObjective`; a term of weight 0 is not computed where that saves anything."""
+
+    l1: float = 2.0
+    l1_generated: float = 0.5  # the same before the picture's own bands are put back
+    perceptual: float = 1.0
+    adversarial: float = 0.0
+    feature: float = 0.3
+    latent: float = 0.3
+    r1: float = 0.0  # of the discriminator, as in StyleGAN2 (half of it times the squared gradient, every 16th step)
+
+
+class RestorationObjective(nn.Module):
+    """The restorer's losses on one batch.
+
+    perceptual: distance of two pictures, each sample's. window: side, in pixels of the last fused features, of what
+    goes through the prior's last blocks at full resolution; the whole face is compared at 256, in a preview
+    (`PreviewHead`) that is a linear map of the fused features. 0: everything goes through, as in the paper.
+    discriminator: taken as it is; it is no part of this module.
+    """
+
+    def __init__(
+        self,
+        network: PaniniNet,
+        perceptual: nn.Module,
+        weights: Weights,
+        window: int = 0,
+        preview: PreviewHead | None = None,
+        discriminator: nn.Module | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.weights = weights
+        self.window = window
+        self.preview = preview
+        self.seed = seed
+        self._others = (perceptual, discriminator)  # in a tuple, so that they are not this module's to train or keep
+        self.shown: tuple[Tensor, Tensor] | None = None  # the last (restored, true) that the discriminator may judge
+
+    def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """batch as `RestorationSamples` gives it, damaged. Returns weighted terms; their sum is what is minimised."""
+        given, truth = (batch[k].contiguous(memory_format=torch.channels_last) for k in ("given", "truth"))
+        if self.network.input_size < given.shape[-1]:  # the paper's SR starts from a small picture
+            given = F.interpolate(truth, self.network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
+        encoding = self.network.encode(given)
+        compare = self._by_window if self.window else self._whole
+        terms = compare(encoding, given, truth, step)
+        weights = self.weights
+        if weights.feature or weights.latent:
+            feature, latent = distillation(self.network, encoding, batch["w"], batch["known"])
+            terms |= {"feature": weights.feature * feature, "latent": weights.latent * latent}
+        return terms
+
+    def _whole(self, encoding: Encoding, given: Tensor, truth: Tensor, step: int) -> dict[str, Tensor]:
+        network, weights = self.network, self.weights
+        generated = network.generate(network.fused(encoding), encoding.w)
+        result = generated
+        if network.picture is not None:
+            result = network.picture(given, generated, network.picture.weights(encoding.v))
+        ours, bare = (F.avg_pool2d(x.float(), x.shape[-1] // truth.shape[-1]) for x in (result, generated))
+        terms = {"l1": weights.l1 * F.l1_loss(ours, truth)}
+        if weights.l1_generated:
+            terms["l1_generated"] = weights.l1_generated * F.l1_loss(bare, truth)
+        return terms | self._judged(ours, truth, ours, truth)
+
+    def _by_window(self, encoding: Encoding, given: Tensor, truth: Tensor, step: int) -> dict[str, Tensor]:
+        network, weights, picture, side = self.network, self.weights, self.network.picture, self.window
+        assert picture is not None
+        assert self.preview is not None
+        state = network.fused(encoding)
+        bands = picture.weights(encoding.v)
+        if step % 2:
+            # Every other step the picture gives only what is coarser than 1/64 of the face. Otherwise the easy way,
+            # taking every band from it, is found first, and the rest of the network is never asked for detail.
+            bands = (torch.arange(picture.bands, device=bands.device) >= picture.bands - 3).to(bands).expand_as(bands)
+        # The whole face at 256: what is where, and its colours.
+        generated = self.preview(state.features).float()
+        truth256 = F.avg_pool2d(truth, truth.shape[-1] // 256)
+        whole = picture(F.avg_pool2d(given, given.shape[-1] // 256), generated, bands[:, 1:])
+        terms = {
+            "l1": weights.l1 * F.l1_loss(whole, truth256),
+            "l1_generated": weights.l1_generated * F.l1_loss(generated, truth256),
+        }
+        # A window at the full resolution: texture. Truth has half of it, so that is where they are compared.
+        chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)  # the same on every process
+        row, column = torch.randint(0, state.features.shape[-1] - side + 1, (2,), generator=chance).tolist()
+        rows, columns = (slice(4 * start, 4 * (start + side)) for start in (row, column))
+        window = network.generate(state.crop(row, column, side), encoding.w).float()
+        window = F.avg_pool2d(picture(given[..., rows, columns], window, bands), 2)
+        ours, theirs = window, truth[..., rows, columns]
+        terms["l1_window"] = weights.l1 * F.l1_loss(ours, theirs)
+        judged = ours, theirs
+        if step % 4 < 2:  # in turns with that, the perceptual network looks at a part of the whole face instead
+            row, column = torch.randint(0, 256 - 4 * side + 1, (2,), generator=chance).tolist()
+            rows, columns = (slice(start, start + 4 * side) for start in (row, column))
+            ours, theirs = whole[..., rows, columns], truth256[..., rows, columns]
+        return terms | self._judged(ours, theirs, *judged)
+
+    def _judged(self, ours: Tensor, theirs: Tensor, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        perceptual, discriminator = self._others
+        terms = {}
+        if self.weights.perceptual:
+            terms["perceptual"] = self.weights.perceptual * perceptual(ours, theirs).float().mean()  # type: ignore[misc]
+        if discriminator is not None:
+            terms["adversarial"] = self.weights.adversarial * seem_real(discriminator(fake).float())
+            self.shown = fake.detach(), real
+        return terms

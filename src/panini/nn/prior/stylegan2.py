@@ -18,8 +18,9 @@ def fir_kernel() -> Tensor:
     return 4 * kernel / kernel.sum()
 
 
-def _activate(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)  # keeps the variance about as it was
+def activate(x: Tensor) -> Tensor:
+    """LeakyReLU that keeps the variance about as it was."""
+    return F.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
 class EqualLinear(nn.Module):
@@ -91,7 +92,7 @@ class StyledConv(nn.Module):
         x = self.conv(x, style)
         row, column = origin
         noise = self.noise[..., row : row + x.shape[2], column : column + x.shape[3]]
-        return _activate(x + self.noise_strength * noise + self.bias[:, None, None])
+        return activate(x + self.noise_strength * noise + self.bias[:, None, None])
 
 
 class ToRGB(nn.Module):
@@ -158,7 +159,7 @@ class StyleGAN2Prior(Prior):
     def map(self, z: Tensor) -> Tensor:
         x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
         for linear in self.mapping:
-            x = _activate(linear(x))
+            x = activate(linear(x))
         return x
 
     def start(self, w: Tensor) -> PriorState:

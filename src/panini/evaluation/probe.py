@@ -1,0 +1,194 @@
+"""What a degradation encoder knows, shown on faces it never saw: linear probes of v_DR, nearest neighbours, a picture.
+
+No probe takes part in training; the encoder stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.manifold import TSNE
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from panini.checkpoint import build, load_network
+from panini.degradation import Degradation, draw
+from panini.errors import PaniniError
+from panini.evaluation.validation import load_truths
+from panini.pixels import Pixels, to_signed
+
+KINDS = ("blur", "down", "noise", "jpeg")
+_SCALES = {"blur": 1 / np.log1p(9.0), "down": 1 / 4, "noise": 1 / 32, "jpeg": 1 / 100}  # each strength to about 0..1
+
+Array = NDArray[np.float32]
+
+
+class Pictures(Protocol):
+    """Faces by number, uint8 [512, 512, 3] each: a list or `training.data.Faces`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> Pixels: ...
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """Damaged faces as an encoder sees them: v [n, dim], the face (its number) and the damage of each."""
+
+    v: Array
+    faces: NDArray[np.int64]
+    damages: Sequence[Degradation]
+
+    def strengths(self, kind: str) -> Array:
+        """[n]: of one kind, 0 for none, scaled to about 0..1; blur by the log of its σ."""
+        values = np.array([damage.strength(kind) for damage in self.damages], np.float32)
+        return np.asarray((np.log1p(values) if kind == "blur" else values) * _SCALES[kind], np.float32)
+
+    def places(self) -> Array:
+        """[n, kinds]: each damage as a point; the distance of two is how unlike they are."""
+        return np.stack([self.strengths(kind) for kind in KINDS], 1)
+
+
+def damaged(faces: Pictures, count: int, distribution: str, seed: int) -> tuple[list[Pixels], Damaged]:
+    """`count` damaged faces, taken in turns from `faces` [512, 512, 3]; v is still empty."""
+    pictures, damages = [], []
+    for i in range(count):
+        rng = np.random.default_rng((seed, i))
+        damages.append(draw(distribution, rng))
+        pictures.append(damages[-1].apply(faces[i % len(faces)], int(rng.integers(2**31))))
+    return pictures, Damaged(np.zeros((0, 0), np.float32), np.arange(count) % len(faces), damages)
+
+
+@torch.no_grad()
+def encode(encoder: nn.Module, pictures: Sequence[Pixels]) -> Array:
+    """v_DR of each picture, [n, dim]."""
+    device = next(encoder.parameters()).device
+    rows = [encoder(torch.from_numpy(to_signed(picture))[None].to(device)).cpu().numpy()[0] for picture in pictures]
+    return np.stack(rows)
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What linear probes find in v_DR, by kind of damage, and how like a picture's nearest neighbour is."""
+
+    presence: Mapping[str, float]
+    """Balanced accuracy of telling whether a kind of damage is there."""
+    strength: Mapping[str, float]
+    """Spearman's correlation of the predicted and the true strength, over the pictures that have the kind."""
+    neighbour: float
+    """Degradation distance to the nearest neighbour in v_DR, relative to that of a random pair."""
+    same_face: float
+    """How often the nearest neighbour is the same face, relative to chance."""
+
+
+def examine(train: Damaged, test: Damaged) -> Knowledge:
+    """Linear probes fitted on `train`, their scores on `test`; neighbours among `test`. The two share no face."""
+    presence, strength = {}, {}
+    for kind in KINDS:
+        there, true = train.strengths(kind), test.strengths(kind)
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000))
+        classifier.fit(train.v, there > 0)
+        presence[kind] = float(balanced_accuracy_score(true > 0, classifier.predict(test.v)))
+        line = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 4, 9))).fit(train.v[there > 0], there[there > 0])
+        strength[kind] = float(spearmanr(line.predict(test.v[true > 0]), true[true > 0]).statistic)
+    v = test.v / np.linalg.norm(test.v, axis=1, keepdims=True)
+    likeness = v @ v.T
+    np.fill_diagonal(likeness, -np.inf)
+    nearest = likeness.argmax(1)
+    places = test.places()
+    distances = np.linalg.norm(places[:, None] - places[None], axis=2)
+    others = ~np.eye(len(places), dtype=bool)
+    same = test.faces[:, None] == test.faces[None]
+    rows = np.arange(len(places))
+    return Knowledge(
+        presence,
+        strength,
+        float(distances[rows, nearest].mean() / distances[others].mean()),
+        float(same[rows, nearest].mean() / same[others].mean()),
+    )
+
+
+def examine_encoder(
+    encoder: nn.Module, train: Pictures, validation: Pictures, count: int, distribution: str = "paper"
+) -> tuple[Knowledge, Damaged]:
+    """What `encoder` knows: probes fitted on `count` damaged pictures of `train`, scored on as many of `validation`.
+
+    The second is the damaged validation faces with their v_DR. The encoder is left in evaluation mode.
+    """
+    encoder.eval()
+    sides = []
+    for faces, seed in ((train, 1), (validation, 2)):
+        pictures, side = damaged(faces, count, distribution, seed)
+        sides.append(replace(side, v=encode(encoder, pictures)))
+    return examine(*sides), sides[1]
+
+
+def table(rows: Mapping[str, Knowledge]) -> str:
+    """Markdown: a row an encoder."""
+    heads = [*(f"{kind} there" for kind in KINDS), *(f"{kind}, how much" for kind in KINDS), "neighbour", "same face"]
+    lines = ["| encoder | " + " | ".join(heads) + " |", "| --- " * (len(heads) + 1) + "|"]
+    for name, known in rows.items():
+        cells = [*(f"{known.presence[kind]:.1%}" for kind in KINDS), *(f"{known.strength[kind]:.2f}" for kind in KINDS)]
+        lines.append(f"| {name} | {' | '.join(cells)} | {known.neighbour:.2f} | {known.same_face:.2f} |")
+    return "\n".join(lines)
+
+
+def plot(test: Damaged, path: Path) -> None:
+    """t-SNE of v_DR, written to `path` (its suffix is the format): a panel a kind, coloured by its strength.
+
+    Raises PaniniError if it cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    points = TSNE(2, perplexity=min(30.0, len(test.v) / 4), init="pca", random_state=0).fit_transform(test.v)
+    figure = Figure(figsize=(11, 10), layout="constrained")
+    for axes, kind in zip(figure.subplots(2, 2).flat, KINDS, strict=True):
+        strengths = test.strengths(kind)
+        there = strengths > 0
+        axes.scatter(*points[~there].T, s=6, color="0.85", label="none")
+        dots = axes.scatter(*points[there].T, s=9, c=strengths[there], cmap="viridis")
+        axes.set(title=kind, xticks=[], yticks=[])
+        figure.colorbar(dots, ax=axes, label="strength (0: none, 1: the worst drawn)")
+    try:
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise PaniniError(f"cannot write {path}: {error}") from error
+
+
+def report(encoders: Sequence[str], train: Path, validation: Path, output: Path, count: int) -> str:
+    """Examines each of `encoders`, "[preset:]file", and an untrained one of each preset among them; writes `probe.md`
+    and a plot of each into `output`, and returns the table. Raises PaniniError."""
+    from panini.training.data import Faces
+
+    faces, truths = Faces.open(train), load_truths(validation)
+    networks: dict[str, nn.Module] = {}
+    for encoder in encoders:
+        preset, _, file = encoder.rpartition(":")
+        preset = preset or "default"
+        torch.manual_seed(0)
+        networks.setdefault(f"untrained ({preset})", build(preset).dre)
+        network = build(preset)
+        load_network(Path(file), network, ("dre.",))
+        networks[f"{Path(file).parent.name}/{Path(file).name}"] = network.dre
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PaniniError(f"cannot write to {output}: {error.strerror}") from error
+    rows = {}
+    for name, dre in networks.items():
+        rows[name], test = examine_encoder(dre, faces, truths, count)
+        plot(test, output / f"{re.sub('[^a-z0-9]+', '-', name).strip('-')}.png")
+    text = table(rows)
+    (output / "probe.md").write_text(text + "\n")
+    return text
