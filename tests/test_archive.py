@@ -14,16 +14,17 @@ from skimage import data
 from panini.archive import Archive
 from panini.cli import run
 from panini.engine import BicubicEngine
+from panini.faces.detect import CenterFace
 from panini.report import write_reports
 from panini.restorer import Restorer
 
-ENGINE = ["--engine", "bicubic"]
+ENGINE = ["--engine", "bicubic", "--min-face", "60"]
 FACE = Image.fromarray(data.astronaut()[:240, 100:340])
 
 
 @pytest.fixture(scope="module")
 def restorer():
-    return Restorer(BicubicEngine())
+    return Restorer(BicubicEngine(), CenterFace(min_face=60))
 
 
 @pytest.fixture

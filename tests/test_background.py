@@ -7,6 +7,7 @@ from panini.background import Upscaler
 from panini.cli import run
 from panini.engine import BicubicEngine
 from panini.errors import PaniniError
+from panini.faces.detect import CenterFace
 from panini.restorer import Restorer
 
 onnx = pytest.importorskip("onnx")
@@ -46,13 +47,22 @@ def test_tiles_leave_no_trace(doubling, factor, side, scale):
 
 def test_the_rest_is_enlarged_by_it_and_the_face_is_not(doubling, tmp_path):
     photo = np.clip(data.astronaut(), 0, 240)
-    restorer = Restorer(BicubicEngine())
+    restorer = Restorer(BicubicEngine(), CenterFace(min_face=60))
     plain = np.asarray(restorer.restore(photo, scale=2).image).astype(int)
     with_it = np.asarray(restorer.restore(photo, scale=2, background=Upscaler(doubling())).image).astype(int)
     assert 9 < (with_it - plain)[700:].mean() < 11
     assert np.abs(with_it - plain)[180:300, 390:500].mean() < 1.5
     Image.fromarray(photo).save(tmp_path / "in.png")
-    arguments = ["restore", str(tmp_path / "in.png"), "--background", str(doubling()), "--engine", "bicubic"]
+    arguments = [
+        "restore",
+        str(tmp_path / "in.png"),
+        "--background",
+        str(doubling()),
+        "--engine",
+        "bicubic",
+        "--min-face",
+        "60",
+    ]
     assert run([*arguments, "--scale", "2"]) == 0
     assert run(arguments) == 2
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin, features
+from PIL import Image, ImageCms, ImageOps, IptcImagePlugin, PngImagePlugin, features
 from skimage import data
 
 from panini import images
@@ -161,6 +161,32 @@ def test_sixteen_bits_of_a_colour_tiff_go_to_png(tmp_path, orientation):
     np.testing.assert_array_equal(photo.deep, expected)
     np.testing.assert_array_equal(images.load(images.save(photo, tmp_path / "out.png")).deep, expected)
     np.testing.assert_array_equal(images.load(images.save(photo, tmp_path / "out.tif")).pixels, photo.pixels)
+
+
+def test_captions_and_comments_of_a_jpeg_stay(tmp_path):
+    caption = b"\x1c\x02\x78\x00\x0dGrandma, 1931"  # IPTC: data set 120 of record 2
+    block = b"Photoshop 3.0\x008BIM\x04\x04\x00\x00" + len(caption).to_bytes(4, "big") + caption + b"\x00"
+    marker = b"\xff\xed" + (len(block) + 2).to_bytes(2, "big") + block
+    ASTRONAUT.save(tmp_path / "in.jpg", extra=marker, comment=b"from the attic", exif=exif(), xmp=XMP, icc_profile=ICC)
+    with Image.open(round_trip(tmp_path / "in.jpg", ".jpg")) as result:
+        assert IptcImagePlugin.getiptcinfo(result)[2, 120] == b"Grandma, 1931"
+        assert result.info["comment"] == b"from the attic"
+        assert result.info["xmp"] == XMP
+        assert result.info["icc_profile"] == ICC
+        assert result.getexif()[0x010F] == "Camera"
+    round_trip(tmp_path / "in.jpg", ".png")
+
+
+def test_metadata_too_long_for_a_jpeg_do_not_stop_it(tmp_path):
+    tags = exif()
+    tags[0x010E] = "x" * 70_000
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode() + " " * 70_000)
+    ASTRONAUT.save(tmp_path / "in.png", exif=tags.tobytes(), icc_profile=ICC, pnginfo=text)
+    with Image.open(round_trip(tmp_path / "in.png", ".jpg")) as result:
+        assert result.info["icc_profile"] == ICC
+    with Image.open(images.save(images.load(tmp_path / "in.png"), tmp_path / "out.webp")) as result:
+        assert len(result.getexif()[0x010E]) == 70_000
 
 
 def test_lossless_webp_stays_lossless(tmp_path):

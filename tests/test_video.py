@@ -9,18 +9,19 @@ from skimage import data
 from panini.cli import run
 from panini.engine import BicubicEngine
 from panini.errors import NoFaceError, PaniniError
+from panini.faces.detect import CenterFace
 from panini.restorer import Restorer
 
 av = pytest.importorskip("av")
 from panini.video import restore_video  # noqa: E402
 
-ENGINE = ["--engine", "bicubic"]
-COUNT, RATE = 12, 12
+ENGINE = ["--engine", "bicubic", "--min-face", "60"]
+COUNT, RATE = 8, 8
 
 
 @pytest.fixture(scope="module")
 def restorer():
-    return Restorer(BicubicEngine())
+    return Restorer(BicubicEngine(), CenterFace(min_face=60))
 
 
 def moving(i: int) -> np.ndarray:

@@ -47,6 +47,7 @@ JPEG_QUALITY = 95
 """At least; higher if the input's was."""
 # The sum of the luminance table of the JPEG standard, which quality 50 means.
 _JPEG_TABLE_SUM = 3692
+_JPEG_BLOCK = 65_500  # bytes that EXIF or XMP may have in a JPEG; a picture without them is better than none
 _XMP_TAG = 700  # in TIFF
 
 
@@ -69,6 +70,9 @@ class Metadata:
     jpeg_quality: int = JPEG_QUALITY
     jpeg_subsampling: int = 0
     """As Pillow counts: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0."""
+    jpeg_blocks: bytes = b""
+    """Of a JPEG, its Photoshop block, in which IPTC captions and keywords stand."""
+    comment: bytes = b""
     lossless: bool = False
     """Whether it was a WebP file that loses nothing."""
 
@@ -262,6 +266,11 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
 def _decode(image: Image.Image, path: Path | None) -> Photo:
     quality, subsampling = _jpeg_encoding(image)
     exif, tiff_xmp = _exif(image)  # before the pixels are loaded: that may close the file
+    blocks = b"".join(
+        b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data
+        for name, data in getattr(image, "applist", ())
+        if name == "APP13"
+    )
     deep = None if path is None else read_deep(image, path)
     lossless = image.format == "WEBP" and path is not None and b"VP8L" in _head(path)
     upright = ImageOps.exif_transpose(image)
@@ -288,6 +297,8 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
             dpi=_dpi(info.get("dpi")),
             jpeg_quality=quality,
             jpeg_subsampling=subsampling,
+            jpeg_blocks=blocks,
+            comment=info.get("comment", b"") if image.format == "JPEG" else b"",
             lossless=lossless,
         ),
         path=path,
@@ -398,8 +409,11 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
     match format:
         case "JPEG":
             options |= {"quality": metadata.jpeg_quality, "subsampling": metadata.jpeg_subsampling, "optimize": True}
-            if metadata.xmp:
+            options |= {"extra": metadata.jpeg_blocks, "comment": metadata.comment}
+            if metadata.xmp and len(metadata.xmp) < _JPEG_BLOCK:
                 options["xmp"] = metadata.xmp
+            if len(metadata.exif) >= _JPEG_BLOCK:
+                del options["exif"]
         case "WEBP" | "AVIF" | "HEIF":
             options |= {"quality": 95, "lossless": metadata.lossless and format == "WEBP", "exact": True}
             if metadata.xmp:

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 
 from panini import images
-from panini.archive import FAILED, Archive
+from panini.archive import FAILED, Archive, Entry
 from panini.background import Upscaler
 from panini.engine import load_engine
 from panini.errors import PaniniError, SomeFailedError, StoppedError
@@ -36,7 +36,7 @@ def load_restorer(engine: str, min_face: float) -> Restorer:
     """With the engine of that name, for faces from `min_face` pixels across; raises PaniniError."""
     if not min_face >= 8:
         raise PaniniError(f"--min-face must be at least 8, not {min_face:g}")
-    return Restorer(load_engine(engine), CenterFace(min_face=min_face))
+    return Restorer(load_engine(engine), None if min_face == 24 else CenterFace(min_face=min_face))
 
 
 def refuse(what: str, **options: object) -> None:
@@ -99,12 +99,12 @@ def restore_folder(
             for entry in archive.run(restorer, stop.is_set):
                 progress.advance(bar)
                 if entry.outcome == FAILED:
-                    progress.console.file.write(f"panini: {one_line(entry.source)}: {one_line(entry.error)}\n")
+                    _tell(progress.console, entry)
     finally:
         if main_thread:
             signal.signal(signal.SIGINT, before)
     for entry in archive.unreadable:
-        console.file.write(f"panini: {one_line(entry.source)}: {one_line(entry.error)}\n")
+        _tell(console, entry)
 
     entries = [archive.entries[name] for name in archive.names if name in archive.entries]
     report = write_reports(archive, perf_counter() - start)[-1]
@@ -171,6 +171,12 @@ def draw(photo: images.Photo, faces: list[Face]) -> Image.Image:
             r = max(1.0, w / 40)
             pen.ellipse((px - r, py - r, px + r, py + r), fill=(0, 230, 255))
     return image
+
+
+def _tell(console: Console, entry: Entry) -> None:
+    """A failure, in one line above the bar."""
+    words = f"panini: {one_line(entry.source)}: {one_line(entry.error)}"
+    console.print(words, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def _columns() -> tuple[ProgressColumn, ...]:

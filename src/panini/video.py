@@ -256,6 +256,8 @@ def _restore_frame(restorer: Restorer, pixels: Pixels, number: int, tracks: list
         restored = blend.match_colour(from_signed(restorer.engine.restore(signed, v).images[0]), crop, toned=toned)
         if steady:
             restored = _calm(track, crop, restored)
+        if number - track.first == len(track.places) - 1:
+            track.before = track.after = None  # a long video has many tracks
         blend.paste(
             pixels, blend.patch(original, restored, transform, size), mask * track.weight(number), transform, size
         )

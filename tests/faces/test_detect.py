@@ -74,8 +74,8 @@ def scattered(width: float, angle: float) -> tuple[np.ndarray, list[np.ndarray]]
     return canvas, middles
 
 
-@pytest.mark.parametrize("angle", [20, 45, 90, 135, 180, -70])
-@pytest.mark.parametrize("width", [30, 80])
+@pytest.mark.parametrize("angle", [30, 90, 180, -135])
+@pytest.mark.parametrize("width", [30, 64])
 def test_faces_at_any_angle_are_found_once(detector, width, angle):
     canvas, middles = scattered(width, angle)
     faces = detector(canvas)
