@@ -397,37 +397,29 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
         paper = Image.new("L" if photo.grey else "RGB", image.size, "white")
         paper.paste(image.convert(paper.mode), mask=image.getchannel("A"))
         image = paper
-    options: dict[str, Any] = {}
-    if metadata.dpi:
-        options["dpi"] = metadata.dpi
-    if format == "BMP":
-        return image, options
-    if metadata.icc_profile:
-        options["icc_profile"] = metadata.icc_profile
-    if metadata.exif:
-        options["exif"] = metadata.exif
+    exif, xmp = metadata.exif, metadata.xmp
+    if format == "JPEG":
+        exif, xmp = (block if len(block) < _JPEG_BLOCK else b"" for block in (exif, xmp))
+    known = {"dpi": metadata.dpi, "icc_profile": metadata.icc_profile, "exif": exif, "xmp": xmp}
+    options: dict[str, Any] = {name: value for name, value in known.items() if value}
     match format:
+        case "BMP":
+            options = {"dpi": metadata.dpi} if metadata.dpi else {}
         case "JPEG":
             options |= {"quality": metadata.jpeg_quality, "subsampling": metadata.jpeg_subsampling, "optimize": True}
             options |= {"extra": metadata.jpeg_blocks, "comment": metadata.comment}
-            if metadata.xmp and len(metadata.xmp) < _JPEG_BLOCK:
-                options["xmp"] = metadata.xmp
-            if len(metadata.exif) >= _JPEG_BLOCK:
-                del options["exif"]
         case "WEBP" | "AVIF" | "HEIF":
             options |= {"quality": 95, "lossless": metadata.lossless and format == "WEBP", "exact": True}
-            if metadata.xmp:
-                options["xmp"] = metadata.xmp
-        case "PNG" if metadata.xmp:
+        case "PNG" if xmp:
             text = PngImagePlugin.PngInfo()
-            text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+            text.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
             options["pnginfo"] = text
         case "TIFF":
             tags = Image.Exif()
-            tags.load(metadata.exif)
+            tags.load(exif)
             # Pillow writes a camera's folders of tags into uncompressed TIFF only.
             options["compression"] = "raw" if any(folder in tags for folder in _EXIF_FOLDERS) else "tiff_lzw"
-            if metadata.xmp:
-                tags[_XMP_TAG] = metadata.xmp
+            if xmp:
+                tags[_XMP_TAG] = xmp
                 options["exif"] = tags.tobytes()
     return image, options
