@@ -97,9 +97,10 @@ class Archive:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, self._journal() as journal:
             names = iter(self.todo)
             name = next(names, None)
-            reading = None if name is None else reader.submit(self._load, name)
+            reading: Future[images.Photo | Exception] | None = None
             writing: Future[Entry] | None = None
-            while name is not None and reading is not None and not stop():
+            while name is not None and not stop():
+                reading = reading or reader.submit(self._load, name)
                 start = perf_counter()
                 loaded = reading.result()
                 following = next(names, None)
@@ -107,8 +108,8 @@ class Archive:
                 if writing is not None and large:
                     yield self._note(journal, writing.result())
                     writing = None
-                if following is not None and not large:
-                    reading = reader.submit(self._load, following)
+                # It holds the photo until it holds the next.
+                reading = None if large or following is None else reader.submit(self._load, following)
                 made = self._restore(restorer, name, loaded)
                 del loaded
                 if writing is not None:
@@ -118,7 +119,6 @@ class Archive:
                 if large:
                     yield self._note(journal, writing.result())
                     writing = None
-                    reading = None if following is None else reader.submit(self._load, following)
                 name = following
             if reading is not None:
                 reading.cancel()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -28,9 +29,9 @@ _HEIGHT = 160  # px of a small picture
 
 def thumbnail(made: Restoration, folder: Path, name: str) -> str:
     """Writes the photo and its largest face before and after, side by side; returns the file's name from the parent."""
-    photo = made.image.convert("RGB")
-    photo.thumbnail((3 * _HEIGHT, _HEIGHT))
-    pictures = [photo]
+    pixels = made.photo.pixels
+    size = (min(3 * _HEIGHT, max(1, round(_HEIGHT * pixels.shape[1] / pixels.shape[0]))), _HEIGHT)
+    pictures = [Image.fromarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))]
     for face in made.faces[:1]:
         pictures += [Image.fromarray(crop).resize((_HEIGHT, _HEIGHT)) for crop in (face.before, face.after)]
     strip = Image.new("RGB", (sum(picture.width + 4 for picture in pictures) - 4, _HEIGHT), "white")
