@@ -27,7 +27,7 @@ STATE = ".panini"
 _JOURNAL = "journal.jsonl"
 _LARGE = 24_000_000  # pixels from which photos go through one at a time: memory before speed
 
-RESTORED, COPIED, FAILED = "restored", "copied", "failed"
+RESTORED, COPIED, FAILED, BEGUN = "restored", "copied", "failed", "begun"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Entry:
     output: str = ""
     """Relative to the output folder; empty if it failed."""
     outcome: str = FAILED
-    """`restored`, `copied` (no face in it) or `failed`."""
+    """`restored`, `copied` (no face in it) or `failed`; in the journal `begun` too, before its output is written."""
     error: str = ""
     faces: list[dict[str, Any]] = field(default_factory=list)
     """Of each face `box` (x, y, w, h in pixels), `score` and `prior_share` (mean over the levels)."""
@@ -82,6 +82,10 @@ class Archive:
             raise PaniniError(f"{target} is no folder to write to: {reason}") from error
         self.entries = self._read_journal()
         """Of every file ever looked at, by its relative name."""
+        for entry in self.entries.values():
+            if entry.outcome == BEGUN:  # and power failed
+                for part in (target / entry.output).parent.glob(".panini-*.part"):
+                    part.unlink(missing_ok=True)
         self.unreadable: list[Entry] = []
         """Folders that could not be listed."""
         self.names = self._list(recursive)
@@ -94,7 +98,7 @@ class Archive:
 
         The next photo is read and the last one written while the network works. Raises PaniniError if the disk is full.
         """
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, self._journal() as journal:
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             names = iter(self.todo)
             name = next(names, None)
             reading: Future[images.Photo | Exception] | None = None
@@ -106,24 +110,29 @@ class Archive:
                 following = next(names, None)
                 large = isinstance(loaded, images.Photo) and loaded.pixels.size > 3 * _LARGE
                 if writing is not None and large:
-                    yield self._note(journal, writing.result())
+                    yield writing.result()
                     writing = None
                 # It holds the photo until it holds the next.
                 reading = None if large or following is None else reader.submit(self._load, following)
                 made = self._restore(restorer, name, loaded)
                 del loaded
                 if writing is not None:
-                    yield self._note(journal, writing.result())
+                    yield writing.result()
                 writing = writer.submit(self._finish, name, made, start)
                 del made
                 if large:
-                    yield self._note(journal, writing.result())
+                    yield writing.result()
                     writing = None
                 name = following
             if reading is not None:
                 reading.cancel()
             if writing is not None:
-                yield self._note(journal, writing.result())
+                yield writing.result()
+
+    def finished(self) -> list[Entry]:
+        """What became of each picture that is or was dealt with, in order."""
+        entries = (self.entries.get(name) for name in self.names)
+        return [entry for entry in entries if entry is not None and entry.outcome != BEGUN]
 
     def _list(self, recursive: bool) -> list[str]:
         """Relative names of the pictures; links to folders are not followed, so that none leads in circles."""
@@ -152,7 +161,7 @@ class Archive:
 
     def _up_to_date(self, name: str, output: str) -> bool:
         entry = self.entries.get(name)
-        if entry is None or entry.outcome == FAILED or entry.settings != self._digest:
+        if entry is None or entry.outcome in (FAILED, BEGUN) or entry.settings != self._digest:
             return False
         return entry.source_stamp == _stamp(self.source / name) and (self.target / entry.output).exists()
 
@@ -186,6 +195,8 @@ class Archive:
             path = self.target / output
             self._check(name, path)
             path.parent.mkdir(parents=True, exist_ok=True)
+            # So that after a power cut the file that is there is known to be ours.
+            self._note(Entry(name, output, BEGUN))
             if isinstance(made, Restoration):
                 made.save(path, overwrite=True)
                 small = thumbnail(made, self.target / STATE, name) if made.faces else ""
@@ -206,8 +217,8 @@ class Archive:
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise PaniniError(f"the disk of {self.target} is full; the same command goes on from here") from error
-            return Entry(name, error=_words(error, source), source_stamp=stamp, settings=self._digest)
-        return Entry(
+            return self._note(Entry(name, error=_words(error, source), source_stamp=stamp, settings=self._digest))
+        entry = Entry(
             source=name,
             output=output,
             outcome=RESTORED if faces else COPIED,
@@ -218,6 +229,7 @@ class Archive:
             output_stamp=_stamp(path),
             settings=self._digest,
         )
+        return self._note(entry)
 
     def _check(self, name: str, path: Path) -> None:
         """Raises PaniniError if something is at `path` that is not of our making."""
@@ -226,17 +238,15 @@ class Archive:
         earlier = self.entries.get(name)
         if earlier is None or not earlier.output or self.target / earlier.output != path:
             raise PaniniError(f"{path} exists already (--overwrite replaces it)")
-        if earlier.output_stamp != _stamp(path):
+        if earlier.outcome != BEGUN and earlier.output_stamp != _stamp(path):
             raise PaniniError(f"{path} was changed since it was written (--overwrite replaces it)")
 
-    def _journal(self) -> Any:
-        return (self.target / STATE / _JOURNAL).open("a", encoding="utf-8")
-
-    def _note(self, journal: Any, entry: Entry) -> Entry:
+    def _note(self, entry: Entry) -> Entry:
+        """Adds a line to the journal; only the writing thread does."""
         self.entries[entry.source] = entry
         try:
-            journal.write(json.dumps(asdict(entry)) + "\n")
-            journal.flush()
+            with (self.target / STATE / _JOURNAL).open("a", encoding="ascii") as journal:
+                journal.write(json.dumps(asdict(entry)) + "\n")
         except OSError as error:
             raise PaniniError(f"{self.target / STATE} cannot be written to: {error.strerror}") from error
         return entry
@@ -249,7 +259,8 @@ class Archive:
                     try:
                         values = json.loads(line)
                         values |= {key: tuple(values[key]) for key in ("source_stamp", "output_stamp")}
-                        entries[values["source"]] = Entry(**values)
+                        entry = Entry(**values)
+                        entries[entry.source] = entry
                     except (ValueError, TypeError, KeyError):
                         continue  # the line that was being written when power failed
         except FileNotFoundError:

@@ -46,7 +46,7 @@ def thumbnail(made: Restoration, folder: Path, name: str) -> str:
 
 def write_reports(archive: Archive, seconds: float) -> list[Path]:
     """Writes both reports into the archive's output folder; returns their paths. Raises PaniniError."""
-    entries = [archive.entries[name] for name in archive.names if name in archive.entries] + archive.unreadable
+    entries = archive.finished() + archive.unreadable
     counts = Counter(entry.outcome for entry in entries)
     summary = {
         "panini": __version__,

@@ -106,7 +106,7 @@ def restore_folder(
     for entry in archive.unreadable:
         _tell(console, entry)
 
-    entries = [archive.entries[name] for name in archive.names if name in archive.entries]
+    entries = archive.finished()
     report = write_reports(archive, perf_counter() - start)[-1]
     restored = [entry for entry in entries if entry.faces]
     failed = sum(entry.outcome == FAILED for entry in entries) + len(archive.unreadable)
