@@ -63,20 +63,23 @@ def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.fl
         return [whole] * len(transforms)
     to_crops = [scaled(transform, target=1 / crop_size) for transform in transforms]
     grid = (np.stack(np.meshgrid(*2 * [np.arange(_MASK_SIZE)]), -1) + 0.5) / _MASK_SIZE
+    backs = [invert(to_crop) for to_crop in to_crops]
+    middles = np.array([back[:, :2] @ [0.5, 0.5] + back[:, 2] for back in backs])
+    reach = np.array([scale_of(back) for back in backs]) * np.sqrt(0.5)
     found = []
-    for i, mine in enumerate(to_crops):
-        back = invert(mine)
+    for i, back in enumerate(backs):
         points = grid @ back[:, :2].T + back[:, 2]
+        near = np.flatnonzero(np.hypot(*(middles - middles[i]).T) <= reach + reach[i])
         cover, shares = [], []
-        for other in to_crops:
-            place = points @ other[:, :2].T + other[:, 2]
+        for j in near:
+            place = points @ to_crops[j][:, :2].T + to_crops[j][:, 2]
             at = (place * _MASK_SIZE - 0.5).astype(np.float32)
-            # Of its own crop not remapped: zero at the border stays zero.
-            cover.append(whole if other is mine else cv2.remap(whole, at[..., 0], at[..., 1], cv2.INTER_LINEAR))
+            # Its own is not remapped: zero at the border stays zero.
+            cover.append(whole if j == i else cv2.remap(whole, at[..., 0], at[..., 1], cv2.INTER_LINEAR))
             shares.append(cover[-1] * np.exp(-_NEARNESS * np.square(place - 0.5).sum(-1)) + 1e-30)
         weights = np.max(cover, axis=0) * shares / np.sum(shares, axis=0)
         # What is pasted later covers what came before.
-        alpha = weights[i] / np.maximum(1 - weights[i + 1 :].sum(0), 1e-6)
+        alpha = weights[near == i][0] / np.maximum(1 - weights[near > i].sum(0), 1e-6)
         found.append((whole > 0) * np.clip(alpha, 0, 1).astype(np.float32))
     return found
 

@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from panini.errors import PaniniError
-from panini.faces.align import Transform, ffhq_transform, invert, warp
+from panini.faces.align import Transform, invert, warp
 
 _STRIDE = 4  # the network's output stride
 _MULTIPLE = 32  # its input's sides must be multiples of this
@@ -51,8 +51,10 @@ class Face:
     @property
     def angle(self) -> float:
         """Degrees in [-180, 180] that the face is turned in the picture, clockwise."""
-        (cos, sin), _ = invert(ffhq_transform(self.landmarks))[:, :2].T
-        return float(np.degrees(np.arctan2(sin, cos)))
+        left_eye, right_eye, _, left_mouth, right_mouth = self.landmarks
+        down = (left_mouth + right_mouth - left_eye - right_eye) / 2
+        x, y = right_eye - left_eye + (down[1], -down[0])  # the crop's axis, as in `ffhq_transform`
+        return float(np.degrees(np.arctan2(y, x)))
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -188,7 +190,7 @@ class CenterFace:
     def _decode(self, heatmap: Maps, size: Maps, offset: Maps, landmarks: Maps) -> Iterator[Face]:
         """Faces in one picture's maps [C, H / 4, W / 4], doubles among them."""
         for row, column in zip(*np.nonzero(heatmap[0] >= _CANDIDATE), strict=True):
-            h, w = np.exp(size[:, row, column]) * _STRIDE
+            h, w = np.exp(np.clip(size[:, row, column], -8, 8)) * _STRIDE
             dy, dx = offset[:, row, column]
             x, y = (column + dx + 0.5) * _STRIDE - w / 2, (row + dy + 0.5) * _STRIDE - h / 2
             points = landmarks[:, row, column].reshape(5, 2)[:, ::-1] * (w, h) + (x, y)
