@@ -216,6 +216,35 @@ def evaluate(
         write_grid(rows, look)
 
 
+@app.command()
+def calibrate(
+    data: Annotated[Path, typer.Option("--data", metavar="FACES", help="Aligned faces to fit on: a folder or tars.")],
+    validation: Annotated[Path, typer.Option("--validation", metavar="FOLDER", help="Other faces, to report on.")],
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Faces restored for the map; all else goes with it.")] = 64,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the dial's curve.")] = None,
+) -> None:
+    """Measure the dial, the damage and the share imagined of some weights; writes calibration.json beside them."""
+    with _needs_train_extra("calibrate"):
+        from panini.evaluation.calibrate import calibrate as measure
+        from panini.evaluation.calibrate import plot_dial
+        from panini.evaluation.validation import load_truths
+        from panini.training.data import Faces
+
+    from panini.calibration import NAME
+    from panini.engine.onnx import OnnxEngine
+    from panini.weights import DEFAULT
+
+    path = DEFAULT if weights is None else weights
+    made = measure(OnnxEngine(path), Faces.open(data), load_truths(validation), count)
+    made.save(path.with_name(NAME))
+    print(f"{path.with_name(NAME)}: for the weights {made.weights[:12]}")
+    if plot is not None:
+        plot_dial(made, plot)
+
+
 @contextmanager
 def _needs_train_extra(verb: str) -> Iterator[None]:
     try:

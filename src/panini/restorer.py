@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,12 +20,53 @@ from panini.engine import Engine, load_engine
 from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
 from panini.faces.detect import CenterFace, Detector, Face
-from panini.pixels import from_signed, to_signed
+from panini.pixels import Signed, from_signed, to_signed
+from panini.report import Report, make_report
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """What can be restored: a file, a Pillow image, or a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA."""
 
 SCALES = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a face is to be restored. Raises PaniniError for what cannot be."""
+
+    dial: float = 0.0
+    """-1: faithful to the photo … 0: what the network judges … 1: realistic. It edits v_DR."""
+    level: int | None = None
+    """The resolution (4, 8, …) at which the dial works; None for all of them and the photo's own detail."""
+    strength: float = 1.0
+    """How much of the result to take: 0 is the input, 1 all."""
+    like: Signed | None = None
+    """[dim]: the v_DR to start from instead of the face's own, as of another photo."""
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.dial <= 1:
+            raise PaniniError(f"dial must be between -1 and 1, not {self.dial}")
+        if not 0 <= self.strength <= 1:
+            raise PaniniError(f"strength must be between 0 and 1, not {self.strength}")
+
+    def degradation(self, v: Signed, engine: Engine) -> Signed:
+        """What to tell the network of a face whose v_DR is `v` [dim]: [dim], or [levels + 1, dim].
+
+        Raises PaniniError if the engine has no dial or no such level.
+        """
+        start = v if self.like is None else self.like
+        if not self.dial:
+            return start
+        if engine.calibration is None:
+            raise PaniniError("these weights have no dial: `panini calibrate` measures it")
+        turned = engine.calibration.turned(start, self.dial)
+        if self.level is None:
+            return turned
+        resolutions = [4 << level for level in range(engine.levels)]
+        if self.level not in resolutions:
+            raise PaniniError(f"the dial works at {', '.join(map(str, resolutions))}, not at {self.level}")
+        rows = np.repeat(start[None], engine.levels + 1, 0)
+        rows[resolutions.index(self.level)] = turned
+        return rows
 
 
 @dataclass(frozen=True)
@@ -38,9 +80,11 @@ class RestoredFace:
     after: NDArray[np.uint8]
     """[1024, 1024, 3] RGB: the crop restored, in the photo's colour and light."""
     degradation: NDArray[np.float32]
-    """[256]: what the network took the damage to be (v_DR)."""
+    """[256]: what the network saw of the damage (v_DR), before any dial."""
     prior_share: NDArray[np.float32]
     """[levels] in [0, 1], coarse to fine: how much came from the GAN prior and not from the photo."""
+    report: Report
+    """The damage in words, the share imagined and where; see `panini.report.describe`."""
 
 
 @dataclass(frozen=True)
@@ -78,24 +122,40 @@ class Restorer:
             self._detector = CenterFace()
         return self._detector
 
-    def restore(self, image: Source, *, aligned: bool = False, scale: int = 1, keep: bool = False) -> Restoration:
+    def restore(
+        self,
+        image: Source,
+        *,
+        aligned: bool = False,
+        scale: int = 1,
+        keep: bool = False,
+        dial: float = 0.0,
+        dial_level: int | None = None,
+        like: Source | None = None,
+        strength: float = 1.0,
+    ) -> Restoration:
         """Restores every face in a photo.
 
         aligned: the picture is itself a square face crop of any size; the result is the network's square.
         scale: 1, 2 or 4 times the photo's own size; does not go with `aligned`.
         keep: a photo without faces comes back as it is (or enlarged) instead of raising NoFaceError.
+        dial: from -1, faithful to the photo, to 1, realistic; 0 is what the network judges.
+        dial_level: turn the dial at one of the network's resolutions alone: 4, 8, 16, ….
+        like: treat the faces as if they were damaged as the largest face of this other picture is.
+        strength: 0 leaves the faces as they are, 1 restores them, between is a blend.
         Raises PaniniError if the picture cannot be read or does not fit these choices.
         """
         if scale not in SCALES:
             raise PaniniError(f"scale must be 1, 2 or 4, not {scale}")
         if aligned and scale != 1:
             raise PaniniError("scale does not go with aligned: a face crop has the network's size")
+        setting = Setting(dial, dial_level, strength, None if like is None else self.degradation(like, aligned=aligned))
         timings: dict[str, float] = {}
         with _clock(timings, "read"):
             photo = images.load(image)
             toned = blend.is_toned(photo.pixels)
         if aligned:
-            return self._restore_aligned(photo, toned, timings)
+            return self._restore_aligned(photo, toned, setting, timings)
 
         with _clock(timings, "detect"):
             found = self.detector(photo.pixels)
@@ -109,40 +169,62 @@ class Restorer:
             with _clock(timings, "align"):
                 transform = align.ffhq_transform(face.landmarks, size, align.DETECTED_ZOOM)
                 crop = np.asarray(align.warp(photo.pixels, transform, (size, size)), np.uint8)
-            faces.append(self._restore_crop(face, crop, toned, timings))
+            faces.append(self._restore_crop(face, crop, toned, setting, timings))
             with _clock(timings, "blend"):
                 blend.paste(result.pixels, faces[-1].after, transform, size, scale)
         return Restoration(result, faces, timings)
 
-    def _restore_aligned(self, photo: images.Photo, toned: bool, timings: dict[str, float]) -> Restoration:
-        height, width = photo.pixels.shape[:2]
-        if height != width:
-            raise PaniniError(f"an aligned face must be square, not {width}x{height}")
+    def degradation(self, image: Source, *, aligned: bool = False) -> Signed:
+        """v_DR [dim] of the largest face in a picture, or of one that is a face crop itself. Raises PaniniError."""
+        photo, size = images.load(image), self.engine.input_size
+        if aligned:
+            crop = _square(photo.pixels, size)
+        else:
+            found = self.detector(photo.pixels)
+            if not found:
+                raise NoFaceError(f"{photo.path or 'the picture'}: no face found")
+            transform = align.ffhq_transform(found[0].landmarks, size, align.DETECTED_ZOOM)
+            crop = np.asarray(align.warp(photo.pixels, transform, (size, size)), np.uint8)
+        return self.engine.degradation(to_signed(crop)[None])[0]
+
+    def _restore_aligned(
+        self, photo: images.Photo, toned: bool, setting: Setting, timings: dict[str, float]
+    ) -> Restoration:
         crop = _square(photo.pixels, self.engine.input_size)
+        height, width = photo.pixels.shape[:2]
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
-        face = self._restore_crop(whole, crop, toned, timings)
+        face = self._restore_crop(whole, crop, toned, setting, timings)
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
         return Restoration(replace(photo, pixels=face.after, alpha=alpha), [face], timings)
 
     def _restore_crop(
-        self, face: Face, crop: NDArray[np.uint8], toned: bool, timings: dict[str, float]
+        self, face: Face, crop: NDArray[np.uint8], toned: bool, setting: Setting, timings: dict[str, float]
     ) -> RestoredFace:
         with _clock(timings, "network"):
             faces = to_signed(crop)[None]
-            v = self.engine.degradation(faces)
-            output = self.engine.restore(faces, v)
+            v = self.engine.degradation(faces)[0]
+            output = self.engine.restore(faces, setting.degradation(v, self.engine)[None])
         with _clock(timings, "blend"):
             after = blend.match_colour(from_signed(output.images[0]), crop, toned=toned)
-        return RestoredFace(face, crop, after, v[0], output.prior_share[0])
+            if setting.strength < 1:
+                share = setting.strength
+                after = cv2.addWeighted(after, share, _square(crop, after.shape[0]), 1 - share, 0)  # type: ignore[assignment]
+        with _clock(timings, "report"):
+            prior, kept = output.prior_share[0], output.image_share[0]
+            report = make_report(self.engine.calibration, v, prior, kept, crop, after, setting.dial, setting.strength)
+        return RestoredFace(face, crop, after, v, prior, report)
 
 
-def restore(image: Source, *, aligned: bool = False, scale: int = 1, keep: bool = False) -> Restoration:
+def restore(image: Source, **choices: Any) -> Restoration:
     """`Restorer().restore(...)`, for a single photo."""
-    return Restorer().restore(image, aligned=aligned, scale=scale, keep=keep)
+    return Restorer().restore(image, **choices)
 
 
 def _square(array: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """[H, W] or [H, W, C] brought to size x size: bicubic up, averaged down."""
+    """[S, S] or [S, S, C] brought to size x size: bicubic up, averaged down. Raises PaniniError if not square."""
+    height, width = array.shape[:2]
+    if height != width:
+        raise PaniniError(f"an aligned face must be square, not {width}x{height}")
     interpolation = cv2.INTER_AREA if array.shape[0] > size else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(array, (size, size), interpolation=interpolation), np.uint8)
 

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from panini.calibration import Calibration
+
 Array = NDArray[np.float32]
 
 
@@ -30,6 +32,12 @@ class Engine(Protocol):
 
     input_size: int
     output_size: int
+    levels: int
+    """At how many resolutions, 4, 8, …, it interpolates between the prior and the picture."""
+    digest: str
+    """Of its weights file; empty if it has none."""
+    calibration: Calibration | None
+    """What was measured of these very weights."""
 
     def degradation(self, faces: Array, /) -> Array:
         """The degradation representation v_DR [N, 256] of the faces."""
@@ -46,6 +54,9 @@ class BicubicEngine:
 
     input_size = 512
     output_size = 1024
+    levels = 1
+    digest = ""
+    calibration: Calibration | None = None
 
     def degradation(self, faces: Array, /) -> Array:
         return np.zeros((len(faces), 256), np.float32)

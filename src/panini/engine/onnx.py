@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from panini import calibration
 from panini.engine.base import Array, EngineOutput, by_level
 from panini.errors import PaniniError
 from panini.weights import DEFAULT, read_header
@@ -22,9 +23,10 @@ class OnnxEngine:
 
     def __init__(self, weights: Path | None = None, threads: int | None = None) -> None:
         path = DEFAULT if weights is None else weights
-        digest = read_header(path).digest
-        self._dre = _session(path.with_name("dre.onnx"), digest, threads)
-        self._restorer = _session(path.with_name("restorer.onnx"), digest, threads)
+        self.digest = read_header(path).digest
+        self.calibration = calibration.load(path.with_name(calibration.NAME), self.digest)
+        self._dre = _session(path.with_name("dre.onnx"), self.digest, threads)
+        self._restorer = _session(path.with_name("restorer.onnx"), self.digest, threads)
         self.input_size: int = self._restorer.get_inputs()[0].shape[-1]
         images, share, kept = self._restorer.get_outputs()
         self.output_size: int = images.shape[-1]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from panini import calibration
 from panini.engine.base import Array, EngineOutput, by_level
 from panini.errors import PaniniError
-from panini.weights import DEFAULT
+from panini.weights import DEFAULT, read_header
 
 try:
     import torch
@@ -29,7 +30,10 @@ class TorchEngine:
     def __init__(self, weights: Path | None = None, device: str = "cpu", threads: int | None = None) -> None:
         if threads:
             torch.set_num_threads(threads)
-        network = load_weights(DEFAULT if weights is None else weights)
+        path = DEFAULT if weights is None else weights
+        network = load_weights(path)
+        self.digest = read_header(path).digest
+        self.calibration = calibration.load(path.with_name(calibration.NAME), self.digest)
         try:
             self._restorer = RestorerGraph(network).to(device).eval()
         except (RuntimeError, AssertionError) as error:
