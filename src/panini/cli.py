@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -60,21 +61,72 @@ def restore(
     scale: Annotated[Scale, typer.Option(help="Enlarge the whole photo.")] = Scale.ONE,
     keep: Annotated[bool, typer.Option("--keep", help="Write the photo even if no face is found in it.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    dial: Annotated[
+        float, typer.Option(metavar="-1…1", help="-1: faithful to the photo; 1: realistic; 0: as the network judges.")
+    ] = 0.0,
+    dial_level: Annotated[
+        int | None, typer.Option(metavar="4|8|…", help="Turn the dial at one resolution of the network alone.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(metavar="OTHER", help="Treat the faces as if damaged as in this other photo.")
+    ] = None,
+    strength: Annotated[float, typer.Option(metavar="0…1", help="Blend with the photo: 0 keeps it, 1 restores.")] = 1.0,
+    consistent: Annotated[
+        bool, typer.Option("--consistent", help="Enlarging: the result made small again is the photo.")
+    ] = False,
+    strip: Annotated[
+        int | None, typer.Option(metavar="N", help="Write N settings of the dial side by side, and nothing else.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Write before, after and a map of what is doubtful beside OUT, too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is known of each face as JSON.")] = False,
+    no_mark: Annotated[
+        bool, typer.Option("--no-mark", help="Don't say in OUT's metadata that it was restored.")
+    ] = False,
     engine: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore the faces in PHOTO and write it anew; PHOTO itself stays as it is."""
+    from panini import explain as pictures
     from panini import images
     from panini.engine import load_engine
+    from panini.report import describe
     from panini.restorer import Restorer
 
     start = perf_counter()
     target = images.default_output(photo) if output is None else output
+    if strip is not None and output is None:
+        target = photo.with_name(f"{photo.stem}-strip.png")
+    explained = target.with_name(f"{target.stem}-explained.png")
     images.check_input(photo)
-    images.check_output(target, photo, overwrite=overwrite)  # before the work, not after
+    for path in (target, explained) if explain and strip is None else (target,):
+        images.check_output(path, photo, overwrite=overwrite)  # before the work, not after
     restorer = Restorer(load_engine(engine))
-    result = restorer.restore(photo, aligned=aligned, scale=int(scale.value), keep=keep)
-    result.save(target, overwrite=overwrite)
-    print(f"{target}: {_count(len(result.faces))}, {perf_counter() - start:.1f} s")
+    if strip is not None:
+        images.save(images.load(pictures.strip(restorer, photo, strip, aligned=aligned)), target, overwrite=overwrite)
+        print(f"{target}: {strip} settings of the dial, {perf_counter() - start:.1f} s")
+        return
+    result = restorer.restore(
+        photo,
+        aligned=aligned,
+        scale=int(scale.value),
+        keep=keep,
+        dial=dial,
+        dial_level=dial_level,
+        like=like,
+        strength=strength,
+        consistent=consistent,
+    )
+    result.save(target, overwrite=overwrite, mark=not no_mark)
+    if explain and result.faces:
+        images.save(images.load(pictures.explanation(result.faces)), explained, overwrite=overwrite)
+    if as_json:
+        print(json.dumps({"photo": str(photo), "output": str(target)} | result.as_dict(), indent=1))
+        return
+    share = "" if result.imagined is None else f", about {100 * result.imagined:.0f} % of their detail imagined"
+    print(f"{target}: {_count(len(result.faces))}{share}, {perf_counter() - start:.1f} s")
+    if explain and result.faces:
+        print(f"{explained}: {describe(result.faces[0].report)}")
 
 
 @app.command()

@@ -57,6 +57,8 @@ class Metadata:
     jpeg_quality: int = JPEG_QUALITY
     jpeg_subsampling: int = 0
     """As Pillow counts: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0."""
+    text: tuple[tuple[str, str], ...] = ()
+    """Keywords and what they say, for PNG's text."""
 
 
 @dataclass(frozen=True)
@@ -329,10 +331,8 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
             options |= {"quality": 95}
             if metadata.xmp:
                 options["xmp"] = metadata.xmp
-        case "PNG" if metadata.xmp:
-            text = PngImagePlugin.PngInfo()
-            text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
-            options["pnginfo"] = text
+        case "PNG":
+            options["pnginfo"] = _png_text(metadata)
         case "TIFF":
             tags = Image.Exif()
             tags.load(metadata.exif)
@@ -342,3 +342,12 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
                 tags[_XMP_TAG] = metadata.xmp
                 options["exif"] = tags.tobytes()
     return image, options
+
+
+def _png_text(metadata: Metadata) -> PngImagePlugin.PngInfo:
+    text = PngImagePlugin.PngInfo()
+    if metadata.xmp:
+        text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+    for keyword, said in metadata.text:
+        text.add_text(keyword, said)
+    return text

@@ -148,12 +148,11 @@ def error_features(before: Pixels, after: Pixels, image_share: Array) -> Array:
 def detail_features(before: Pixels, after: Pixels, image_share: Array) -> Array:
     """[features] of a crop [S, S, 3] and its restoration (any size): what the imagined share is told from.
 
-    By octave: how strong the result's detail is, how strong the input's, and how alike they are; and the shares.
+    By octave, how much of the result's detail the input's explains; and the shares kept of the input.
     """
-    features = []
-    for g, r in zip(_details(before), _details(resize(after, before.shape[0], cv2.INTER_AREA)), strict=True):
-        features += [np.log(_rms(r) + 0.5), np.log(_rms(g) + 0.5), _explained(r, g)]
-    return np.array([*features, *image_share], np.float32)
+    result = _details(resize(after, before.shape[0], cv2.INTER_AREA))
+    explained = [_explained(r, g) for r, g in zip(result, _details(before), strict=True)]
+    return np.array([*explained, *image_share], np.float32)
 
 
 def imagined_share(after: Pixels, truth: Pixels) -> float:
@@ -217,11 +216,11 @@ def _round(value: float) -> int:
 
 def _details(picture: Pixels) -> list[Array]:
     """The octaves of the brightness of a picture [S, S, 3], finest first, without the rest of 16 pixels."""
-    rest = picture.astype(np.float32) @ _LUMA
+    rest: Array = picture.astype(np.float32) @ _LUMA
     bands = []
     while rest.shape[0] > 16:
-        half = cv2.resize(rest, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        bands.append(rest - cv2.resize(half, rest.shape[::-1], interpolation=cv2.INTER_LINEAR))
+        half = np.asarray(cv2.resize(rest, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
+        bands.append(rest - np.asarray(cv2.resize(half, rest.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32))
         rest = half
     return bands
 

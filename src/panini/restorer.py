@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from panini import images
+from panini import __version__, consistency, images, marks
 from panini.engine import Engine, load_engine
 from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
 from panini.faces.detect import CenterFace, Detector, Face
 from panini.pixels import Signed, from_signed, to_signed
-from panini.report import Report, make_report
+from panini.report import Report, as_dict, make_report
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """What can be restored: a file, a Pillow image, or a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA."""
@@ -96,15 +96,47 @@ class Restoration:
     """Largest first; empty only if no face was found and `keep` allowed that."""
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds by step."""
+    weights: str = ""
+    """Digest of the network's weights file."""
 
     @property
     def image(self) -> Image.Image:
         """The result in the mode that came in: L, LA, RGB or RGBA."""
         return self.photo.image()
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Writes the result with the input's metadata, in the format of the suffix; see `panini.images.save`."""
-        return images.save(self.photo, path, overwrite=overwrite)
+    @property
+    def imagined(self) -> float | None:
+        """Share of the faces' detail that is imagined, 0..1, their mean; None if it is not known."""
+        shares = [face.report.imagined for face in self.faces if face.report.imagined is not None]
+        return sum(shares) / len(shares) if shares else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that is known of it, for JSON."""
+        faces = [{"box": [round(float(x), 1) for x in face.face.box]} | as_dict(face.report) for face in self.faces]
+        timings = {step: round(seconds, 3) for step, seconds in self.timings.items()}
+        return {
+            "version": __version__,
+            "weights": self.weights,
+            "imagined": None if self.imagined is None else round(self.imagined, 3),
+            "faces": faces,
+            "seconds": timings,
+        }
+
+    def made_consistent(self, given: images.Photo) -> Restoration:
+        """The same, its picture changed so that, made as small as `given`, it is that. Raises PaniniError."""
+        return replace(self, photo=replace(self.photo, pixels=consistency.consistent(self.photo.pixels, given.pixels)))
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, mark: bool = True) -> Path:
+        """Writes the result with the input's metadata, in the format of the suffix; see `panini.images.save`.
+
+        mark: say in the metadata that faces were restored, by what, and how much is imagined; see `panini.marks`.
+        """
+        photo = self.photo
+        if mark and self.faces:
+            first = self.faces[0].report
+            said = marks.notes(self.weights, first.dial, first.strength, len(self.faces), self.imagined)
+            photo = replace(photo, metadata=marks.marked(photo.metadata, said))
+        return images.save(photo, path, overwrite=overwrite)
 
 
 class Restorer:
@@ -133,6 +165,7 @@ class Restorer:
         dial_level: int | None = None,
         like: Source | None = None,
         strength: float = 1.0,
+        consistent: bool = False,
     ) -> Restoration:
         """Restores every face in a photo.
 
@@ -143,6 +176,7 @@ class Restorer:
         dial_level: turn the dial at one of the network's resolutions alone: 4, 8, 16, ….
         like: treat the faces as if they were damaged as the largest face of this other picture is.
         strength: 0 leaves the faces as they are, 1 restores them, between is a blend.
+        consistent: the result made small again is the photo: for plain down-samplings; see `panini.consistency`.
         Raises PaniniError if the picture cannot be read or does not fit these choices.
         """
         if scale not in SCALES:
@@ -155,7 +189,8 @@ class Restorer:
             photo = images.load(image)
             toned = blend.is_toned(photo.pixels)
         if aligned:
-            return self._restore_aligned(photo, toned, setting, timings)
+            restored = self._restore_aligned(photo, toned, setting, timings)
+            return restored.made_consistent(photo) if consistent else restored
 
         with _clock(timings, "detect"):
             found = self.detector(photo.pixels)
@@ -172,7 +207,8 @@ class Restorer:
             faces.append(self._restore_crop(face, crop, toned, setting, timings))
             with _clock(timings, "blend"):
                 blend.paste(result.pixels, faces[-1].after, transform, size, scale)
-        return Restoration(result, faces, timings)
+        restored = Restoration(result, faces, timings, self.engine.digest)
+        return restored.made_consistent(photo) if consistent else restored
 
     def degradation(self, image: Source, *, aligned: bool = False) -> Signed:
         """v_DR [dim] of the largest face in a picture, or of one that is a face crop itself. Raises PaniniError."""
@@ -195,7 +231,7 @@ class Restorer:
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
         face = self._restore_crop(whole, crop, toned, setting, timings)
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
-        return Restoration(replace(photo, pixels=face.after, alpha=alpha), [face], timings)
+        return Restoration(replace(photo, pixels=face.after, alpha=alpha), [face], timings, self.engine.digest)
 
     def _restore_crop(
         self, face: Face, crop: NDArray[np.uint8], toned: bool, setting: Setting, timings: dict[str, float]

@@ -42,7 +42,7 @@ HEAVY = (
     Degradation((Blur(5.0), Downsample(8.0), Noise(15.0), Jpeg(25), Enlarge())),
 )
 """What the dial's direction leads to: damage that leaves little of a face and so asks for imagination."""
-STEPS = (0.2, 0.4, 0.6, 0.8)
+STEPS = (0.15, 0.3, 0.5, 0.8)
 """How far the dial may reach to either side, in lengths of v_DR."""
 MOST_LOSS = 1.0
 """dB of PSNR that the dial's 1 may cost."""
@@ -72,13 +72,10 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
     for kind, probe in probes.items():
         log(f"{kind}: presence {probe.accuracy:.1%} balanced accuracy, strength Spearman {probe.correlation:.2f}")
 
-    direction = _direction(engine, faces, count // 2)
     nothing = Linear(np.zeros(0, np.float32), 0.0)
-    draft = Calibration(engine.digest, direction, 1.0, 1.0, probes, nothing, nothing)
-    samples = list(_samples(faces, count // 3, seed=3))
-    faithful, realistic = (_reach(engine, draft, samples, side, log) for side in (-1, 1))
-    draft = replace(draft, faithful=faithful, realistic=realistic)
-
+    directions = _directions(engine, faces, count // 2)
+    draft = Calibration(engine.digest, directions[-1], 1.0, 1.0, probes, nothing, nothing)
+    draft = _dialled(engine, draft, directions, list(_samples(faces, count // 3, seed=3)), log)
     error, imagined = _fit_truth(engine, draft, _samples(faces, count, seed=4))
     draft = replace(draft, error=error, imagined=imagined)
     held_out = list(_samples(validation, count // 2, seed=5))
@@ -146,15 +143,15 @@ def _unscaled(scaler: StandardScaler, fitted: Any) -> Linear:
     return Linear(weights.astype(np.float32), bias - float(weights @ scaler.mean_))
 
 
-def _direction(engine: Engine, faces: Pictures, count: int) -> Array:
-    steps = []
+def _directions(engine: Engine, faces: Pictures, count: int) -> list[Array]:
+    """From whole to damaged, a unit vector for each damage of `HEAVY`, and one between them."""
+    moves = np.zeros((len(HEAVY), 1), np.float32)
     for i in range(count):
         whole = faces[i % len(faces)]
-        v = _seen(engine, whole)
-        moves = np.stack([_seen(engine, damage.apply(whole, i)) - v for damage in HEAVY])
-        steps.append((moves / np.linalg.norm(moves, axis=1, keepdims=True)).mean(0))
-    direction = np.mean(steps, 0)
-    return np.asarray(direction / np.linalg.norm(direction), np.float32)
+        moves = moves + np.stack([_seen(engine, d.apply(whole, i)) for d in HEAVY]) - _seen(engine, whole)
+    units = moves / np.linalg.norm(moves, axis=1, keepdims=True)
+    units = np.concatenate([units, units.mean(0, keepdims=True)])
+    return [np.asarray(unit / np.linalg.norm(unit), np.float32) for unit in units]
 
 
 @dataclass(frozen=True)
@@ -197,20 +194,42 @@ def _mean_scores(engine: Engine, calibration: Calibration, samples: Sequence[Sam
     return dict(zip(("psnr", "sharpness", "prior", "generated"), map(float, np.mean(rows, 0)), strict=True))
 
 
-def _reach(engine: Engine, calibration: Calibration, samples: Sequence[Sample], side: int, log: Log) -> float:
-    """How far the dial may go to one side: as long as PSNR falls and sharpness rises towards realism, and not by more
-    than `MOST_LOSS`. At least the first step."""
-    before = _mean_scores(engine, calibration, samples, 0.0)
-    start, reach = before["psnr"], 0.0
-    for step in STEPS:
-        now = _mean_scores(engine, replace(calibration, faithful=step, realistic=step), samples, float(side))
-        monotone = side * (before["psnr"] - now["psnr"]) > 0 and side * (now["sharpness"] - before["sharpness"]) > 0
-        if not monotone or start - now["psnr"] > MOST_LOSS:
-            break
-        reach, before = step, now
-    if not reach:
-        log(f"the dial is not monotone on its {'realistic' if side > 0 else 'faithful'} side")
-    return reach or STEPS[0]
+def _dialled(
+    engine: Engine, calibration: Calibration, directions: Sequence[Array], samples: Sequence[Sample], log: Log
+) -> Calibration:
+    """`calibration` with a dial: the direction against which fidelity gains most, and how far it goes either way.
+
+    Each side goes on as long as PSNR falls and sharpness rises towards realism, and not by more than `MOST_LOSS`; at
+    least the first step, which is said if it does not hold there.
+    """
+    middle = _mean_scores(engine, calibration, samples, 0.0)
+
+    def curve(direction: Array, side: int) -> dict[float, float]:
+        """PSNR by step, as far as it is monotone."""
+        before, reached = middle, {0.0: middle["psnr"]}
+        for step in STEPS:
+            tried = replace(calibration, direction=direction, faithful=step, realistic=step)
+            now = _mean_scores(engine, tried, samples, float(side))
+            falls = side * (before["psnr"] - now["psnr"]) > 0
+            rises = side * (now["sharpness"] - before["sharpness"]) > 0
+            if not (falls and rises) or middle["psnr"] - now["psnr"] > MOST_LOSS:
+                break
+            reached[step], before = now["psnr"], now
+        return reached
+
+    faithful = [curve(direction, -1) for direction in directions]
+    best = max(range(len(directions)), key=lambda i: max(faithful[i].values()))
+    realistic = curve(directions[best], 1)
+    for name, reached in (("faithful", faithful[best]), ("realistic", realistic)):
+        log(f"{name} side: " + ", ".join(f"{step:g}: {psnr:.2f} dB" for step, psnr in reached.items()))
+        if len(reached) == 1:
+            log(f"the dial is not monotone on its {name} side")
+    return replace(
+        calibration,
+        direction=directions[best],
+        faithful=max(faithful[best]) or STEPS[0],
+        realistic=max(realistic) or STEPS[0],
+    )
 
 
 def _fit_truth(engine: Engine, calibration: Calibration, samples: Iterable[Sample]) -> tuple[Linear, Linear]:
