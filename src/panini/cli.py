@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
@@ -237,35 +238,88 @@ class Part(StrEnum):
     ODD = "odd"
 
 
+class Task(StrEnum):
+    """What is to be undone."""
+
+    MFR = "mfr"
+    SR16 = "sr16"
+    WILD = "wild"
+
+
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="manifest.json, gt/, mfr/, sr16/.")],
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="manifest.json, gt/, mfr/, sr16/; or faces.")],
+    tasks: Annotated[list[Task] | None, typer.Option("--task", help="May be given again; mfr and sr16 if not.")] = None,
     engine: Annotated[str, typer.Option(help="default or bicubic.")] = "default",
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="Another weights file, run in PyTorch.")
     ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", metavar="FOLDER", help="Score these pictures, called as the inputs are.")
+    ] = None,
+    dial: Annotated[float, typer.Option(metavar="-1…1", help="From faithful to realistic.")] = 0.0,
+    consistent: Annotated[
+        bool, typer.Option("--consistent", help="For sr16: results that shrink to the input.")
+    ] = False,
     part: Annotated[
         Part, typer.Option(help="Which names: even ones choose between recipes, odd ones report.")
     ] = Part.ALL,
+    limit: Annotated[int | None, typer.Option("--faces", metavar="N", help="At most so many of a task.")] = None,
+    seed: Annotated[int, typer.Option(help="Of damage that is drawn, and of the confidence intervals.")] = 0,
+    as_csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write every face's scores.")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as data.")] = None,
+    chart: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Write a bar chart.")] = None,
     look: Annotated[Path | None, typer.Option("--grid", metavar="FILE", help="Write ten faces to look at.")] = None,
 ) -> None:
-    """Print PSNR, SSIM and ST-LPIPS of restored validation faces beside their inputs', by kind of damage."""
+    """Print how near restored faces come to the truth beside their inputs, by kind and strength of damage."""
     with _needs_train_extra("evaluate"):
-        from panini.evaluation.validation import evaluate_engine, load_faces, table, write_grid
+        from panini.evaluation import table
 
     from panini.engine import load_engine
+    from panini.pixels import Pixels
+    from panini.restorer import Restorer
 
-    if weights is None:
-        runner = load_engine(engine)
+    digest = ""
+    if results is not None:
+        restored = table.results_of(results)
     else:
-        from panini.engine.torch import TorchEngine
+        if weights is None:
+            runner = load_engine(engine)
+        else:
+            from panini.engine.torch import TorchEngine
 
-        runner = TorchEngine(weights)
-    faces = [face for face in load_faces(data) if part == Part.ALL or int(face.name) % 2 == (part == Part.ODD)]
-    rows = evaluate_engine(runner, faces)
-    print(table(rows))
+            runner = TorchEngine(weights)
+        restorer = Restorer(runner)
+        digest = runner.digest
+
+        def restored(case: table.Case) -> Pixels:
+            return restorer.restore(case.given, aligned=True, dial=dial, consistent=consistent).photo.pixels
+
+    def progress(done: int, count: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done} of {count} faces", end="\n" if done == count else "", file=sys.stderr)
+
+    rows: list[table.Scored] = []
+    found: list[table.Group] = []
+    for task in tasks or (Task.MFR, Task.SR16):
+        faces = [
+            face
+            for face in table.cases(data, task.value, seed, limit)
+            if part == Part.ALL or int(face.name) % 2 == (part == Part.ODD)
+        ]
+        scored = table.score(restored, faces, progress)
+        named = [replace(group, name=f"{task.value}: {group.name}") for group in table.groups(scored, seed)]
+        rows, found = [*rows, *scored], [*found, *named]
+    print(table.markdown(found))
+    if as_csv is not None:
+        table.write_csv(as_csv, rows)
+    if as_json is not None:
+        settings = {"version": __version__, "weights": digest, "dial": dial, "consistent": consistent, "seed": seed}
+        table.write_json(as_json, found, settings | {"results": None if results is None else str(results)})
+    if chart is not None:
+        table.plot(chart, found)
     if look is not None:
-        write_grid(rows, look)
+        table.write_grid(rows, look)
 
 
 @app.command()
@@ -275,7 +329,7 @@ def calibrate(
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
     ] = None,
-    count: Annotated[int, typer.Option(help="Faces restored for the map; all else goes with it.")] = 64,
+    count: Annotated[int, typer.Option(help="More is better and slower: 9 restorations each.")] = 64,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the dial's curve.")] = None,
 ) -> None:
     """Measure the dial, the damage and the share imagined of some weights; writes calibration.json beside them."""

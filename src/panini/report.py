@@ -105,8 +105,9 @@ def describe(report: Report) -> str:
         sentences.append(f"Found: {', '.join(found)}." if found else "No damage found.")
     if report.imagined is not None:
         ordered = sorted(report.regions, key=lambda name: -report.regions[name])
-        where = f"; most doubtful: {ordered[0]}" if report.imagined >= 0.05 and ordered else ""
-        sentences.append(f"About {100 * report.imagined:.0f} % of the detail in this face is imagined{where}.")
+        where = f"; most doubtful: {ordered[0]}" if report.imagined >= 0.075 and ordered else ""
+        share = f"About {5 * round(20 * report.imagined)} %" if report.imagined >= 0.075 else "Little"
+        sentences.append(f"{share} of the detail in this face is imagined{where}.")
     else:
         sentences.append("How much of this face is imagined is not known: the network has no calibration.")
     return " ".join(sentences)
@@ -148,11 +149,13 @@ def error_features(before: Pixels, after: Pixels, image_share: Array) -> Array:
 def detail_features(before: Pixels, after: Pixels, image_share: Array) -> Array:
     """[features] of a crop [S, S, 3] and its restoration (any size): what the imagined share is told from.
 
-    By octave, how much of the result's detail the input's explains; and the shares kept of the input.
+    By octave: how strong the result's detail is, how strong the input's, and how much of the one the other explains;
+    and the shares kept of the input.
     """
-    result = _details(resize(after, before.shape[0], cv2.INTER_AREA))
-    explained = [_explained(r, g) for r, g in zip(result, _details(before), strict=True)]
-    return np.array([*explained, *image_share], np.float32)
+    features = []
+    for g, r in zip(_details(before), _details(resize(after, before.shape[0], cv2.INTER_AREA)), strict=True):
+        features += [np.log(_rms(r) + 0.5), np.log(_rms(g) + 0.5), _explained(r, g)]
+    return np.array([*features, *image_share], np.float32)
 
 
 def imagined_share(after: Pixels, truth: Pixels) -> float:

@@ -63,8 +63,9 @@ class Sample:
 def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int = 64, log: Log = print) -> Calibration:
     """Measures the calibration of `engine`'s weights.
 
-    faces: to fit on. validation: others, to report on. count: how many of each are restored for the error map; other
-    numbers go with it. Takes about 9 * count restorations. Raises PaniniError for too few faces.
+    faces: to fit on. validation: others, to report on. count: twice as many restorations go into the error map, half
+    as many reported on; all other numbers go with it. Takes about 9 * count restorations. Raises PaniniError for too
+    few faces.
     """
     if count < 16 or min(len(faces), len(validation)) < 8:
         raise PaniniError("calibrate wants at least 16 samples and 8 faces of each set")
@@ -75,8 +76,8 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
     nothing = Linear(np.zeros(0, np.float32), 0.0)
     directions = _directions(engine, faces, count // 2)
     draft = Calibration(engine.digest, directions[-1], 1.0, 1.0, probes, nothing, nothing)
-    draft = _dialled(engine, draft, directions, list(_samples(faces, count // 3, seed=3)), log)
-    error, imagined = _fit_truth(engine, draft, _samples(faces, count, seed=4))
+    draft = _dialled(engine, draft, directions, list(_samples(faces, max(8, count // 5), seed=3)), log)
+    error, imagined = _fit_truth(engine, draft, _samples(faces, 2 * count, seed=4))
     draft = replace(draft, error=error, imagined=imagined)
     held_out = list(_samples(validation, count // 2, seed=5))
     truth = _examine_truth(engine, draft, held_out)
@@ -91,7 +92,7 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
             "dial {dial:+.1f}: PSNR {psnr:.2f} dB, sharpness {sharpness:.3f}, prior {prior:.3f}, "
             "not the photo's {generated:.3f}".format(**curve[-1])
         )
-    measured = {"samples": count, "held_out": len(held_out), "truth": truth, "dial": curve}
+    measured = {"samples": 2 * count, "held_out": len(held_out), "truth": truth, "dial": curve}
     return replace(draft, measured=measured)
 
 
