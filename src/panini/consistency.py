@@ -3,7 +3,8 @@
 For inputs that are plain down-samplings of a picture. The kernel is Pillow's bicubic, which widens as the picture
 shrinks and is what super-resolution is measured with. The result is projected onto the pictures that shrink to the
 input: the least change that does it. Values are kept in 0..255, so it takes some rounds. An input that is no
-down-sampling of anything (white noise, say) is met as nearly as these values can.
+down-sampling of anything (white noise, say) is met as nearly as these values can. Pillow itself rounds after each pass,
+so its own 8-bit shrinking of the result may be one level off.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from PIL import Image
 from panini.errors import PaniniError
 from panini.pixels import Pixels
 
-ENOUGH = 0.45
-"""Of 255: an error less than that rounds to none."""
-ROUNDS = 40
+ENOUGH = 0.9
+"""Of 255: the error that is left."""
+ROUNDS = 100
 HASTE = 1.5
 """How much more than what is missing is added: where values are clipped, others must make up for them."""
 LARGEST = 4096
@@ -45,7 +46,7 @@ def consistent(result: Pixels, given: Pixels) -> Pixels:
     for i in range(3):
         now, target = result[..., i].astype(np.float32), given[..., i].astype(np.float32)
         for _ in range(ROUNDS):
-            missing = target - np.clip(down @ np.rint(now) @ across.T, 0, 255)
+            missing = target - _shrunk(np.rint(now), down, across)
             if np.abs(missing).max() < ENOUGH:
                 break
             now = np.clip(now + HASTE * (up @ missing @ along.T), 0, 255)
@@ -56,7 +57,12 @@ def consistent(result: Pixels, given: Pixels) -> Pixels:
 def shrunk(picture: Pixels, size: tuple[int, int]) -> Array:
     """[H, W, 3] at size = (width, height) by the kernel, not rounded."""
     down, across = _kernel(picture.shape[0], size[1]), _kernel(picture.shape[1], size[0])
-    return np.stack([down @ picture[..., i].astype(np.float32) @ across.T for i in range(3)], -1)
+    return np.stack([_shrunk(picture[..., i].astype(np.float32), down, across) for i in range(3)], -1)
+
+
+def _shrunk(channel: Array, down: Array, across: Array) -> Array:
+    """Rows first, values kept in 0..255 after each pass, as Pillow does with 8 bits."""
+    return np.asarray(np.clip(down @ np.clip(channel @ across.T, 0, 255), 0, 255), np.float32)
 
 
 @lru_cache(4)

@@ -22,7 +22,7 @@ RELIABLE = 0.65
 
 REGIONS: dict[str, tuple[float, float, float, float]] = {
     "eyes": (0.26, 0.41, 0.74, 0.54),
-    "nose": (0.40, 0.52, 0.60, 0.66),
+    "nose": (0.40, 0.54, 0.60, 0.66),
     "mouth": (0.34, 0.66, 0.66, 0.78),
 }
 """Where they lie in the FFHQ crop: left, top, right, bottom, as shares of its side. The skin is what is left of the

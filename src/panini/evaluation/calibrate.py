@@ -5,7 +5,7 @@ What is fitted is fitted on one set of faces, and what is reported is measured o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ HEAVY = (
     Degradation((Blur(5.0), Downsample(8.0), Noise(15.0), Jpeg(25), Enlarge())),
 )
 """What the dial's direction leads to: damage that leaves little of a face and so asks for imagination."""
-STEPS = (0.15, 0.3, 0.5, 0.8)
-"""How far the dial may reach to either side, in lengths of v_DR."""
+STEPS = (0.15, 0.4, 0.7)
+"""How far the dial may reach to either side, in lengths of v_DR: short, usual, long."""
 MOST_LOSS = 1.0
 """dB of PSNR that the dial's 1 may cost."""
 SETTINGS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -76,7 +76,7 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
     nothing = Linear(np.zeros(0, np.float32), 0.0)
     directions = _directions(engine, faces, count // 2)
     draft = Calibration(engine.digest, directions[-1], 1.0, 1.0, probes, nothing, nothing)
-    draft = _dialled(engine, draft, directions, list(_samples(faces, max(8, count // 5), seed=3)), log)
+    draft = _dialled(engine, draft, directions, list(_samples(faces, max(8, 2 * count // 5), seed=3)), log)
     error, imagined = _fit_truth(engine, draft, _samples(faces, 2 * count, seed=4))
     draft = replace(draft, error=error, imagined=imagined)
     held_out = list(_samples(validation, count // 2, seed=5))
@@ -198,39 +198,40 @@ def _mean_scores(engine: Engine, calibration: Calibration, samples: Sequence[Sam
 def _dialled(
     engine: Engine, calibration: Calibration, directions: Sequence[Array], samples: Sequence[Sample], log: Log
 ) -> Calibration:
-    """`calibration` with a dial: the direction against which fidelity gains most, and how far it goes either way.
+    """`calibration` with a dial: the direction that trades most fidelity for realism, and how far it goes either way.
 
-    Each side goes on as long as PSNR falls and sharpness rises towards realism, and not by more than `MOST_LOSS`; at
-    least the first step, which is said if it does not hold there.
+    On both sides PSNR is to fall and sharpness to rise towards realism. Where not even the shortest step does that, it
+    is taken all the same, and said.
     """
     middle = _mean_scores(engine, calibration, samples, 0.0)
 
-    def curve(direction: Array, side: int) -> dict[float, float]:
-        """PSNR by step, as far as it is monotone."""
-        before, reached = middle, {0.0: middle["psnr"]}
-        for step in STEPS:
-            tried = replace(calibration, direction=direction, faithful=step, realistic=step)
-            now = _mean_scores(engine, tried, samples, float(side))
-            falls = side * (before["psnr"] - now["psnr"]) > 0
-            rises = side * (now["sharpness"] - before["sharpness"]) > 0
-            if not (falls and rises) or middle["psnr"] - now["psnr"] > MOST_LOSS:
-                break
-            reached[step], before = now["psnr"], now
-        return reached
+    def tried(direction: Array, side: int, step: float) -> dict[str, float]:
+        dialled = replace(calibration, direction=direction, faithful=step, realistic=step)
+        return _mean_scores(engine, dialled, samples, float(side))
 
-    faithful = [curve(direction, -1) for direction in directions]
-    best = max(range(len(directions)), key=lambda i: max(faithful[i].values()))
-    realistic = curve(directions[best], 1)
-    for name, reached in (("faithful", faithful[best]), ("realistic", realistic)):
-        log(f"{name} side: " + ", ".join(f"{step:g}: {psnr:.2f} dB" for step, psnr in reached.items()))
-        if len(reached) == 1:
-            log(f"the dial is not monotone on its {name} side")
-    return replace(
-        calibration,
-        direction=directions[best],
-        faithful=max(faithful[best]) or STEPS[0],
-        realistic=max(realistic) or STEPS[0],
-    )
+    def fits(before: Mapping[str, float], now: Mapping[str, float], side: int) -> bool:
+        falls = side * (before["psnr"] - now["psnr"]) > 0
+        rises = side * (now["sharpness"] - before["sharpness"]) > 0
+        return falls and rises and middle["psnr"] - now["psnr"] < MOST_LOSS
+
+    ends = [{side: tried(direction, side, STEPS[1]) for side in (-1, 1)} for direction in directions]
+
+    def worth(i: int) -> tuple[int, float]:
+        """First how many sides are as they should be, then how much fidelity is to be had."""
+        return sum(fits(middle, ends[i][side], side) for side in (-1, 1)), ends[i][-1]["psnr"] - ends[i][1]["psnr"]
+
+    best = max(range(len(directions)), key=worth)
+    reach = {}
+    for side, name in ((-1, "faithful"), (1, "realistic")):
+        short, usual, long = STEPS
+        if not fits(middle, ends[best][side], side):
+            reach[side] = short
+            if not fits(middle, tried(directions[best], side, short), side):
+                log(f"the dial is not monotone on its {name} side")
+        else:
+            reach[side] = long if fits(ends[best][side], tried(directions[best], side, long), side) else usual
+    log(f"dial: direction {best}, {reach[-1]:g} to faithful, {reach[1]:g} to realistic")
+    return replace(calibration, direction=directions[best], faithful=reach[-1], realistic=reach[1])
 
 
 def _fit_truth(engine: Engine, calibration: Calibration, samples: Iterable[Sample]) -> tuple[Linear, Linear]:
