@@ -351,6 +351,30 @@ def calibrate(
         plot_dial(made, plot)
 
 
+@app.command()
+def figures(
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that were not trained on.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A folder to write to.")],
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
+    ] = None,
+) -> None:
+    """Draw how DAFI's weights move with the strength of each damage, and v_DR's clusters."""
+    with _needs_train_extra("figures"):
+        from panini.evaluation.figures import plot_clusters, plot_shares
+        from panini.evaluation.validation import load_truths
+
+    from panini.weights import DEFAULT
+
+    path, faces = DEFAULT if weights is None else weights, load_truths(data)
+    for name, draw in (
+        ("shares.png", lambda to: plot_shares(path, faces[::8], to)),
+        ("clusters.png", lambda to: plot_clusters(path, faces, to)),
+    ):
+        draw(output / name)
+        print(output / name)
+
+
 @contextmanager
 def _needs_train_extra(verb: str) -> Iterator[None]:
     try:
