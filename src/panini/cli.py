@@ -302,11 +302,7 @@ def evaluate(
     rows: list[table.Scored] = []
     found: list[table.Group] = []
     for task in tasks or (Task.MFR, Task.SR16):
-        faces = [
-            face
-            for face in table.cases(data, task.value, seed, limit)
-            if part == Part.ALL or int(face.name) % 2 == (part == Part.ODD)
-        ]
+        faces = table.cases(data, task.value, seed, limit, part.value)
         scored = table.score(restored, faces, progress)
         named = [replace(group, name=f"{task.value}: {group.name}") for group in table.groups(scored, seed)]
         rows, found = [*rows, *scored], [*found, *named]

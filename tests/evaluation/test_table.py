@@ -117,6 +117,7 @@ def test_cases_of_a_plain_folder_are_drawn_from_the_seed():
     assert all((a.given == b.given).all() for a, b in zip(wild, again, strict=True))
     assert not (cases(FACES, "wild", seed=2, limit=2)[0].given == wild[0].given).all()
     assert cases(FACES, "sr16", limit=1)[0].task == "sr16"
+    assert [case.name for case in cases(FACES, "wild", part="odd")] == ["001", "003", "005"]
     with pytest.raises(PaniniError, match="unknown task"):
         cases(FACES, "x")
 

@@ -101,8 +101,8 @@ class Group:
     scores: Mapping[str, tuple[Estimate, Estimate]]
 
 
-def cases(folder: Path, task: str, seed: int = 0, limit: int | None = None) -> list[Case]:
-    """The faces of a task, at most `limit` of them, spread evenly over the folder.
+def cases(folder: Path, task: str, seed: int = 0, limit: int | None = None, part: str = "all") -> list[Case]:
+    """The faces of a task, at most `limit` of them, spread evenly over those of the folder with even or odd names.
 
     A validation folder (`manifest.json`) has its own damage for mfr and sr16; for `wild`, and for a plain folder of
     faces, damage is drawn from the seed. Raises PaniniError.
@@ -111,8 +111,9 @@ def cases(folder: Path, task: str, seed: int = 0, limit: int | None = None) -> l
         raise PaniniError(f"unknown task {task!r}; known are {', '.join(TASKS)}")
     if task != "wild" and (folder / "manifest.json").exists():
         found = [Case(face.name, task, face.kind, face.truth, face.given) for face in load_faces(folder, (task,))]
-        return _spread(found, limit)
-    truths = _spread(list(enumerate(load_truths(folder))), limit)
+        return _spread([case for case in found if part == "all" or int(case.name) % 2 == (part == "odd")], limit)
+    numbered = list(enumerate(load_truths(folder)))
+    truths = _spread([(i, face) for i, face in numbered if part == "all" or i % 2 == (part == "odd")], limit)
     made = []
     for i, truth in truths:
         damage = draw({"mfr": "paper"}.get(task, task), np.random.default_rng((seed, i)))
