@@ -50,7 +50,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Calibration:
-    """All that was measured; see `panini.report` for what is made of it."""
+    """All that was measured; see `panini.truth` for what is made of it."""
 
     weights: str
     """Digest of the weights file that it is for (`WeightsHeader.digest`)."""
@@ -63,9 +63,9 @@ class Calibration:
     probes: Mapping[str, Probe]
     """By kind of damage."""
     error: Linear
-    """log(1 + mean absolute error, 8-bit levels) from `report.error_features`."""
+    """log(1 + mean absolute error, 8-bit levels) from `truth.error_features`."""
     imagined: Linear
-    """Log odds of the share of detail that the truth does not bear out, from `report.detail_features`."""
+    """Log odds of the share of detail that the truth does not bear out, from `truth.detail_features`."""
     measured: Mapping[str, Any] = field(default_factory=dict)
     """Figures of merit on the validation faces, and what was fitted on: for people to read."""
 

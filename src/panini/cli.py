@@ -91,8 +91,8 @@ def restore(
     from panini import explain as pictures
     from panini import images
     from panini.engine import load_engine
-    from panini.report import describe
     from panini.restorer import Restorer
+    from panini.truth import describe
 
     start = perf_counter()
     target = images.default_output(photo) if output is None else output

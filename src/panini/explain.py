@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from panini.errors import PaniniError
 from panini.pixels import Pixels, resize
-from panini.report import Report, describe
 from panini.restorer import RestoredFace, Restorer, Source
+from panini.truth import Report, describe
 
 SIDE = 512
 """Of each face in these pictures, pixels."""

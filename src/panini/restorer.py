@@ -21,7 +21,7 @@ from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
 from panini.faces.detect import CenterFace, Detector, Face
 from panini.pixels import Signed, from_signed, to_signed
-from panini.report import Report, as_dict, make_report
+from panini.truth import Report, as_dict, make_report
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """What can be restored: a file, a Pillow image, or a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA."""
@@ -84,7 +84,7 @@ class RestoredFace:
     prior_share: NDArray[np.float32]
     """[levels] in [0, 1], coarse to fine: how much came from the GAN prior and not from the photo."""
     report: Report
-    """The damage in words, the share imagined and where; see `panini.report.describe`."""
+    """The damage in words, the share imagined and where; see `panini.truth.describe`."""
 
 
 @dataclass(frozen=True)

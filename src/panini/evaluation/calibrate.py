@@ -26,7 +26,7 @@ from panini.errors import PaniniError
 from panini.evaluation.probe import KINDS, Damaged, Pictures
 from panini.faces import blend
 from panini.pixels import Pixels, from_signed, resize, to_signed
-from panini.report import (
+from panini.truth import (
     detail_features,
     error_features,
     imagined_share,

@@ -259,7 +259,7 @@ def _frechet(rows: Sequence[Scored], picks: NDArray[np.int64]) -> tuple[Estimate
 
 
 def markdown(found: Iterable[Group]) -> str:
-    """A row a group: of each metric the input's mean, the result's, and the result's confidence interval."""
+    """A row a group: of each metric the input's mean, the result's, and from three faces on its confidence interval."""
     found = list(found)
     names = [name for name in METRICS if any(name in group.scores for group in found)]
     lines = [
@@ -274,7 +274,8 @@ def markdown(found: Iterable[Group]) -> str:
                 continue
             form = METRICS[name].format
             given, result = group.scores[name]
-            cells.append(f"{given.mean:{form}} → {result.mean:{form}} ({result.low:{form}}–{result.high:{form}})")
+            interval = f" ({result.low:{form}}–{result.high:{form}})" if group.count > 2 else ""
+            cells.append(f"{given.mean:{form}} → {result.mean:{form}}{interval}")
         lines.append(f"| {group.name} | {group.count} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

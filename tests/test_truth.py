@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from panini import NoFaceError, PaniniError, Restorer, report
+from panini import NoFaceError, PaniniError, Restorer, truth
 from panini.degradation import Blur, Degradation, Downsample, Enlarge
 from panini.engine import BicubicEngine
 from panini.explain import explanation, heat_map, settings, strip
@@ -23,19 +23,19 @@ def restorer():
 
 
 @pytest.fixture(scope="module")
-def truth():
+def intact():
     return resize(read_rgb(FACES[0]), 512, cv2.INTER_AREA)
 
 
 @pytest.fixture(scope="module")
-def heavy(truth):
-    return HEAVY.apply(truth, 0)
+def heavy(intact):
+    return HEAVY.apply(intact, 0)
 
 
 @pytest.fixture(scope="module")
-def faces(restorer, truth, heavy):
+def faces(restorer, intact, heavy):
     """A whole face and a damaged one, restored."""
-    return [restorer.restore(picture, aligned=True).faces[0] for picture in (truth, heavy)]
+    return [restorer.restore(picture, aligned=True).faces[0] for picture in (intact, heavy)]
 
 
 def test_more_damage_is_more_imagination(faces):
@@ -46,17 +46,17 @@ def test_more_damage_is_more_imagination(faces):
     assert whole.map.mean() < damaged.map.mean()
 
 
-def test_the_map_ranks_the_error(faces, truth):
-    error = report.true_error(faces[1].after, truth).ravel()
+def test_the_map_ranks_the_error(faces, intact):
+    error = truth.true_error(faces[1].after, intact).ravel()
     told = faces[1].report.map.ravel()
     ranks = [np.argsort(np.argsort(values)) for values in (error, told)]
     assert np.corrcoef(*ranks)[0, 1] > 0.3
 
 
 def test_it_can_be_said_and_stored(faces):
-    said = report.describe(faces[1].report)
+    said = truth.describe(faces[1].report)
     assert "of the detail in this face is imagined; most doubtful: " in said
-    data = json.loads(json.dumps(report.as_dict(faces[1].report)))
+    data = json.loads(json.dumps(truth.as_dict(faces[1].report)))
     assert data["summary"] == said
     assert set(data["expected_error"]) == {"eyes", "nose", "mouth", "skin", "hair and surroundings"}
     assert len(data["prior_share"]) == 6
@@ -65,23 +65,23 @@ def test_it_can_be_said_and_stored(faces):
         assert damage.words
 
 
-def test_without_a_calibration_it_does_not_guess(truth):
-    told = Restorer(BicubicEngine()).restore(truth, aligned=True).faces[0].report
+def test_without_a_calibration_it_does_not_guess(intact):
+    told = Restorer(BicubicEngine()).restore(intact, aligned=True).faces[0].report
     assert told.imagined is None
     assert told.map is None
-    assert "not known" in report.describe(told)
-    json.dumps(report.as_dict(told))
+    assert "not known" in truth.describe(told)
+    json.dumps(truth.as_dict(told))
 
 
-def test_what_is_imagined_of_equal_and_of_unlike_pictures(truth):
-    assert report.imagined_share(truth, truth) < 1e-3
-    noise = np.random.default_rng(0).integers(0, 256, truth.shape).astype(np.uint8)
-    assert report.imagined_share(noise, truth) > 0.95
-    assert report.true_error(truth, truth).max() == 0
+def test_what_is_imagined_of_equal_and_of_unlike_pictures(intact):
+    assert truth.imagined_share(intact, intact) < 1e-3
+    noise = np.random.default_rng(0).integers(0, 256, intact.shape).astype(np.uint8)
+    assert truth.imagined_share(noise, intact) > 0.95
+    assert truth.true_error(intact, intact).max() == 0
 
 
 def test_regions_share_the_face():
-    masks = list(report.region_masks(64).values())
+    masks = list(truth.region_masks(64).values())
     assert (np.sum(masks, 0) == 1).all()
     assert all(mask.any() for mask in masks)
 
@@ -98,10 +98,10 @@ def test_the_dial_moves_the_face(restorer, heavy, faces):
     np.testing.assert_array_equal(real.degradation, faces[1].degradation)
 
 
-def test_like_another_photo(restorer, truth, heavy, faces):
+def test_like_another_photo(restorer, intact, heavy, faces):
     same = restorer.restore(heavy, aligned=True, like=heavy).faces[0]
     np.testing.assert_array_equal(same.after, faces[1].after)
-    other = restorer.restore(heavy, aligned=True, like=truth).faces[0]
+    other = restorer.restore(heavy, aligned=True, like=intact).faces[0]
     assert (other.after != faces[1].after).mean() > 0.01
 
 
@@ -124,24 +124,24 @@ def test_strength_blends():
         ({"dial": float("nan")}, "dial must be"),
     ],
 )
-def test_settings_that_cannot_be(choices, message, truth):
+def test_settings_that_cannot_be(choices, message, intact):
     with pytest.raises(PaniniError, match=message):
-        Restorer(BicubicEngine()).restore(truth, aligned=True, **choices)
+        Restorer(BicubicEngine()).restore(intact, aligned=True, **choices)
 
 
-def test_levels_and_photos_that_are_not_there(restorer, truth):
+def test_levels_and_photos_that_are_not_there(restorer, intact):
     with pytest.raises(PaniniError, match="works at 4, 8, 16"):
-        restorer.restore(truth, aligned=True, dial=1.0, dial_level=5)
+        restorer.restore(intact, aligned=True, dial=1.0, dial_level=5)
     with pytest.raises(NoFaceError):
         restorer.degradation(np.zeros((200, 200), np.uint8))
 
 
-def test_pictures_that_explain(faces, truth):
+def test_pictures_that_explain(faces, intact):
     page = explanation(faces)
     assert page.width == 3 * 512
     assert page.height > 2 * 512
-    assert heat_map(faces[1].report, truth).shape == truth.shape
-    assert explanation([Restorer(BicubicEngine()).restore(truth, aligned=True).faces[0]]).width == 1024
+    assert heat_map(faces[1].report, intact).shape == intact.shape
+    assert explanation([Restorer(BicubicEngine()).restore(intact, aligned=True).faces[0]]).width == 1024
     with pytest.raises(PaniniError, match="no face"):
         explanation([])
 

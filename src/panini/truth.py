@@ -86,15 +86,19 @@ def make_report(
     shares = ([float(x) for x in prior_share], [float(x) for x in image_share])
     if calibration is None:
         return Report([], *shares, None, {}, None, dial, strength)
-    damages = [
+    errors = np.maximum(np.expm1(calibration.error(error_features(before, after, image_share))), 0)
+    imagined = float(_sigmoid(calibration.imagined(detail_features(before, after, image_share))))
+    regions = {name: float(errors[mask].mean()) for name, mask in region_masks(errors.shape[0]).items()}
+    return Report(damages(calibration, v), *shares, imagined, regions, errors, dial, strength)
+
+
+def damages(calibration: Calibration, v: Array) -> list[Damage]:
+    """What v_DR [dim] says of each kind of damage that it tells reliably; nothing need be restored for that."""
+    return [
         Damage(kind, float(_sigmoid(probe.presence(v))), *_in_words(kind, float(probe.strength(v))))
         for kind, probe in calibration.probes.items()
         if probe.accuracy >= RELIABLE
     ]
-    errors = np.maximum(np.expm1(calibration.error(error_features(before, after, image_share))), 0)
-    imagined = float(_sigmoid(calibration.imagined(detail_features(before, after, image_share))))
-    regions = {name: float(errors[mask].mean()) for name, mask in region_masks(errors.shape[0]).items()}
-    return Report(damages, *shares, imagined, regions, errors, dial, strength)
 
 
 def describe(report: Report) -> str:
