@@ -230,6 +230,59 @@ def train(
         RestorationTraining(configs.load(RestorationConfig, config, overrides or ())).run()
 
 
+@app.command()
+def ablate(
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The full recipe.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of train.")] = None,
+) -> None:
+    """Train the paper's ablations at equal compute; print their scores and plot DAFI's weights by damage."""
+    with _needs_train_extra("ablate"):
+        from panini.evaluation.ablation import ablate as compare
+        from panini.training import config as configs
+        from panini.training.restoration import RestorationConfig
+
+    print(compare(configs.load(RestorationConfig, config, overrides or ())))
+
+
+@app.command()
+def sample(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="A new folder.")],
+    count: Annotated[int, typer.Option(min=1, help="How many faces.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same faces.")] = 0,
+    prior: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What import-prior reads; the small prior if not given.")
+    ] = None,
+) -> None:
+    """Write faces sampled from the prior, with their latents, for the restorer to learn from (sampled=FOLDER)."""
+    with _needs_train_extra("sample"):
+        from panini.prior_wheel import load_prior
+        from panini.training.sample import sample_faces
+        from panini.wheels import PRIOR, fetch_wheel
+
+    sample_faces(load_prior(prior or fetch_wheel(PRIOR))[0], output, count, seed)
+    print(f"{output}: {count} faces")
+
+
+@app.command()
+def probe(
+    encoders: Annotated[
+        list[str], typer.Argument(metavar="[PRESET:]FILE…", help="best.pt of `panini train udrl`, or a weights file.")
+    ],
+    train: Annotated[Path, typer.Option("--train", metavar="FOLDER", help="Faces that probes are fitted on.")],
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that no training saw.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write.")] = Path("probe"),
+    count: Annotated[int, typer.Option(min=100, help="Damaged faces of each side.")] = 2000,
+) -> None:
+    """Show what degradation encoders know: a table of linear probes and neighbours, and a plot of v_DR by damage.
+
+    An untrained encoder of each preset stands beside them.
+    """
+    with _needs_train_extra("probe"):
+        from panini.evaluation.probe import report
+
+    print(report(encoders, train, data, output, count))
+
+
 class Part(StrEnum):
     """Of the validation faces."""
 

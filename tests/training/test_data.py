@@ -12,7 +12,6 @@ from panini.errors import PaniniError
 from panini.nn.prior.mobile import inverse_haar
 from panini.training.data import Faces, RestorationSamples, check_disjoint
 from panini.training.losses import haar
-from panini.training.restoration import RestorationConfig
 
 
 @pytest.fixture
@@ -56,13 +55,3 @@ def test_haar_is_undone_by_its_inverse() -> None:
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     coefficients = haar(x)
     torch.testing.assert_close(inverse_haar(coefficients[:, :3], coefficients[:, 3:]), x)
-
-
-def test_config_refuses_unknown_keys_and_takes_overrides(tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    path.write_text("steps = 5\n")
-    assert RestorationConfig.load(path, ["steps=7", "lr=1e-3"]) == RestorationConfig(steps=7, lr=1e-3)
-    with pytest.raises(PaniniError, match="unknown stesp"):
-        RestorationConfig.load(path, ["stesp=7"])
-    with pytest.raises(PaniniError, match="config"):
-        RestorationConfig.load(tmp_path / "none.toml")

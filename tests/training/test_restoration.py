@@ -1,40 +1,140 @@
-"""A stopped run goes on as if it had not stopped, and learns."""
+"""The restorer: the smoke recipe learns, a stopped run goes on, two processes are one with the double batch, and the
+paper's losses on the paper's kind of network."""
 
+import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from skimage.data import astronaut
 
+from panini.training.config import load
 from panini.training.restoration import RestorationConfig, RestorationTraining
 
 pytestmark = pytest.mark.slow
+SMOKE = Path(__file__).parents[2] / "configs" / "smoke.toml"
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    faces = tmp_path / "faces"
-    faces.mkdir()
-    cv2.imwrite(str(faces / "0.png"), astronaut()[..., ::-1])
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(3):
+        cv2.imwrite(str(folder / f"{i}.jpg"), astronaut()[: 512 - 20 * i, 10 * i :, ::-1])
+    return folder
 
-    def run(output: str, *stops: int) -> dict[str, torch.Tensor]:
-        for steps in stops:
-            config = RestorationConfig(
-                output=str(tmp_path / output),
-                real=str(faces),
-                batch=1,
-                window=24,
-                steps=steps,
-                schedule_steps=3,
-                warmup=1,
-                trust_steps=1,
-                validate_every=0,
-                workers=0,
-            )
-            RestorationTraining(config).run()
-        state: dict[str, torch.Tensor] = torch.load(tmp_path / output / "last.pt", weights_only=True)
-        assert state["step"] == 3
-        return state["network"]  # type: ignore[return-value]
 
-    whole, resumed = run("whole", 3), run("resumed", 2, 3)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aligned faces go to a folder of the test; the wheels stay where they are."""
+    from panini.wheels import cache_folder
+
+    wheels, fresh = cache_folder(), tmp_path_factory.mktemp("cache")
+    for wheel in wheels.glob("*.whl"):
+        (fresh / wheel.name).symlink_to(wheel)
+    monkeypatch.setenv("PANINI_CACHE", str(fresh))
+
+
+def _smoke(photos: Path, output: Path, *overrides: str) -> RestorationConfig:
+    return load(RestorationConfig, SMOKE, [f"real={photos}", f"output={output}", *overrides])
+
+
+def _network(folder: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "last.pt", weights_only=True)["modules"]["network"]
+    assert isinstance(state, dict)
+    return state
+
+
+def test_the_smoke_recipe_learns_and_a_stopped_run_goes_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RestorationTraining(_smoke(photos, tmp_path / "whole")).run()
+    with (tmp_path / "whole" / "log.csv").open() as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    first, last = rows[: len(rows) // 3], rows[-len(rows) // 3 :]
+    assert np.mean([r["l1_generated"] for r in last]) < np.mean([r["l1_generated"] for r in first])
+
+    training = RestorationTraining(_smoke(photos, tmp_path / "stopped"))
+    update = training.update
+
+    def update_until_sixth(batch: dict[str, torch.Tensor]) -> dict[str, float]:
+        if training.step == 5:
+            raise KeyboardInterrupt
+        return update(batch)
+
+    monkeypatch.setattr(training, "update", update_until_sixth)
+    with pytest.raises(KeyboardInterrupt):
+        training.run()
+    RestorationTraining(_smoke(photos, tmp_path / "stopped")).run()
+    whole, stopped = _network(tmp_path / "whole"), _network(tmp_path / "stopped")
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_two_processes_are_one_with_the_double_batch(photos: Path, tmp_path: Path) -> None:
+    """After a step of plain gradient descent, the weights tell the gradients."""
+
+    def train(name: str, devices: int, batch: int) -> dict[str, torch.Tensor]:
+        settings = ["steps=1", "checkpoint_every=1", "trust_steps=0", f"batch={batch}", "optimizer.name=sgd"]
+        settings += ["optimizer.momentum=0.0", "optimizer.lr=0.1", "optimizer.warmup=1", "optimizer.clip=0.0"]
+        settings += [f"hardware.devices={devices}", "hardware.accelerator=cpu", "hardware.threads=1"]
+        settings += [f"real={photos}", f"output={tmp_path / name}"]
+        sets = [part for setting in settings for part in ("--set", setting)]
+        command = [sys.executable, "-m", "panini.cli", "train", "restorer", "--config", str(SMOKE), *sets]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return _network(tmp_path / name)
+
+    start = RestorationTraining(_smoke(photos, tmp_path / "start", "trust_steps=0")).network.state_dict()
+    one, two = train("one", 1, 2), train("two", 2, 1)
+    moved = 0
+    for name, tensor in one.items():
+        if tensor.is_floating_point():
+            change = (tensor - start[name]).abs().max()
+            moved += bool(change > 0)
+            assert (tensor - two[name]).abs().max() <= 1e-3 * change + 1e-7, name
+    assert moved > 100
+
+
+def test_everything_of_the_paper_s_recipe_at_a_small_size(photos: Path, tmp_path: Path, monkeypatch) -> None:
+    """Whole results, VGG, discriminator with R1, prior and DRE fine-tuned: all of it moves."""
+    from panini.nn import presets
+    from panini.nn.dafi import DAFI
+    from panini.nn.dre import DegradationEncoder
+    from panini.nn.ife import RRDBExtractor
+    from panini.nn.lce import LatentCodeEncoder
+    from panini.nn.panini_net import PaniniNet
+    from panini.nn.prior import StyleGAN2Prior
+    from panini.training import restoration
+
+    def small() -> PaniniNet:
+        prior = StyleGAN2Prior(128, 1024, 32)
+        channels = {r: prior.channels[r] for r in (4, 8, 16, 32, 64)}
+        ife = RRDBExtractor(channels=4, blocks=1, reduction=2, head=((512, 1),))
+        lce, dre = LatentCodeEncoder(512, 8, prior.latents), DegradationEncoder((8, 8), (2, 2), 32)
+        return PaniniNet(prior, ife, lce, dre, DAFI(8, channels, dict.fromkeys(channels, 512)), input_size=64)
+
+    monkeypatch.setattr(presets, "paper_small", small, raising=False)
+    monkeypatch.setattr(restoration, "load_prior", lambda path: (small().prior, None))
+    paper = Path(SMOKE).with_name("paper-mfr.toml")
+    changes = {
+        "preset": "paper_small",
+        "real": photos,
+        "photos": "true",
+        "output": tmp_path,
+        "prior": "any",
+        "dre": "''",
+    }
+    changes |= {"discriminator": "''", "size": 128, "steps": 2, "batch": 2, "validate_every": 0}
+    changes |= {"losses.r1": 10, "hardware.workers": 0}
+    config = load(RestorationConfig, paper, [f"{key}={value}" for key, value in changes.items()])
+    training = RestorationTraining(config)
+    before = {n: p.clone() for n, p in training.network.named_parameters()}
+    assert training.discriminator is not None
+    judge = {n: p.clone() for n, p in training.discriminator.named_parameters()}
+    training.run()
+    for module, old in ((training.network, before), (training.discriminator, judge)):
+        still = [n for n, p in module.named_parameters() if torch.equal(p, old[n])]
+        assert all("mapping" in n or "projection" in n or "noise_strength" in n for n in still), still

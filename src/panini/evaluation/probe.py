@@ -5,6 +5,7 @@ No probe takes part in training; the encoder stays as it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +22,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from panini.checkpoint import build, load_network
 from panini.degradation import Degradation, draw
 from panini.errors import PaniniError
+from panini.evaluation.validation import load_truths
 from panini.pixels import Pixels, to_signed
 
 KINDS = ("blur", "down", "noise", "jpeg")
@@ -161,3 +164,31 @@ def plot(test: Damaged, path: Path) -> None:
         figure.savefig(path, dpi=110)
     except (OSError, ValueError) as error:
         raise PaniniError(f"cannot write {path}: {error}") from error
+
+
+def report(encoders: Sequence[str], train: Path, validation: Path, output: Path, count: int) -> str:
+    """Examines each of `encoders`, "[preset:]file", and an untrained one of each preset among them; writes `probe.md`
+    and a plot of each into `output`, and returns the table. Raises PaniniError."""
+    from panini.training.data import Faces
+
+    faces, truths = Faces.open(train), load_truths(validation)
+    networks: dict[str, nn.Module] = {}
+    for encoder in encoders:
+        preset, _, file = encoder.rpartition(":")
+        preset = preset or "default"
+        torch.manual_seed(0)
+        networks.setdefault(f"untrained ({preset})", build(preset).dre)
+        network = build(preset)
+        load_network(Path(file), network, ("dre.",))
+        networks[f"{Path(file).parent.name}/{Path(file).name}"] = network.dre
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PaniniError(f"cannot write to {output}: {error.strerror}") from error
+    rows = {}
+    for name, dre in networks.items():
+        rows[name], test = examine_encoder(dre, faces, truths, count)
+        plot(test, output / f"{re.sub('[^a-z0-9]+', '-', name).strip('-')}.png")
+    text = table(rows)
+    (output / "probe.md").write_text(text + "\n")
+    return text

@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from panini.nn.octaves import octaves
+
+class Spectrum(nn.Module):
+    """Picture [N, 3, H, W] in [-1, 1] -> [N, size]: what damage writes into a picture's frequencies (ours).
+
+    Of lines of 64 pixels, across and down, the power at 32 frequencies, of luma and of chroma: log of the mean (blur
+    and downsampling cut the high ones, noise fills them, JPEG empties those of chroma) and mean of the log (detail is
+    sparse, noise is not). And how steep luma is, on average, at each of the eight places of a JPEG block, across and
+    down. H and W are multiples of 64.
+    """
+
+    colours: Tensor
+    waves: Tensor
+
+    def __init__(self, line: int = 64) -> None:
+        super().__init__()
+        self.line = line
+        frequencies = line // 2
+        self.size = 2 * 2 * 2 * frequencies + 2 * 8
+        luma = torch.tensor([0.299, 0.587, 0.114])
+        colours = torch.stack((luma, torch.tensor([0.0, 0.0, 1.0]) - luma, torch.tensor([1.0, 0.0, 0.0]) - luma))
+        self.register_buffer("colours", colours[:, :, None, None], persistent=False)
+        phase = 2 * math.pi * torch.arange(line) / line * torch.arange(1, frequencies + 1)[:, None]
+        waves = torch.cat((phase.cos(), phase.sin())) * torch.hann_window(line)
+        self.register_buffer("waves", (waves - waves.mean(1, keepdim=True))[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv2d(x, self.colours)
+        features = []
+        for lines in (x, x.transpose(2, 3)):
+            n, _, height, width = lines.shape
+            parts = F.conv2d(lines.reshape(3 * n, 1, height, width), self.waves, stride=(4, self.line // 2))
+            power = parts.unflatten(1, (2, -1)).square().sum(1).flatten(2) + 1e-4  # about that of 8-bit rounding
+            power = power.unflatten(0, (n, 3))  # [N, 3, frequencies, places]
+            for value in (power.mean(3).log(), power.log().mean(3)):
+                features += [value[:, 0], value[:, 1:].mean(1)]
+            luma = lines[:, 0]
+            steep = F.pad((luma[..., 1:] - luma[..., :-1]).abs().mean(1), (0, 1)) + 1e-4
+            steep = steep.unflatten(1, (-1, 8)).mean(1)
+            features.append((steep / steep.mean(1, keepdim=True)).log())
+        return torch.cat(features, 1)
 
 
 class DegradationEncoder(nn.Module):
@@ -18,9 +58,7 @@ class DegradationEncoder(nn.Module):
     pictures are averaged down to first (the paper's 256), None keeps them as they are. `unshuffle` folds blocks of
     pixels into channels, which makes the first convolutions cheap without losing the finest detail. `normalise` takes
     from v_DR what all pictures share (batch norm without weights), which is most of it, and then gives each the same
-    length (layer norm), so that it can't grow without bound. `octaves` adds what the convolutions are slow to learn: in
-    each octave of detail the log of the mean square (blur empties the finest, noise fills them) and of the mean
-    magnitude (detail is sparse, noise is not).
+    length (layer norm), so that it can't grow without bound. `spectrum` adds what the convolutions are slow to learn.
     """
 
     def __init__(
@@ -30,7 +68,7 @@ class DegradationEncoder(nn.Module):
         input_size: int | None = 256,
         unshuffle: int = 1,
         normalise: bool = False,
-        octaves: int = 0,
+        spectrum: bool = False,
     ) -> None:
         super().__init__()
         self.input_size = input_size
@@ -47,12 +85,16 @@ class DegradationEncoder(nn.Module):
             layers += [nn.Conv2d(c_in, width, 3, stride, 1), nn.BatchNorm2d(width), nn.LeakyReLU(0.1)]
             c_in = width
         self.convs = nn.Sequential(*layers)
-        self.octaves = octaves
-        self.spectrum = (
-            nn.Sequential(nn.BatchNorm1d(2 * octaves, affine=False), nn.Linear(2 * octaves, self.dim))
-            if octaves
-            else None
-        )
+        self.spectrum: nn.Module | None = None
+        if spectrum:
+            frequencies = Spectrum()
+            self.spectrum = nn.Sequential(
+                frequencies,
+                nn.BatchNorm1d(frequencies.size, affine=False),
+                nn.Linear(frequencies.size, self.dim),
+                nn.LeakyReLU(0.1),
+                nn.Linear(self.dim, self.dim),
+            )
         # Only the contrastive loss sees what comes out of it.
         self.projection = nn.Sequential(nn.Linear(self.dim, self.dim), nn.LeakyReLU(0.1), nn.Linear(self.dim, self.dim))
 
@@ -61,11 +103,7 @@ class DegradationEncoder(nn.Module):
             x = F.adaptive_avg_pool2d(x, self.input_size)
         v = self.convs(F.pixel_unshuffle(x, self.unshuffle)).mean((2, 3))
         if self.spectrum is not None:
-            bands = octaves(x, self.octaves)
-            sizes = [band.square().mean((1, 2, 3)) for band in bands] + [
-                band.abs().mean((1, 2, 3)) ** 2 for band in bands
-            ]
-            v = v + self.spectrum(torch.stack(sizes, 1).clamp(min=1e-8).log())
+            v = v + self.spectrum(x)
         return self.normalise(v)
 
 

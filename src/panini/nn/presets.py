@@ -22,11 +22,11 @@ def default() -> PaniniNet:
     prior = MobilePrior()
     dre = DegradationEncoder(
         widths=(32, 32, 64, 64, 128, 256),
-        strides=(1, 2, 1, 2, 1, 2),
+        strides=(2, 1, 2, 1, 2, 1),
         input_size=None,
         unshuffle=4,
         normalise=True,
-        octaves=6,
+        spectrum=True,
     )
     return PaniniNet(
         prior=prior,

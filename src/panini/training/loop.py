@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import cv2
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
@@ -26,7 +27,7 @@ from panini.degradation_torch import apply_batch
 from panini.errors import PaniniError
 from panini.images import write_atomically
 from panini.pixels import Pixels
-from panini.training.config import Optimizer, RunConfig
+from panini.training.config import Hardware, Optimizer, RunConfig
 
 Module = TypeVar("Module", bound=nn.Module)
 Config = TypeVar("Config", bound=RunConfig)
@@ -54,6 +55,26 @@ class Validation:
     scalars: Mapping[str, float]
     picture: Pixels | None = None
     """A grid to look at."""
+
+
+class _MixedPrecision(MixedPrecision):
+    """Autocast that leaves the pictures as they are: in bfloat16 they would lose the last of their eight bits."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def _fabric(hardware: Hardware) -> Fabric:
+    try:
+        settings: dict[str, Any] = {"devices": hardware.devices, "strategy": hardware.strategy}
+        if hardware.precision.endswith("-mixed"):
+            device = Fabric(accelerator=hardware.accelerator, devices=1).device.type
+            settings["plugins"] = _MixedPrecision(hardware.precision, device)  # type: ignore[arg-type]
+        else:
+            settings["precision"] = hardware.precision
+        return Fabric(accelerator=hardware.accelerator, **settings)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise PaniniError(f"hardware: {error}") from error
 
 
 def channels_last(module: Module) -> Module:
@@ -108,15 +129,7 @@ class Training(ABC, Generic[Config]):
         if hardware.threads:
             torch.set_num_threads(hardware.threads)
         cv2.setNumThreads(1)
-        try:
-            self.fabric = Fabric(
-                accelerator=hardware.accelerator,
-                devices=hardware.devices,
-                strategy=hardware.strategy,
-                precision=hardware.precision,  # type: ignore[arg-type]
-            )
-        except (ValueError, RuntimeError) as error:
-            raise PaniniError(f"hardware: {error}") from error
+        self.fabric = _fabric(hardware)
         self.fabric.launch()
         torch.manual_seed(config.seed)
         self.step = 0

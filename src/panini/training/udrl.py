@@ -182,7 +182,7 @@ class UDRLConfig(RunConfig):
     real: str = "../shared/data/train"
     validation: str = "../shared/data/val"
     decoded: int = 0  # faces kept decoded in each worker
-    mixture: Mapping[str, float] = field(default_factory=lambda: {"paper": 0.8, "sr16": 0.05, "wild": 0.15})
+    mixture: Mapping[str, float] = field(default_factory=lambda: {"paper": 0.85, "wild": 0.15})
     tiles: int = 2
     queue: int = 4096
     key_momentum: float = 0.99
