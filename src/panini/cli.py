@@ -410,18 +410,13 @@ def figures(
 ) -> None:
     """Draw how DAFI's weights move with the strength of each damage, and v_DR's clusters."""
     with _needs_train_extra("figures"):
-        from panini.evaluation.figures import plot_clusters, plot_shares
+        from panini.evaluation.figures import write_figures
         from panini.evaluation.validation import load_truths
 
     from panini.weights import DEFAULT
 
-    path, faces = DEFAULT if weights is None else weights, load_truths(data)
-    for name, draw in (
-        ("shares.png", lambda to: plot_shares(path, faces[::8], to)),
-        ("clusters.png", lambda to: plot_clusters(path, faces, to)),
-    ):
-        draw(output / name)
-        print(output / name)
+    for path in write_figures(DEFAULT if weights is None else weights, load_truths(data), output):
+        print(path)
 
 
 @contextmanager
