@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -208,3 +209,48 @@ def test_reader_that_leaves_is_no_traceback():
     process.stdout.close()
     assert process.stderr.read() == ""
     process.wait()
+
+
+def test_what_is_known_as_json_and_as_a_picture(photo, capsys):
+    assert run(["restore", str(photo), "--json", "--explain", *ENGINE]) == 0
+    out, err = capsys.readouterr()
+    data = json.loads(out)
+    assert err == ""
+    assert data["output"] == str(photo.with_name("photo-restored.jpg"))
+    assert data["imagined"] is None
+    assert len(data["faces"][0]["box"]) == 4
+    assert names(photo.parent) == {"photo.jpg", "photo-restored.jpg", "photo-restored-explained.png"}
+    assert "exists" in fails(capsys, ["restore", photo, "-o", photo.with_name("photo-restored.png"), "--explain"])
+
+
+def test_the_dial_of_the_shipped_weights(photo, capsys):
+    arguments = ["--dial", "1", "--strength", "0.8", "--like", str(photo), "--explain"]
+    assert run(["restore", str(photo), *arguments]) == 0
+    assert "detail in this face is imagined" in capsys.readouterr().out
+    assert run(["restore", str(photo), "--strip", "2"]) == 0
+    assert Image.open(photo.with_name("photo-strip.png")).width == 3 * 512
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dial", "2"], "dial must be"),
+        (["--strength", "2"], "strength must be"),
+        (["--dial", "1"], "no dial"),
+        (["--strip", "1"], "2 to 21"),
+        (["--like", "missing.jpg"], "does not exist"),
+        (["--consistent"], "larger than the input"),
+    ],
+)
+def test_choices_that_cannot_be(arguments, message, photo, capsys):
+    assert message in fails(capsys, ["restore", photo, *arguments, *ENGINE])
+    assert names(photo.parent) == {"photo.jpg"}
+
+
+def test_calibrate_and_evaluate_say_what_is_wrong(tmp_path, capsys):
+    assert "cannot read faces" in fails(capsys, ["calibrate", "--data", tmp_path / "x", "--validation", tmp_path])
+    assert "no faces" in fails(capsys, ["evaluate", "--data", tmp_path])
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    assert "has no result called 000" in fails(
+        capsys, ["evaluate", "--data", tmp_path, "--results", tmp_path / "x", "--task", "wild"]
+    )

@@ -90,7 +90,7 @@ def test_both_graphs_use_every_tensor_of_the_file(tiny_weights):
 def test_graph_reads_the_weights_file(tiny_weights, tiny_faces, tmp_path):
     """Another value in the weights file is another picture; without the file there is none."""
     weights = copy(tiny_weights, tmp_path)
-    faces, v = tiny_faces[:1], np.zeros((1, 12), np.float32)
+    faces, v = tiny_faces[:1], np.zeros((1, 4, 12), np.float32)
 
     def picture():
         session = onnxruntime.InferenceSession(tmp_path / "restorer.onnx", providers=["CPUExecutionProvider"])
@@ -119,11 +119,12 @@ def test_casts_are_folded_at_load(tiny_weights, tiny_faces, tmp_path):
 
 def test_graphs_take_any_number_of_faces(tiny_weights, tiny_faces):
     session = onnxruntime.InferenceSession(tiny_weights.with_name("restorer.onnx"), providers=["CPUExecutionProvider"])
-    v = np.random.default_rng(0).standard_normal((3, 12)).astype(np.float32)
-    images, share = session.run(None, {"faces": tiny_faces, "v": v})
+    v = np.random.default_rng(0).standard_normal((3, 4, 12)).astype(np.float32)
+    images, share, kept = session.run(None, {"faces": tiny_faces, "v": v})
     assert images.shape == (3, 3, 64, 64)
     assert share.shape == (3, 3)
-    one, _ = session.run(None, {"faces": tiny_faces[1:2], "v": v[1:2]})
+    assert kept.shape == (3, 3)
+    one, *_ = session.run(None, {"faces": tiny_faces[1:2], "v": v[1:2]})
     np.testing.assert_allclose(one, images[1:2], atol=1e-5)
 
 

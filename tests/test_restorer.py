@@ -45,7 +45,7 @@ def test_a_photo_goes_all_the_way(restorer, photo, tmp_path):
     assert face.before.shape == (512, 512, 3)
     assert face.after.shape == (1024, 1024, 3)
     assert face.degradation.shape == (256,)
-    assert set(result.timings) == {"read", "detect", "align", "network", "blend"}
+    assert set(result.timings) == {"read", "detect", "align", "network", "blend", "report"}
     difference = np.abs(np.asarray(result.image).astype(int) - original)
     assert difference[300:].max() == 0
     assert 0 < difference.mean() < 1

@@ -64,15 +64,16 @@ class Archive:
         overwrite: bool = False,
         settings: dict[str, Any] | None = None,
         maker: str = "",
+        mark: bool = True,
     ) -> None:
         """`settings` are arguments of `Restorer.restore`; photos restored with others, or by another `maker`, are done
-        anew.
+        anew. mark: as of `Restoration.save`.
 
         Makes `target` if need be. Raises PaniniError if `source` cannot be listed or `target` not be written to.
         """
-        self.source, self.target, self.overwrite = source, target, overwrite
+        self.source, self.target, self.overwrite, self.mark = source, target, overwrite, mark
         self.settings = settings or {}
-        self._digest = json.dumps([self.settings, maker], sort_keys=True)
+        self._digest = json.dumps([self.settings, maker, mark], sort_keys=True)
         try:
             if target.exists() and target.samefile(source):
                 raise PaniniError(f"{target} is the folder of the originals; name another one")
@@ -198,7 +199,7 @@ class Archive:
             # So that after a power cut the file that is there is known to be ours.
             self._note(Entry(name, output, BEGUN))
             if isinstance(made, Restoration):
-                made.save(path, overwrite=True)
+                made.save(path, overwrite=True, mark=self.mark)
                 small = thumbnail(made, self.target / STATE, name) if made.faces else ""
                 faces = [
                     {

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
@@ -77,20 +78,55 @@ def restore(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Write the photo even if no face is found in it.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    dial: Annotated[
+        float, typer.Option(metavar="-1…1", help="-1: faithful to the photo; 1: realistic; 0: as the network judges.")
+    ] = 0.0,
+    dial_level: Annotated[
+        int | None, typer.Option(metavar="4|8|…", help="Turn the dial at one resolution of the network alone.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(metavar="OTHER", help="Treat the faces as if damaged as in this other photo.")
+    ] = None,
+    strength: Annotated[float, typer.Option(metavar="0…1", help="Blend with the photo: 0 keeps it, 1 restores.")] = 1.0,
+    consistent: Annotated[
+        bool, typer.Option("--consistent", help="Enlarging: the result made small again is the photo.")
+    ] = False,
+    strip: Annotated[
+        int | None, typer.Option(metavar="N", help="Write N settings of the dial side by side, and nothing else.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Write before, after and a map of what is doubtful beside OUT, too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is known of each face as JSON.")] = False,
+    no_mark: Annotated[
+        bool, typer.Option("--no-mark", help="Don't say in OUT's metadata that it was restored.")
+    ] = False,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Another weights file, as `panini export` writes it.")
+    ] = None,
     engine: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore the faces in PHOTO, in those of FOLDER, or in VIDEO, and write them anew; originals stay as they are."""
     from panini import images, terminal
 
+    if weights is not None:
+        engine = str(weights)
+    one_photo = {"aligned": aligned, "only": only, "box": box, "background": background, "like": like}
+    one_photo |= {"consistent": consistent, "strip": strip, "explain": explain, "json": as_json}
+    turns = {"dial": dial, "dial-level": dial_level, "strength": strength < 1}
     if images.is_folder(photo):
-        terminal.refuse("a folder", aligned=aligned, only=only, box=box, background=background)
-        settings = {"scale": int(scale.value), "grain": grain}
-        terminal.restore_folder(photo, output, engine, min_face, settings, recursive=recursive, overwrite=overwrite)
+        terminal.refuse("a folder", **one_photo)
+        settings = {"scale": int(scale.value), "grain": grain, "dial": dial, "dial_level": dial_level}
+        settings |= {"strength": strength}
+        switches = {"recursive": recursive, "overwrite": overwrite, "mark": not no_mark}
+        terminal.restore_folder(photo, output, engine, min_face, settings, **switches)
     elif images.is_video(photo):
-        terminal.refuse(
-            "a video", aligned=aligned, only=only, box=box, background=background, grain=grain, scale=scale != Scale.ONE
-        )
+        terminal.refuse("a video", **one_photo, **turns, grain=grain, scale=scale != Scale.ONE)
         terminal.restore_clip(photo, output, engine, min_face, overwrite=overwrite)
+    elif strip is not None:
+        others = {name: value for name, value in one_photo.items() if name not in ("aligned", "strip")}
+        terminal.refuse("--strip", **others, **turns, grain=grain, scale=scale != Scale.ONE)
+        terminal.write_strip(photo, output, engine, min_face, strip, aligned=aligned, overwrite=overwrite)
     else:
         terminal.restore_photo(
             photo,
@@ -98,6 +134,9 @@ def restore(
             engine,
             min_face,
             overwrite=overwrite,
+            mark=not no_mark,
+            explain=explain,
+            as_json=as_json,
             background=background,
             aligned=aligned,
             scale=int(scale.value),
@@ -105,6 +144,11 @@ def restore(
             only=only or (),
             boxes=[terminal.parse_box(text) for text in box or ()],
             grain=grain,
+            dial=dial,
+            dial_level=dial_level,
+            like=like,
+            strength=strength,
+            consistent=consistent,
         )
 
 
@@ -117,7 +161,7 @@ def inspect(
     min_face: MinFace = 24,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """List the faces in PHOTO, largest first: box, score, landmarks' confidence, angle, sharpness."""
+    """List the faces in PHOTO, largest first: where and how sure, and what damage each has."""
     from panini import terminal
 
     terminal.inspect(photo, output, min_face, overwrite=overwrite)
@@ -285,35 +329,132 @@ class Part(StrEnum):
     ODD = "odd"
 
 
+class Task(StrEnum):
+    """What is to be undone."""
+
+    MFR = "mfr"
+    SR16 = "sr16"
+    WILD = "wild"
+
+
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="manifest.json, gt/, mfr/, sr16/.")],
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="manifest.json, gt/, mfr/, sr16/; or faces.")],
+    tasks: Annotated[list[Task] | None, typer.Option("--task", help="May be given again; mfr and sr16 if not.")] = None,
     engine: Annotated[str, typer.Option(help="default or bicubic.")] = "default",
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="Another weights file, run in PyTorch.")
     ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", metavar="FOLDER", help="Score these pictures, called as the inputs are.")
+    ] = None,
+    dial: Annotated[float, typer.Option(metavar="-1…1", help="From faithful to realistic.")] = 0.0,
+    consistent: Annotated[
+        bool, typer.Option("--consistent", help="For sr16: results that shrink to the input.")
+    ] = False,
     part: Annotated[
         Part, typer.Option(help="Which names: even ones choose between recipes, odd ones report.")
     ] = Part.ALL,
+    limit: Annotated[int | None, typer.Option("--faces", metavar="N", help="At most so many of a task.")] = None,
+    seed: Annotated[int, typer.Option(help="Of damage that is drawn, and of the confidence intervals.")] = 0,
+    as_csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write every face's scores.")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as data.")] = None,
+    chart: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Write a bar chart.")] = None,
     look: Annotated[Path | None, typer.Option("--grid", metavar="FILE", help="Write ten faces to look at.")] = None,
 ) -> None:
-    """Print PSNR, SSIM and ST-LPIPS of restored validation faces beside their inputs', by kind of damage."""
+    """Print how near restored faces come to the truth beside their inputs, by kind and strength of damage."""
     with _needs_train_extra("evaluate"):
-        from panini.evaluation.validation import evaluate_engine, load_faces, table, write_grid
+        from panini.evaluation import table
 
     from panini.engine import load_engine
+    from panini.pixels import Pixels
+    from panini.restorer import Restorer
 
-    if weights is None:
-        runner = load_engine(engine)
+    digest = ""
+    if results is not None:
+        restored = table.results_of(results)
     else:
-        from panini.engine.torch import TorchEngine
+        if weights is None:
+            runner = load_engine(engine)
+        else:
+            from panini.engine.torch import TorchEngine
 
-        runner = TorchEngine(weights)
-    faces = [face for face in load_faces(data) if part == Part.ALL or int(face.name) % 2 == (part == Part.ODD)]
-    rows = evaluate_engine(runner, faces)
-    print(table(rows))
+            runner = TorchEngine(weights)
+        restorer = Restorer(runner)
+        digest = runner.digest
+
+        def restored(case: table.Case) -> Pixels:
+            return restorer.restore(case.given, aligned=True, dial=dial, consistent=consistent).photo.pixels
+
+    def progress(done: int, count: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done} of {count} faces", end="\n" if done == count else "", file=sys.stderr)
+
+    rows: list[table.Scored] = []
+    found: list[table.Group] = []
+    for task in tasks or (Task.MFR, Task.SR16):
+        faces = table.cases(data, task.value, seed, limit, part.value)
+        scored = table.score(restored, faces, progress)
+        named = [replace(group, name=f"{task.value}: {group.name}") for group in table.groups(scored, seed)]
+        rows, found = [*rows, *scored], [*found, *named]
+    print(table.markdown(found))
+    if as_csv is not None:
+        table.write_csv(as_csv, rows)
+    if as_json is not None:
+        settings = {"version": __version__, "weights": digest, "dial": dial, "consistent": consistent, "seed": seed}
+        table.write_json(as_json, found, settings | {"results": None if results is None else str(results)})
+    if chart is not None:
+        table.plot(chart, found)
     if look is not None:
-        write_grid(rows, look)
+        table.write_grid(rows, look)
+
+
+@app.command()
+def calibrate(
+    data: Annotated[Path, typer.Option("--data", metavar="FACES", help="Aligned faces to fit on: a folder or tars.")],
+    validation: Annotated[Path, typer.Option("--validation", metavar="FOLDER", help="Other faces, to report on.")],
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="More is better and slower: 9 restorations each.")] = 64,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the dial's curve.")] = None,
+) -> None:
+    """Measure the dial, the damage and the share imagined of some weights; writes calibration.json beside them."""
+    with _needs_train_extra("calibrate"):
+        from panini.evaluation.calibrate import calibrate as measure
+        from panini.evaluation.calibrate import plot_dial
+        from panini.evaluation.validation import load_truths
+        from panini.training.data import Faces
+
+    from panini.calibration import NAME
+    from panini.engine.onnx import OnnxEngine
+    from panini.weights import DEFAULT
+
+    path = DEFAULT if weights is None else weights
+    made = measure(OnnxEngine(path), Faces.open(data), load_truths(validation), count)
+    made.save(path.with_name(NAME))
+    print(f"{path.with_name(NAME)}: for the weights {made.weights[:12]}")
+    if plot is not None:
+        plot_dial(made, plot)
+
+
+@app.command()
+def figures(
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that were not trained on.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A folder to write to.")],
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
+    ] = None,
+) -> None:
+    """Draw how DAFI's weights move with the strength of each damage, and v_DR's clusters."""
+    with _needs_train_extra("figures"):
+        from panini.evaluation.figures import write_figures
+        from panini.evaluation.validation import load_truths
+
+    from panini.weights import DEFAULT
+
+    for path in write_figures(DEFAULT if weights is None else weights, load_truths(data), output):
+        print(path)
 
 
 @contextmanager

@@ -34,16 +34,19 @@ class DegradationGraph(nn.Module):
 
 
 class RestorerGraph(nn.Module):
-    """faces [N, 3, S, S], v [N, dr_dim] -> images [N, 3, size, size], prior_share [N, levels], coarse to fine."""
+    """faces [N, 3, S, S], v [N, levels + 1, dr_dim] -> images [N, 3, size, size], prior_share [N, levels], coarse to
+    fine, and image_share [N, bands], finest first: see `panini.engine.base.EngineOutput`.
+    """
 
     def __init__(self, network: PaniniNet) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, faces: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        weights = self.network.dafi.weights(v)  # [N, 2, C] by resolution: (a_prior, a_image)
+    def forward(self, faces: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weights = self.network.dafi.weights(v[:, :-1])  # [N, 2, C] by resolution: (a_prior, a_image)
         share = torch.stack([weights[resolution][:, 0].mean(1) for resolution in self.network.dafi.resolutions], 1)
-        return self.network(faces, v), share
+        kept = self.network.picture_weights(v)
+        return self.network(faces, v), share, v[:, 0, :1] * 0 if kept is None else kept
 
 
 def export(checkpoint: Path, folder: Path, preset: str = "default", metadata: Mapping[str, str] | None = None) -> Path:
@@ -74,9 +77,9 @@ def _write_graphs(weights: Path) -> None:
     header = read_header(weights)
     faces = torch.zeros(2, 3, network.input_size, network.input_size)  # two: a batch of one would be taken for fixed
     with torch.no_grad():
-        v = network.dre(faces)
+        v = network.dre(faces)[:, None].repeat(1, len(network.dafi.resolutions) + 1, 1)
     dre = export_module(DegradationGraph(network), {"faces": faces}, ["v"])
-    restorer = export_module(RestorerGraph(network), {"faces": faces, "v": v}, ["images", "prior_share"])
+    restorer = export_module(RestorerGraph(network), {"faces": faces, "v": v}, ["images", "prior_share", "image_share"])
     for name, model in (("dre.onnx", dre), ("restorer.onnx", restorer)):
         _move_tensors(model, weights.name, header)
         onnx.save(model, weights.with_name(name))

@@ -75,6 +75,8 @@ class Metadata:
     comment: bytes = b""
     lossless: bool = False
     """Whether it was a WebP file that loses nothing."""
+    text: tuple[tuple[str, str], ...] = ()
+    """Keywords and what they say, for PNG's text."""
 
 
 @dataclass(frozen=True)
@@ -418,10 +420,8 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
             options |= {"extra": metadata.jpeg_blocks, "comment": metadata.comment}
         case "WEBP" | "AVIF" | "HEIF":
             options |= {"quality": 95, "lossless": metadata.lossless and format == "WEBP", "exact": True}
-        case "PNG" if xmp:
-            text = PngImagePlugin.PngInfo()
-            text.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-            options["pnginfo"] = text
+        case "PNG":
+            options["pnginfo"] = _png_text(metadata)
         case "TIFF":
             tags = Image.Exif()
             tags.load(exif)
@@ -431,3 +431,12 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
                 tags[_XMP_TAG] = xmp
                 options["exif"] = tags.tobytes()
     return image, options
+
+
+def _png_text(metadata: Metadata) -> PngImagePlugin.PngInfo:
+    text = PngImagePlugin.PngInfo()
+    if metadata.xmp:
+        text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+    for keyword, said in metadata.text:
+        text.add_text(keyword, said)
+    return text

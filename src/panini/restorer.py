@@ -8,26 +8,68 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from panini import images
+from panini import __version__, consistency, images, marks
 from panini.background import Upscaler
 from panini.engine import Engine, load_engine
 from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
 from panini.faces.aligner import Aligner
 from panini.faces.detect import Box, CenterFace, Detector, Face, choose
-from panini.pixels import from_signed, to_signed
+from panini.pixels import Signed, from_signed, to_signed
+from panini.truth import Report, as_dict, make_report
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | images.Photo
 """What can be restored: a file, a Pillow image, a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA, or
 what `panini.images.load` makes of one of these."""
 
 SCALES = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a face is to be restored. Raises PaniniError for what cannot be."""
+
+    dial: float = 0.0
+    """-1: faithful to the photo … 0: what the network judges … 1: realistic. It edits v_DR."""
+    level: int | None = None
+    """The resolution (4, 8, …) at which the dial works; None for all of them and the photo's own detail."""
+    strength: float = 1.0
+    """How much of the result to take: 0 is the input, 1 all."""
+    like: Signed | None = None
+    """[dim]: the v_DR to start from instead of the face's own, as of another photo."""
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.dial <= 1:
+            raise PaniniError(f"dial must be between -1 and 1, not {self.dial}")
+        if not 0 <= self.strength <= 1:
+            raise PaniniError(f"strength must be between 0 and 1, not {self.strength}")
+
+    def degradation(self, v: Signed, engine: Engine) -> Signed:
+        """What to tell the network of a face whose v_DR is `v` [dim]: [dim], or [levels + 1, dim].
+
+        Raises PaniniError if the engine has no dial or no such level.
+        """
+        start = v if self.like is None else self.like
+        if not self.dial:
+            return start
+        if engine.calibration is None:
+            raise PaniniError("these weights have no dial: `panini calibrate` measures it")
+        turned = engine.calibration.turned(start, self.dial)
+        if self.level is None:
+            return turned
+        resolutions = [4 << level for level in range(engine.levels)]
+        if self.level not in resolutions:
+            raise PaniniError(f"the dial works at {', '.join(map(str, resolutions))}, not at {self.level}")
+        rows = np.repeat(start[None], engine.levels + 1, 0)
+        rows[resolutions.index(self.level)] = turned
+        return rows
 
 
 @dataclass(frozen=True)
@@ -41,9 +83,11 @@ class RestoredFace:
     after: NDArray[np.uint8]
     """[1024, 1024, 3] RGB: the crop restored, in the photo's colour and light."""
     degradation: NDArray[np.float32]
-    """[256]: what the network took the damage to be (v_DR)."""
+    """[256]: what the network saw of the damage (v_DR), before any dial."""
     prior_share: NDArray[np.float32]
     """[levels] in [0, 1], coarse to fine: how much came from the GAN prior and not from the photo."""
+    report: Report
+    """The damage in words, the share imagined and where; see `panini.truth.describe`."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +99,48 @@ class Restoration:
     """Largest first; empty only if no face was found and `keep` allowed that."""
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds by step."""
+    weights: str = ""
+    """Digest of the network's weights file."""
 
     @property
     def image(self) -> Image.Image:
         """The result in the mode that came in: L, LA, RGB or RGBA."""
         return self.photo.image()
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Writes the result with the input's metadata, in the format of the suffix; see `panini.images.save`."""
-        return images.save(self.photo, path, overwrite=overwrite)
+    @property
+    def imagined(self) -> float | None:
+        """Share of the faces' detail that is imagined, 0..1, their mean; None if it is not known."""
+        shares = [face.report.imagined for face in self.faces if face.report.imagined is not None]
+        return sum(shares) / len(shares) if shares else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that is known of it, for JSON."""
+        faces = [{"box": [round(float(x), 1) for x in face.face.box]} | as_dict(face.report) for face in self.faces]
+        timings = {step: round(seconds, 3) for step, seconds in self.timings.items()}
+        return {
+            "version": __version__,
+            "weights": self.weights,
+            "imagined": None if self.imagined is None else round(self.imagined, 3),
+            "faces": faces,
+            "seconds": timings,
+        }
+
+    def made_consistent(self, given: images.Photo) -> Restoration:
+        """The same, its picture changed so that, made as small as `given`, it is that. Raises PaniniError."""
+        pixels = consistency.consistent(self.photo.pixels, given.pixels)
+        return replace(self, photo=replace(self.photo, pixels=pixels, deep=None))
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, mark: bool = True) -> Path:
+        """Writes the result with the input's metadata, in the format of the suffix; see `panini.images.save`.
+
+        mark: say in the metadata that faces were restored, by what, and how much is imagined; see `panini.marks`.
+        """
+        photo = self.photo
+        if mark and self.faces:
+            first = self.faces[0].report
+            said = marks.notes(self.weights, first.dial, first.strength, len(self.faces), self.imagined)
+            photo = replace(photo, metadata=marks.marked(photo.metadata, said))
+        return images.save(photo, path, overwrite=overwrite)
 
 
 class Restorer:
@@ -93,6 +170,11 @@ class Restorer:
         boxes: Sequence[Box] = (),
         grain: float = 0.0,
         background: Upscaler | None = None,
+        dial: float = 0.0,
+        dial_level: int | None = None,
+        like: Source | None = None,
+        strength: float = 1.0,
+        consistent: bool = False,
     ) -> Restoration:
         """Restores every face in a photo.
 
@@ -102,6 +184,11 @@ class Restorer:
         only, boxes: restore these faces alone, by their number (1 is the largest) or by a box that their middle is in.
         grain: how much of the photo's own grain to lay over the restored faces again, 0 to 1.
         background: enlarges what is no face, if `scale` is 2 or 4.
+        dial: from -1, faithful to the photo, to 1, realistic; 0 is what the network judges.
+        dial_level: turn the dial at one of the network's resolutions alone: 4, 8, 16, ….
+        like: treat the faces as if they were damaged as the largest face of this other picture is.
+        strength: 0 leaves the faces as they are, 1 restores them, between is a blend.
+        consistent: the result made small again is the photo: for plain down-samplings; see `panini.consistency`.
         Raises PaniniError if the picture cannot be read or does not fit these choices.
         """
         if scale not in SCALES:
@@ -110,12 +197,14 @@ class Restorer:
             raise PaniniError("scale, only and boxes do not go with aligned: the picture is one face")
         if not 0 <= grain <= 1:
             raise PaniniError(f"grain must be between 0 and 1, not {grain}")
+        setting = Setting(dial, dial_level, strength, None if like is None else self.degradation(like, aligned=aligned))
         timings: dict[str, float] = {}
         with _clock(timings, "read"):
             photo = image if isinstance(image, images.Photo) else images.load(image)
             toned = blend.is_toned(photo.pixels)
         if aligned:
-            return self._restore_aligned(photo, toned, timings)
+            restored = self._restore_aligned(photo, toned, setting, timings)
+            return restored.made_consistent(photo) if consistent else restored
 
         with _clock(timings, "detect"):
             found = choose(self.detector(photo.pixels), only, boxes)
@@ -132,11 +221,12 @@ class Restorer:
         for face, transform, mask in zip(found, transforms, masks, strict=True):
             with _clock(timings, "align"):
                 crop = np.asarray(align.warp(photo.pixels, transform, (size, size)), np.uint8)
-            faces.append(self._restore_crop(face, crop, toned, timings))
+            faces.append(self._restore_crop(face, crop, toned, setting, timings))
             with _clock(timings, "blend"):
                 patch = blend.patch(photo.pixels, faces[-1].after, transform, size, grain)
                 blend.paste(result.pixels, patch, mask, transform, size, scale)
-        return Restoration(result, faces, timings)
+        restored = Restoration(result, faces, timings, self.engine.digest)
+        return restored.made_consistent(photo) if consistent else restored
 
     def transform(self, pixels: NDArray[np.uint8], face: Face) -> align.Transform:
         """From a photo uint8 RGB [H, W, 3] to the crop of a face in it that the network sees."""
@@ -145,31 +235,52 @@ class Restorer:
         size = self.engine.input_size
         return self._aligner(pixels, align.ffhq_transform(face.landmarks, size, align.DETECTED_ZOOM), size)
 
-    def _restore_aligned(self, photo: images.Photo, toned: bool, timings: dict[str, float]) -> Restoration:
-        height, width = photo.pixels.shape[:2]
-        if height != width:
-            raise PaniniError(f"an aligned face must be square, not {width}x{height}")
+    def degradation(self, image: Source, *, aligned: bool = False) -> Signed:
+        """v_DR [dim] of the largest face in a picture, or of one that is a face crop itself. Raises PaniniError."""
+        photo = image if isinstance(image, images.Photo) else images.load(image)
+        size = self.engine.input_size
+        if aligned:
+            crop = _square(photo.pixels, size)
+        else:
+            found = self.detector(photo.pixels)
+            if not found:
+                raise NoFaceError(f"{photo.path or 'the picture'}: no face found")
+            transform = self.transform(photo.pixels, found[0])
+            crop = np.asarray(align.warp(photo.pixels, transform, (size, size)), np.uint8)
+        return self.engine.degradation(to_signed(crop)[None])[0]
+
+    def _restore_aligned(
+        self, photo: images.Photo, toned: bool, setting: Setting, timings: dict[str, float]
+    ) -> Restoration:
         crop = _square(photo.pixels, self.engine.input_size)
+        height, width = photo.pixels.shape[:2]
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
-        face = self._restore_crop(whole, crop, toned, timings)
+        face = self._restore_crop(whole, crop, toned, setting, timings)
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
-        return Restoration(replace(photo, pixels=face.after, alpha=alpha, deep=None), [face], timings)
+        photo = replace(photo, pixels=face.after, alpha=alpha, deep=None)
+        return Restoration(photo, [face], timings, self.engine.digest)
 
     def _restore_crop(
-        self, face: Face, crop: NDArray[np.uint8], toned: bool, timings: dict[str, float]
+        self, face: Face, crop: NDArray[np.uint8], toned: bool, setting: Setting, timings: dict[str, float]
     ) -> RestoredFace:
         with _clock(timings, "network"):
             faces = to_signed(crop)[None]
-            v = self.engine.degradation(faces)
-            output = self.engine.restore(faces, v)
+            v = self.engine.degradation(faces)[0]
+            output = self.engine.restore(faces, setting.degradation(v, self.engine)[None])
         with _clock(timings, "blend"):
             after = blend.match_colour(from_signed(output.images[0]), crop, toned=toned)
-        return RestoredFace(face, crop, after, v[0], output.prior_share[0])
+            if setting.strength < 1:
+                share = setting.strength
+                after = cv2.addWeighted(after, share, _square(crop, after.shape[0]), 1 - share, 0)  # type: ignore[assignment]
+        with _clock(timings, "report"):
+            prior, kept = output.prior_share[0], output.image_share[0]
+            report = make_report(self.engine.calibration, v, prior, kept, crop, after, setting.dial, setting.strength)
+        return RestoredFace(face, crop, after, v, prior, report)
 
 
-def restore(image: Source, *, aligned: bool = False, scale: int = 1, keep: bool = False) -> Restoration:
+def restore(image: Source, **choices: Any) -> Restoration:
     """`Restorer().restore(...)`, for a single photo."""
-    return Restorer().restore(image, aligned=aligned, scale=scale, keep=keep)
+    return Restorer().restore(image, **choices)
 
 
 def sharpness(crop: NDArray[np.uint8]) -> float:
@@ -179,7 +290,10 @@ def sharpness(crop: NDArray[np.uint8]) -> float:
 
 
 def _square(array: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """[H, W] or [H, W, C] brought to size x size: bicubic up, averaged down."""
+    """[S, S] or [S, S, C] brought to size x size: bicubic up, averaged down. Raises PaniniError if not square."""
+    height, width = array.shape[:2]
+    if height != width:
+        raise PaniniError(f"an aligned face must be square, not {width}x{height}")
     interpolation = cv2.INTER_AREA if array.shape[0] > size else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(array, (size, size), interpolation=interpolation), np.uint8)
 

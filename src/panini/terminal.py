@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from pathlib import Path
@@ -26,10 +27,13 @@ from panini.archive import FAILED, Archive, Entry
 from panini.background import Upscaler
 from panini.engine import load_engine
 from panini.errors import PaniniError, SomeFailedError, StoppedError
+from panini.explain import explanation, strip
 from panini.faces import align
 from panini.faces.detect import Box, CenterFace, Face
+from panini.pixels import to_signed
 from panini.report import write_reports
 from panini.restorer import Restorer, sharpness
+from panini.truth import damages, describe
 
 
 def load_restorer(engine: str, min_face: float) -> Restorer:
@@ -53,20 +57,49 @@ def restore_photo(
     min_face: float,
     *,
     overwrite: bool,
+    mark: bool,
+    explain: bool,
+    as_json: bool,
     background: Path | None,
     **choices: Any,
 ) -> None:
-    """Restores one photo; `choices` are those of `Restorer.restore`."""
+    """Restores one photo; `choices` are those of `Restorer.restore`.
+
+    mark: say in the result's metadata what was done. explain: write a picture of it beside, too. as_json: print JSON.
+    """
     start = perf_counter()
     target = images.default_output(source) if target is None else target
+    explained = target.with_name(f"{target.stem}-explained.png")
     images.check_input(source)
-    images.check_output(target, source, overwrite=overwrite)  # before the work, not after
+    for path in (target, explained) if explain else (target,):
+        images.check_output(path, source, overwrite=overwrite)  # before the work, not after
     if background is not None and choices["scale"] == 1:
         raise PaniniError("--background goes with --scale 2 or 4")
     upscaler = None if background is None else Upscaler(background)
     result = load_restorer(engine, min_face).restore(source, background=upscaler, **choices)
-    result.save(target, overwrite=overwrite)
-    print(f"{one_line(target)}: {count(len(result.faces))}, {perf_counter() - start:.1f} s")
+    result.save(target, overwrite=overwrite, mark=mark)
+    if explain and result.faces:
+        images.save(images.load(explanation(result.faces)), explained, overwrite=overwrite)
+    if as_json:
+        print(json.dumps({"photo": str(source), "output": str(target)} | result.as_dict(), indent=1))
+        return
+    share = "" if result.imagined is None else f", about {100 * result.imagined:.0f} % of their detail imagined"
+    print(f"{one_line(target)}: {count(len(result.faces))}{share}, {perf_counter() - start:.1f} s")
+    if explain and result.faces:
+        print(f"{one_line(explained)}: {describe(result.faces[0].report)}")
+
+
+def write_strip(
+    source: Path, target: Path | None, engine: str, min_face: float, settings: int, *, aligned: bool, overwrite: bool
+) -> None:
+    """Writes the faces of one photo at `settings` settings of the dial side by side."""
+    start = perf_counter()
+    target = source.with_name(f"{source.stem}-strip.png") if target is None else target
+    images.check_input(source)
+    images.check_output(target, source, overwrite=overwrite)
+    picture = strip(load_restorer(engine, min_face), source, settings, aligned=aligned)
+    images.save(images.load(picture), target, overwrite=overwrite)
+    print(f"{one_line(target)}: {settings} settings of the dial, {perf_counter() - start:.1f} s")
 
 
 def restore_folder(
@@ -143,17 +176,22 @@ def inspect(path: Path, drawing: Path | None, min_face: float, *, overwrite: boo
     images.check_input(path)
     if drawing is not None:
         images.check_output(drawing, path, overwrite=overwrite)
-    restorer, photo = load_restorer("bicubic", min_face), images.load(path)
+    restorer, photo = load_restorer("default", min_face), images.load(path)
+    calibration = restorer.engine.calibration
     faces = restorer.detector(photo.pixels)
     height, width = photo.pixels.shape[:2]
     print(f"{one_line(path)}: {width}x{height}, {len(faces)} {'face' if len(faces) == 1 else 'faces'}")
     for number, face in enumerate(faces, 1):
         x, y, w, h = (round(v) for v in face.box)
-        crop = align.warp(photo.pixels, restorer.transform(photo.pixels, face), 2 * (restorer.engine.input_size,))
+        place = restorer.transform(photo.pixels, face)
+        crop = np.asarray(align.warp(photo.pixels, place, 2 * (restorer.engine.input_size,)), np.uint8)
         print(
             f"{number:3}: box {x},{y},{w},{h}  score {face.score:.2f}  points within {face.spread:.0%} of the eyes' "
-            f"distance  turned {face.angle:+.0f} degrees  sharpness {sharpness(np.asarray(crop, np.uint8)):.0f}"
+            f"distance  turned {face.angle:+.0f} degrees  sharpness {sharpness(crop):.0f}"
         )
+        if calibration is not None:
+            seen = damages(calibration, restorer.engine.degradation(to_signed(crop)[None])[0])
+            print("     damage: " + (", ".join(d.words for d in seen if d.probability > 0.5) or "none seen"))
     if drawing is not None:
         images.save(images.load(draw(photo, faces)), drawing, overwrite=overwrite)
 

@@ -18,11 +18,8 @@ def assert_same(weights, faces, tolerance):
     from panini.engine.torch import TorchEngine
 
     ours, theirs = OnnxEngine(weights, threads=2), TorchEngine(weights)
-    assert (ours.input_size, ours.output_size, ours.levels) == (
-        theirs.input_size,
-        theirs.output_size,
-        theirs.levels,
-    )
+    for name in ("input_size", "output_size", "levels", "bands"):
+        assert getattr(ours, name) == getattr(theirs, name)
     v = ours.degradation(faces)
     np.testing.assert_allclose(v, theirs.degradation(faces), atol=1e-4)
     a, b = ours.restore(faces, v), theirs.restore(faces, v)
@@ -31,7 +28,10 @@ def assert_same(weights, faces, tolerance):
     assert np.abs(a.images - b.images).max() <= tolerance
     assert a.prior_share.shape == (len(faces), ours.levels)
     np.testing.assert_allclose(a.prior_share, b.prior_share, atol=1e-5)
-    assert ((a.prior_share >= 0) & (a.prior_share <= 1)).all()
+    assert a.image_share.shape == (len(faces), ours.bands)
+    np.testing.assert_allclose(a.image_share, b.image_share, atol=1e-5)
+    for share in (a.prior_share, a.image_share):
+        assert ((share >= 0) & (share <= 1)).all()
 
 
 def test_engines_agree(tiny_weights, tiny_faces):
@@ -71,6 +71,27 @@ def test_v_decides(tiny_weights, tiny_faces):
     v = engine.degradation(tiny_faces)
     other = engine.restore(tiny_faces, v + 5)
     assert np.abs(other.prior_share - engine.restore(tiny_faces, v).prior_share).max() > 0.01
+
+
+def test_a_v_for_each_level(tiny_weights, tiny_faces):
+    """One level's v moves that level's share alone; the last moves what is kept of the picture."""
+    engine = OnnxEngine(tiny_weights)
+    v = engine.degradation(tiny_faces)
+    rows = np.repeat(v[:, None], engine.levels + 1, 1)
+    same, whole = engine.restore(tiny_faces, rows), engine.restore(tiny_faces, v)
+    np.testing.assert_array_equal(same.images, whole.images)
+    for level in range(engine.levels + 1):
+        moved = rows.copy()
+        moved[:, level] += 5
+        other = engine.restore(tiny_faces, moved)
+        changed = (
+            np.abs(
+                np.hstack([other.prior_share, other.image_share[:, :1]])
+                - np.hstack([whole.prior_share, whole.image_share[:, :1]])
+            ).max(0)
+            > 1e-6
+        )
+        assert [*changed] == [i == level for i in range(engine.levels + 1)]
 
 
 def test_onnx_engine_needs_no_training_libraries(tiny_weights):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from panini.engine.base import Array, EngineOutput
+from panini import calibration
+from panini.engine.base import Array, EngineOutput, by_level
 from panini.errors import PaniniError
 from panini.weights import DEFAULT, read_header
 
@@ -22,13 +23,15 @@ class OnnxEngine:
 
     def __init__(self, weights: Path | None = None, threads: int | None = None) -> None:
         path = DEFAULT if weights is None else weights
-        digest = read_header(path).digest
-        self._dre = _session(path.with_name("dre.onnx"), digest, threads)
-        self._restorer = _session(path.with_name("restorer.onnx"), digest, threads)
+        self.digest = read_header(path).digest
+        self.calibration = calibration.load(path.with_name(calibration.NAME), self.digest)
+        self._dre = _session(path.with_name("dre.onnx"), self.digest, threads)
+        self._restorer = _session(path.with_name("restorer.onnx"), self.digest, threads)
         self.input_size: int = self._restorer.get_inputs()[0].shape[-1]
-        images, share = self._restorer.get_outputs()
+        images, share, kept = self._restorer.get_outputs()
         self.output_size: int = images.shape[-1]
         self.levels: int = share.shape[-1]
+        self.bands: int = kept.shape[-1]
         self.dim: int = self._restorer.get_inputs()[1].shape[-1]
 
     def degradation(self, faces: Array, /) -> Array:
@@ -39,13 +42,15 @@ class OnnxEngine:
         return v
 
     def restore(self, faces: Array, v: Array, /) -> EngineOutput:
-        """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] says, [N, 3, output_size, output_size]."""
+        """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] or [N, levels + 1, 256] says."""
+        v = by_level(v, self.levels)
         images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
         share = np.empty((len(faces), self.levels), np.float32)
+        kept = np.empty((len(faces), self.bands), np.float32)
         for i in range(len(faces)):
             one = slice(i, i + 1)
-            images[one], share[one] = self._restorer.run(["images", "prior_share"], {"faces": faces[one], "v": v[one]})
-        return EngineOutput(images, share)
+            images[one], share[one], kept[one] = self._restorer.run(None, {"faces": faces[one], "v": v[one]})
+        return EngineOutput(images, share, kept)
 
 
 def _session(graph: Path, digest: str, threads: int | None) -> onnxruntime.InferenceSession:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from panini.engine.base import Array, EngineOutput
+from panini import calibration
+from panini.engine.base import Array, EngineOutput, by_level
 from panini.errors import PaniniError
-from panini.weights import DEFAULT
+from panini.weights import DEFAULT, read_header
 
 try:
     import torch
@@ -29,7 +30,10 @@ class TorchEngine:
     def __init__(self, weights: Path | None = None, device: str = "cpu", threads: int | None = None) -> None:
         if threads:
             torch.set_num_threads(threads)
-        network = load_weights(DEFAULT if weights is None else weights)
+        path = DEFAULT if weights is None else weights
+        network = load_weights(path)
+        self.digest = read_header(path).digest
+        self.calibration = calibration.load(path.with_name(calibration.NAME), self.digest)
         try:
             self._restorer = RestorerGraph(network).to(device).eval()
         except (RuntimeError, AssertionError) as error:
@@ -38,6 +42,7 @@ class TorchEngine:
         self.input_size = network.input_size
         self.output_size = network.prior.size
         self.levels = len(network.dafi.resolutions)
+        self.bands = 1 if network.picture is None else network.picture.bands
 
     def degradation(self, faces: Array, /) -> Array:
         """v_DR [N, 256] of faces [N, 3, input_size, input_size]."""
@@ -46,14 +51,16 @@ class TorchEngine:
         return np.concatenate(rows) if rows else np.empty((0, 256), np.float32)
 
     def restore(self, faces: Array, v: Array, /) -> EngineOutput:
-        """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] says, [N, 3, output_size, output_size]."""
+        """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] or [N, levels + 1, 256] says."""
+        v = by_level(v, self.levels)
         images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
         share = np.empty((len(faces), self.levels), np.float32)
+        kept = np.empty((len(faces), self.bands), np.float32)
         with torch.inference_mode():
             for i, (face, row) in enumerate(zip(faces, v, strict=True)):
-                image, levels = self._restorer(self._tensor(face[None]), self._tensor(row[None]))
-                images[i], share[i] = image[0].cpu().numpy(), levels[0].cpu().numpy()
-        return EngineOutput(images, share)
+                outputs = self._restorer(self._tensor(face[None]), self._tensor(row[None]))
+                images[i], share[i], kept[i] = (part[0].cpu().numpy() for part in outputs)
+        return EngineOutput(images, share, kept)
 
     def _tensor(self, array: Array) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)

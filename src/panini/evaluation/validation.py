@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from panini.engine.base import Engine
 from panini.errors import PaniniError
 from panini.evaluation.stlpips import STLPIPS
 from panini.pixels import Pixels, Signed, from_signed, read_rgb, resize, to_signed
@@ -178,19 +177,3 @@ def grid(rows: Iterable[Row]) -> Pixels:
         np.concatenate((resize(row.face.given, 512, cv2.INTER_CUBIC), row.picture, row.face.truth)) for row in rows
     ]
     return np.concatenate(columns, 1)
-
-
-def evaluate_engine(engine: Engine, faces: Iterable[Face]) -> list[Row]:
-    """`validate` with an engine."""
-    return validate(lambda given: engine.restore(given, engine.degradation(given)).images, faces, Scorer())
-
-
-def write_grid(rows: list[Row], path: Path, count: int = 10) -> None:
-    """`count` faces spread evenly over `rows`, before, after and true, written to `path`. Raises PaniniError."""
-    picture = cv2.cvtColor(grid(rows[:: max(1, len(rows) // count)][:count]), cv2.COLOR_RGB2BGR)
-    try:
-        written = cv2.imwrite(str(path), picture)
-    except cv2.error:
-        written = False
-    if not written:
-        raise PaniniError(f"cannot write {path}")

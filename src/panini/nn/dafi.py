@@ -52,11 +52,16 @@ class DAFI(nn.Module):
         return list(self.prior_channels)
 
     def weights(self, v: Tensor) -> dict[int, Tensor]:
-        """v_DR [N, dr_dim] -> by resolution [N, 2, C]: (a_prior, a_image), which sum to 1 in each channel."""
+        """v_DR [N, dr_dim] -> by resolution [N, 2, C]: (a_prior, a_image), which sum to 1 in each channel.
+
+        v may be [N, levels, dr_dim] too: a v_DR for each resolution, ascending.
+        """
         if self.rule != "interpolate":
             value = 0.5 if self.rule == "half" else 1.0
             return {r: v.new_full((len(v), 2, c), value) for r, c in self.prior_channels.items()}
-        logits = self.mlp(v).split([2 * c for c in self.prior_channels.values()], 1)
+        logits = self.mlp(v).split([2 * c for c in self.prior_channels.values()], -1)
+        if v.ndim == 3:
+            logits = [part[:, level] for level, part in enumerate(logits)]
         return {
             resolution: part.unflatten(1, (2, -1)).softmax(1)
             for resolution, part in zip(self.resolutions, logits, strict=True)

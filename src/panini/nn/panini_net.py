@@ -15,7 +15,7 @@ class Encoding:
     """All that the picture says, before the prior is asked.
 
     w: w+, [N, latents, latent_dim]; image: IFE's features by resolution; weights: DAFI's [N, 2, C] by resolution
-    (a_prior, a_image); v: v_DR [N, dr_dim].
+    (a_prior, a_image); v: v_DR [N, dr_dim] or [N, levels + 1, dr_dim] (see `PaniniNet.encode`).
     """
 
     w: Tensor
@@ -51,10 +51,18 @@ class PaniniNet(nn.Module):
         self.input_size = input_size
 
     def encode(self, x: Tensor, v: Tensor | None = None) -> Encoding:
-        """Everything before the prior. `v` stands in for the v_DR of `x` (editable restoration)."""
+        """Everything before the prior. `v` stands in for the v_DR of `x` (editable restoration).
+
+        It is one vector [N, dr_dim], or one for each of DAFI's resolutions and a last one for the picture.
+        """
         v = self.dre(x) if v is None else v
         image = self.ife(x)
-        return Encoding(w=self.lce(image[4]), image=image, weights=self.dafi.weights(v), v=v)
+        weights = self.dafi.weights(v if v.ndim == 2 else v[:, :-1])
+        return Encoding(w=self.lce(image[4]), image=image, weights=weights, v=v)
+
+    def picture_weights(self, v: Tensor) -> Tensor | None:
+        """How much of each band of the picture itself is kept, [N, bands], finest first; None if nothing is."""
+        return None if self.picture is None else self.picture.weights(v if v.ndim == 2 else v[:, -1])
 
     def fused(self, encoding: Encoding) -> PriorState:
         """The prior's state after the last interpolation: F_DAFI at the finest resolution of DAFI."""
@@ -78,6 +86,5 @@ class PaniniNet(nn.Module):
     def forward(self, x: Tensor, v: Tensor | None = None) -> Tensor:
         encoding = self.encode(x, v)
         generated = self.generate(self.fused(encoding), encoding.w)
-        if self.picture is None:
-            return generated
-        return self.picture(x, generated, self.picture.weights(encoding.v))
+        weights = self.picture_weights(encoding.v)
+        return generated if self.picture is None or weights is None else self.picture(x, generated, weights)

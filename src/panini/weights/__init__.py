@@ -3,9 +3,10 @@
 A weights file is safetensors: eight bytes with the header's length, the header (JSON: each tensor's type, shape and
 place, and metadata of ours), the tensors. The ONNX graphs beside it keep their tensors in it.
 
-This folder is made from a training checkpoint by one command, and what it writes is committed:
+This folder is made from a training checkpoint by two commands, and what they write is committed:
 
     panini export runs/default/best.pt -o src/panini/weights --samples N
+    panini calibrate --data FACES --validation FOLDER --weights src/panini/weights/default.safetensors
 """
 
 from __future__ import annotations

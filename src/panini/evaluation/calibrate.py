@@ -1,0 +1,310 @@
+"""Measures, of one weights file, all that `panini.calibration` holds: on faces whose truth is known.
+
+What is fitted is fitted on one set of faces, and what is reported is measured on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from skimage.metrics import peak_signal_noise_ratio
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.preprocessing import StandardScaler
+
+from panini.calibration import Calibration, Linear, Probe
+from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise, draw
+from panini.engine import Engine
+from panini.errors import PaniniError
+from panini.evaluation.probe import KINDS, Damaged, Pictures
+from panini.faces import blend
+from panini.pixels import Pixels, from_signed, resize, to_signed
+from panini.truth import (
+    detail_features,
+    error_features,
+    imagined_share,
+    make_report,
+    true_error,
+)
+
+Array = NDArray[np.float32]
+
+HEAVY = (
+    Degradation((Blur(8.0),)),
+    Degradation((Downsample(10.0), Enlarge())),
+    Degradation((Blur(5.0), Downsample(8.0), Noise(15.0), Jpeg(25), Enlarge())),
+)
+"""What the dial's direction leads to: damage that leaves little of a face and so asks for imagination."""
+STEPS = (0.15, 0.4, 0.7)
+"""How far the dial may reach to either side, in lengths of v_DR: short, usual, long."""
+MOST_LOSS = 1.0
+"""dB of PSNR that the dial's 1 may cost."""
+SETTINGS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A face, whole and damaged, [512, 512, 3] each."""
+
+    truth: Pixels
+    given: Pixels
+
+
+def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int = 64, log: Log = print) -> Calibration:
+    """Measures the calibration of `engine`'s weights.
+
+    faces: to fit on. validation: others, to report on. count: twice as many restorations go into the error map, half
+    as many reported on; all other numbers go with it. Takes about 9 * count restorations. Raises PaniniError for too
+    few faces.
+    """
+    if count < 16 or min(len(faces), len(validation)) < 8:
+        raise PaniniError("calibrate wants at least 16 samples and 8 faces of each set")
+    probes = _probes(engine, faces, validation, 12 * count)
+    for kind, probe in probes.items():
+        log(f"{kind}: presence {probe.accuracy:.1%} balanced accuracy, strength Spearman {probe.correlation:.2f}")
+
+    nothing = Linear(np.zeros(0, np.float32), 0.0)
+    directions = _directions(engine, faces, count // 2)
+    draft = Calibration(engine.digest, directions[-1], 1.0, 1.0, probes, nothing, nothing)
+    draft = _dialled(engine, draft, directions, list(_samples(faces, max(8, 2 * count // 5), seed=3)), log)
+    error, imagined = _fit_truth(engine, draft, _samples(faces, 2 * count, seed=4))
+    draft = replace(draft, error=error, imagined=imagined)
+    held_out = list(_samples(validation, count // 2, seed=5))
+    truth = _examine_truth(engine, draft, held_out)
+    log(
+        "map: Spearman {map:.3f} (input sharpness {sharpness:.3f}); "
+        "imagined: Spearman {imagined:.2f}, off by {imagined_error:.3f}".format(**truth)
+    )
+    curve = []
+    for dial in SETTINGS:
+        curve.append({"dial": dial} | _mean_scores(engine, draft, held_out, dial))
+        log(
+            "dial {dial:+.1f}: PSNR {psnr:.2f} dB, sharpness {sharpness:.3f}, prior {prior:.3f}, "
+            "not the photo's {generated:.3f}".format(**curve[-1])
+        )
+    measured = {"samples": 2 * count, "held_out": len(held_out), "truth": truth, "dial": curve}
+    return replace(draft, measured=measured)
+
+
+def _samples(faces: Pictures, count: int, seed: int) -> Iterable[Sample]:
+    """Damaged faces: three of five as the paper has it, one as life, one 16x super-resolution."""
+    order = np.random.default_rng(seed).permutation(len(faces))
+    for i in range(count):
+        rng = np.random.default_rng((seed, i))
+        truth = faces[int(order[i % len(order)])]
+        damage = draw(("paper", "paper", "wild", "paper", "sr16")[i % 5], rng)
+        yield Sample(truth, damage.apply(truth, i))
+
+
+def _seen(engine: Engine, picture: Pixels) -> Array:
+    return engine.degradation(to_signed(picture)[None])[0]
+
+
+def _probes(engine: Engine, faces: Pictures, validation: Pictures, count: int) -> dict[str, Probe]:
+    def side(pictures: Pictures, count: int, seed: int) -> Damaged:
+        damages, rows = [], []
+        for i in range(count):
+            rng = np.random.default_rng((seed, i))
+            damages.append(draw("paper", rng))
+            rows.append(_seen(engine, damages[-1].apply(pictures[i % len(pictures)], i)))
+        return Damaged(np.stack(rows), np.arange(count) % len(pictures), damages)
+
+    train, test = side(faces, count, 1), side(validation, count // 3, 2)
+    scaler = StandardScaler().fit(train.v)
+    probes = {}
+    for kind in KINDS:
+        there, true = train.strengths(kind), test.strengths(kind)
+        classifier = LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
+        presence = _unscaled(scaler, classifier.fit(scaler.transform(train.v), there > 0))
+        line = RidgeCV(np.logspace(0, 4, 9)).fit(scaler.transform(train.v[there > 0]), there[there > 0])
+        strength = _unscaled(scaler, line)
+        probes[kind] = Probe(
+            presence,
+            strength,
+            float(balanced_accuracy_score(true > 0, presence(test.v) > 0)),
+            float(spearmanr(strength(test.v[true > 0]), true[true > 0]).statistic),
+        )
+    return probes
+
+
+def _unscaled(scaler: StandardScaler, fitted: Any) -> Linear:
+    """A model fitted on scaled features, for features as they are."""
+    weights = np.ravel(fitted.coef_) / scaler.scale_
+    bias = float(np.ravel(fitted.intercept_)[0] if np.ndim(fitted.intercept_) else fitted.intercept_)
+    return Linear(weights.astype(np.float32), bias - float(weights @ scaler.mean_))
+
+
+def _directions(engine: Engine, faces: Pictures, count: int) -> list[Array]:
+    """From whole to damaged, a unit vector for each damage of `HEAVY`, and one between them."""
+    moves = np.zeros((len(HEAVY), 1), np.float32)
+    for i in range(count):
+        whole = faces[i % len(faces)]
+        moves = moves + np.stack([_seen(engine, d.apply(whole, i)) for d in HEAVY]) - _seen(engine, whole)
+    units = moves / np.linalg.norm(moves, axis=1, keepdims=True)
+    units = np.concatenate([units, units.mean(0, keepdims=True)])
+    return [np.asarray(unit / np.linalg.norm(unit), np.float32) for unit in units]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A damaged face restored, and what the engine said of it."""
+
+    after: Pixels
+    prior_share: Array
+    image_share: Array
+
+
+def _restore(engine: Engine, calibration: Calibration, given: Pixels, dial: float) -> Restored:
+    """As `Restorer` does it, with a calibration that is still being made."""
+    v = calibration.turned(_seen(engine, given), dial) if dial else _seen(engine, given)
+    output = engine.restore(to_signed(given)[None], v[None])
+    after = blend.match_colour(from_signed(output.images[0]), given, toned=blend.is_toned(given))
+    return Restored(after, output.prior_share[0], output.image_share[0])
+
+
+def sharpness(picture: Pixels) -> float:
+    """Realism without a reference: the log of the detail in a picture, that which a Gaussian of 1.5 pixels removes."""
+    luma = picture.astype(np.float32) @ _LUMA
+    return float(np.log(np.std(luma - cv2.GaussianBlur(luma, (0, 0), 1.5)) + 1e-3))
+
+
+def _mean_scores(engine: Engine, calibration: Calibration, samples: Sequence[Sample], dial: float) -> dict[str, float]:
+    """Means over faces at one setting: PSNR, sharpness, the prior's share, and what is not the photo's own detail."""
+    rows = []
+    for sample in samples:
+        restored = _restore(engine, calibration, sample.given, dial)
+        picture = resize(restored.after, sample.truth.shape[0], cv2.INTER_AREA)
+        rows.append(
+            (
+                peak_signal_noise_ratio(sample.truth, picture),
+                sharpness(picture),
+                restored.prior_share.mean(),
+                1 - restored.image_share.mean(),
+            )
+        )
+    return dict(zip(("psnr", "sharpness", "prior", "generated"), map(float, np.mean(rows, 0)), strict=True))
+
+
+def _dialled(
+    engine: Engine, calibration: Calibration, directions: Sequence[Array], samples: Sequence[Sample], log: Log
+) -> Calibration:
+    """`calibration` with a dial: the direction that trades most fidelity for realism, and how far it goes either way.
+
+    On both sides PSNR is to fall and sharpness to rise towards realism. Where not even the shortest step does that, it
+    is taken all the same, and said.
+    """
+    middle = _mean_scores(engine, calibration, samples, 0.0)
+
+    def tried(direction: Array, side: int, step: float) -> dict[str, float]:
+        dialled = replace(calibration, direction=direction, faithful=step, realistic=step)
+        return _mean_scores(engine, dialled, samples, float(side))
+
+    def fits(before: Mapping[str, float], now: Mapping[str, float], side: int) -> bool:
+        falls = side * (before["psnr"] - now["psnr"]) > 0
+        rises = side * (now["sharpness"] - before["sharpness"]) > 0
+        return falls and rises and middle["psnr"] - now["psnr"] < MOST_LOSS
+
+    ends = [{side: tried(direction, side, STEPS[1]) for side in (-1, 1)} for direction in directions]
+
+    def worth(i: int) -> tuple[int, float]:
+        """First how many sides are as they should be, then how much fidelity is to be had."""
+        return sum(fits(middle, ends[i][side], side) for side in (-1, 1)), ends[i][-1]["psnr"] - ends[i][1]["psnr"]
+
+    best = max(range(len(directions)), key=worth)
+    reach = {}
+    for side, name in ((-1, "faithful"), (1, "realistic")):
+        short, usual, long = STEPS
+        if not fits(middle, ends[best][side], side):
+            reach[side] = short
+            if not fits(middle, tried(directions[best], side, short), side):
+                log(f"the dial is not monotone on its {name} side")
+        else:
+            reach[side] = long if fits(ends[best][side], tried(directions[best], side, long), side) else usual
+    log(f"dial: direction {best}, {reach[-1]:g} to faithful, {reach[1]:g} to realistic")
+    return replace(calibration, direction=directions[best], faithful=reach[-1], realistic=reach[1])
+
+
+def _fit_truth(engine: Engine, calibration: Calibration, samples: Iterable[Sample]) -> tuple[Linear, Linear]:
+    """The error map and the imagined share, fitted on restorations at settings of the dial drawn at random."""
+    rng = np.random.default_rng(6)
+    places: list[Array] = []
+    errors: list[Array] = []
+    faces: list[Array] = []
+    shares: list[float] = []
+    for sample in samples:
+        restored = _restore(engine, calibration, sample.given, float(rng.uniform(-1, 1)))
+        features = error_features(sample.given, restored.after, restored.image_share)
+        chosen = rng.choice(features[..., 0].size, 1024, replace=False)  # neighbours tell the same
+        places.append(features.reshape(-1, features.shape[-1])[chosen])
+        errors.append(np.log1p(true_error(restored.after, sample.truth)).ravel()[chosen])
+        faces.append(detail_features(sample.given, restored.after, restored.image_share))
+        small = resize(restored.after, sample.truth.shape[0], cv2.INTER_AREA)
+        shares.append(imagined_share(small, sample.truth))
+    odds = np.clip(shares, 0.005, 0.995)
+
+    def fitted(features: Array, target: Array, model: Any) -> Linear:
+        scaler = StandardScaler().fit(features)
+        return _unscaled(scaler, model.fit(scaler.transform(features), target))
+
+    return (
+        fitted(np.concatenate(places), np.concatenate(errors), Ridge(10.0)),
+        fitted(np.stack(faces), np.log(odds / (1 - odds)), RidgeCV(np.logspace(-1, 3, 9))),
+    )
+
+
+def _examine_truth(engine: Engine, calibration: Calibration, samples: Sequence[Sample]) -> dict[str, float]:
+    """How well map and share tell the truth, on faces they were not fitted on; the map beside plain input sharpness."""
+    rows, shares = [], []
+    for sample in samples:
+        restored = _restore(engine, calibration, sample.given, 0.0)
+        zero = np.zeros(len(calibration.direction), np.float32)
+        report = make_report(
+            calibration, zero, restored.prior_share, restored.image_share, sample.given, restored.after
+        )
+        assert report.map is not None
+        assert report.imagined is not None
+        error = true_error(restored.after, sample.truth).ravel()
+        sharp = np.abs(cv2.Laplacian(sample.given.astype(np.float32) @ _LUMA, cv2.CV_32F))
+        sharp = cv2.resize(sharp, report.map.shape[::-1], interpolation=cv2.INTER_AREA).ravel()
+        rows.append((spearmanr(report.map.ravel(), error).statistic, spearmanr(sharp, error).statistic))
+        small = resize(restored.after, sample.truth.shape[0], cv2.INTER_AREA)
+        shares.append((report.imagined, imagined_share(small, sample.truth)))
+    told, true = np.array(shares).T
+    ranks = np.mean(rows, 0)
+    return {
+        "map": float(ranks[0]),
+        "sharpness": float(ranks[1]),
+        "imagined": float(spearmanr(told, true).statistic),
+        "imagined_error": float(np.abs(told - true).mean()),
+    }
+
+
+def plot_dial(calibration: Calibration, path: Path) -> None:
+    """The dial's curve on the validation faces, written to `path` (its suffix is the format). Raises PaniniError."""
+    from matplotlib.figure import Figure
+
+    rows = calibration.measured["dial"]
+    names = {
+        "psnr": "PSNR to the truth, dB",
+        "sharpness": "sharpness (log detail)",
+        "prior": "share of the prior in DAFI",
+        "generated": "share of detail not the photo's",
+    }
+    figure = Figure(figsize=(12, 3), layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(1, 4).flat, names.items(), strict=True):
+        axes.plot([row["dial"] for row in rows], [row[name] for row in rows], "o-", color="tab:blue")
+        axes.set(title=title, xlabel="dial: faithful … realistic")
+    try:
+        figure.savefig(path, dpi=100)
+    except (OSError, ValueError) as error:
+        raise PaniniError(f"cannot write {path}: {error}") from error

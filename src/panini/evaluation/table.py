@@ -1,0 +1,353 @@
+"""The table: how near restored faces come to the truth, beside their inputs, by kind and strength of the damage.
+
+It scores an engine as a user meets it, or any folder of results. What chance there is comes from a seed, and every mean
+has a 95 % confidence interval (bootstrap over faces).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from panini.degradation import draw
+from panini.errors import PaniniError
+from panini.evaluation.identity import Identity
+from panini.evaluation.stlpips import STLPIPS
+from panini.evaluation.validation import load_faces, load_truths
+from panini.faces.detect import CenterFace
+from panini.images import write_atomically
+from panini.pixels import Pixels, read_rgb, resize, to_signed
+
+Array = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+TASKS = ("mfr", "sr16", "wild")
+SIDE = 512
+WINDOWS = 4
+"""A face gives WINDOWS x WINDOWS features to the Fréchet distance, each the mean over one window of it."""
+RESAMPLES = 1000
+FRECHET_RESAMPLES = 50
+THIRDS = ("light", "medium", "heavy")
+"""Strength of damage: by the input's own ST-LPIPS, a third of the faces each."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    title: str
+    format: str
+    higher: bool
+    """Whether more is better."""
+
+
+METRICS = {
+    "psnr": Metric("PSNR, dB", ".2f", True),
+    "ssim": Metric("SSIM", ".3f", True),
+    "stlpips": Metric("ST-LPIPS", ".3f", False),
+    "identity": Metric("identity distance", ".3f", False),
+    "landmarks": Metric("landmark distance, % of the eyes'", ".2f", False),
+    "frechet": Metric("Fréchet distance, VGG16 windows", ".4f", False),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A face: the truth [512, 512, 3], the input [S, S, 3] as it is given, and the kind of its damage."""
+
+    name: str
+    task: str
+    kind: str
+    truth: Pixels
+    given: Pixels
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One face. The values are by metric, NaN where one could not be measured; the features [windows, channels]."""
+
+    case: Case
+    given: Mapping[str, float]
+    result: Mapping[str, float]
+    features: tuple[Array, Array, Array]
+    """Of the truth, the input and the result."""
+    picture: Pixels
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some of the faces: how many, and by metric what the input and the result come to."""
+
+    name: str
+    count: int
+    scores: Mapping[str, tuple[Estimate, Estimate]]
+
+
+def cases(folder: Path, task: str, seed: int = 0, limit: int | None = None, part: str = "all") -> list[Case]:
+    """The faces of a task, at most `limit` of them, spread evenly over those of the folder with even or odd names.
+
+    A validation folder (`manifest.json`) has its own damage for mfr and sr16; for `wild`, and for a plain folder of
+    faces, damage is drawn from the seed. Raises PaniniError.
+    """
+    if task not in TASKS:
+        raise PaniniError(f"unknown task {task!r}; known are {', '.join(TASKS)}")
+    if task != "wild" and (folder / "manifest.json").exists():
+        found = [Case(face.name, task, face.kind, face.truth, face.given) for face in load_faces(folder, (task,))]
+        return _spread([case for case in found if part == "all" or int(case.name) % 2 == (part == "odd")], limit)
+    numbered = list(enumerate(load_truths(folder)))
+    truths = _spread([(i, face) for i, face in numbered if part == "all" or i % 2 == (part == "odd")], limit)
+    made = []
+    for i, truth in truths:
+        damage = draw({"mfr": "paper"}.get(task, task), np.random.default_rng((seed, i)))
+        made.append(Case(f"{i:03d}", task, task, truth, damage.apply(truth, i)))
+    return made
+
+
+def _spread(items: list[Any], limit: int | None) -> list[Any]:
+    if limit is None or limit >= len(items):
+        return items
+    return [items[round(i)] for i in np.linspace(0, len(items) - 1, limit)]
+
+
+def results_of(folder: Path) -> Callable[[Case], Pixels]:
+    """Finds the result for a case in a folder of anyone's results: the picture of its name, whatever the suffix.
+
+    Raises PaniniError when one is missing or no picture.
+    """
+
+    def result(case: Case) -> Pixels:
+        paths = sorted(path for path in folder.glob(f"{case.name}.*") if path.is_file())
+        if not paths:
+            raise PaniniError(f"{folder} has no result called {case.name}")
+        picture = read_rgb(paths[0])
+        if picture.shape[0] != picture.shape[1]:
+            raise PaniniError(f"{paths[0]}: a face crop must be square, not {picture.shape[1]}x{picture.shape[0]}")
+        return picture
+
+    return result
+
+
+def score(
+    restore: Callable[[Case], Pixels], faces: Sequence[Case], progress: Progress = lambda done, count: None
+) -> list[Scored]:
+    """Restores and scores each face at 512: results averaged down, inputs enlarged by bicubic."""
+    stlpips, identity, detector = STLPIPS().eval(), Identity.available(), CenterFace(min_face=100)
+    rows = []
+    for i, case in enumerate(faces):
+        given = resize(case.given, SIDE, cv2.INTER_CUBIC)
+        result = restore(case)
+        result = resize(result, SIDE, cv2.INTER_AREA if result.shape[0] > SIDE else cv2.INTER_CUBIC)
+        pictures = (case.truth, given, result)
+        with torch.inference_mode():
+            layers = [stlpips.features(torch.from_numpy(to_signed(p))[None]) for p in pictures]
+            distances = [float(stlpips.distance(own, layers[0])) for own in layers[1:]]
+            pooled = [torch.nn.functional.adaptive_avg_pool2d(own[2], WINDOWS)[0].flatten(1).T for own in layers]
+        people = identity.distances(*pictures) if identity else [np.nan, np.nan]
+        places = [_landmarks(detector, picture) for picture in pictures]
+        values = [
+            {
+                "psnr": _psnr(case.truth, picture),
+                "ssim": float(structural_similarity(case.truth, picture, channel_axis=2)),
+                "stlpips": distances[j],
+                "identity": people[j],
+                "landmarks": _apart(places[0], places[j + 1]),
+            }
+            for j, picture in enumerate(pictures[1:])
+        ]
+        truth, before, after = (part.double().numpy() for part in pooled)
+        rows.append(Scored(case, values[0], values[1], (truth, before, after), result))
+        progress(i + 1, len(faces))
+    return rows
+
+
+def _psnr(truth: Pixels, picture: Pixels) -> float:
+    """Of equal pictures 100 dB: a mean with infinity in it says nothing."""
+    return 100.0 if np.array_equal(truth, picture) else float(peak_signal_noise_ratio(truth, picture))
+
+
+def _landmarks(detector: CenterFace, picture: Pixels) -> NDArray[np.float32] | None:
+    found = detector(picture)
+    return found[0].landmarks if found else None
+
+
+def _apart(truth: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> float:
+    """Mean distance of the five landmarks in percent of the distance of the eyes; NaN if a face was not found."""
+    if truth is None or other is None:
+        return float("nan")
+    return float(100 * np.linalg.norm(truth - other, axis=1).mean() / np.linalg.norm(truth[0] - truth[1]))
+
+
+def frechet_distance(a: Array, b: Array) -> float:
+    """Between normal distributions with the means and covariances of the rows of `a` and `b` [n, d]."""
+    both, root = np.cov(b, rowvar=False), _root(np.cov(a, rowvar=False))
+    shared = np.sqrt(np.clip(np.linalg.eigvalsh(root @ both @ root), 0, None)).sum()
+    apart = float(((a.mean(0) - b.mean(0)) ** 2).sum())
+    return max(0.0, apart + float(np.trace(root @ root) + np.trace(both) - 2 * shared))
+
+
+def _root(matrix: Array) -> Array:
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T)
+
+
+def groups(rows: Sequence[Scored], seed: int = 0) -> list[Group]:
+    """All faces, then by kind of damage, then by its strength."""
+    parts: dict[str, list[Scored]] = {"all": list(rows)}
+    kinds = sorted({row.case.kind for row in rows})
+    if len(kinds) > 1:
+        parts |= {kind: [row for row in rows if row.case.kind == kind] for kind in kinds}
+    if len(rows) >= 2 * len(THIRDS):
+        ordered = sorted(rows, key=lambda row: row.given["stlpips"])
+        for name, members in zip(THIRDS, np.array_split(np.arange(len(rows)), len(THIRDS)), strict=True):
+            parts[f"{name} damage"] = [ordered[i] for i in members]
+    return [_group(name, members, seed, whole=name == "all") for name, members in parts.items()]
+
+
+def _group(name: str, rows: Sequence[Scored], seed: int, whole: bool) -> Group:
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, len(rows), (RESAMPLES, len(rows)))
+    scores = {}
+    for metric in METRICS:
+        if metric == "frechet":
+            if whole and len(rows) >= 8:  # of fewer windows than channels a covariance says little
+                scores[metric] = _frechet(rows, picks[:FRECHET_RESAMPLES])
+            continue
+        values = [np.array([getattr(row, side)[metric] for row in rows]) for side in ("given", "result")]
+        if not all(np.isfinite(side).any() for side in values):
+            continue
+        scores[metric] = (_estimate(values[0], picks), _estimate(values[1], picks))
+    return Group(name, len(rows), scores)
+
+
+def _estimate(values: Array, picks: NDArray[np.int64]) -> Estimate:
+    sums = np.nansum(values[picks], 1)
+    counts = np.isfinite(values[picks]).sum(1)
+    means = sums[counts > 0] / counts[counts > 0]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return Estimate(float(np.nanmean(values)), float(low), float(high))
+
+
+def _frechet(rows: Sequence[Scored], picks: NDArray[np.int64]) -> tuple[Estimate, Estimate]:
+    truth, given, result = (np.stack([row.features[side] for row in rows]) for side in range(3))
+
+    def distance(side: Array, chosen: NDArray[np.int64]) -> float:
+        return frechet_distance(truth.reshape(-1, truth.shape[-1]), np.concatenate(side[chosen]))
+
+    def estimate(side: Array) -> Estimate:
+        low, high = np.percentile([distance(side, chosen) for chosen in picks], (2.5, 97.5))
+        return Estimate(distance(side, np.arange(len(rows))), float(low), float(high))
+
+    return estimate(given), estimate(result)
+
+
+def markdown(found: Iterable[Group]) -> str:
+    """A row a group: of each metric the input's mean, the result's, and from three faces on its confidence interval."""
+    found = list(found)
+    names = [name for name in METRICS if any(name in group.scores for group in found)]
+    lines = [
+        "| | faces | " + " | ".join(METRICS[name].title for name in names) + " |",
+        "| --- " * (len(names) + 2) + "|",
+    ]
+    for group in found:
+        cells = []
+        for name in names:
+            if name not in group.scores:
+                cells.append("")
+                continue
+            form = METRICS[name].format
+            given, result = group.scores[name]
+            interval = f" ({result.low:{form}}–{result.high:{form}})" if group.count > 2 else ""
+            cells.append(f"{given.mean:{form}} → {result.mean:{form}}{interval}")
+        lines.append(f"| {group.name} | {group.count} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write_json(path: Path, found: Iterable[Group], settings: Mapping[str, Any]) -> None:
+    """The groups with all intervals, and the settings they were measured with. Raises PaniniError."""
+    made = [
+        {
+            "name": group.name,
+            "faces": group.count,
+            "scores": {
+                name: {"input": vars(given), "result": vars(result)} for name, (given, result) in group.scores.items()
+            },
+        }
+        for group in found
+    ]
+    _write(path, json.dumps({"settings": dict(settings), "groups": made}, indent=1) + "\n")
+
+
+def write_csv(path: Path, rows: Iterable[Scored]) -> None:
+    """A line a face: name, task, kind, and each metric of the input and the result. Raises PaniniError."""
+    names = [name for name in METRICS if name != "frechet"]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["name", "task", "kind", *(f"input_{name}" for name in names), *names])
+    for row in rows:
+        values = [*(row.given[name] for name in names), *(row.result[name] for name in names)]
+        cells = ["" if np.isnan(value) else f"{value:.5g}" for value in values]
+        table.writerow([row.case.name, row.case.task, row.case.kind, *cells])
+    _write(path, text.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise PaniniError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def plot(path: Path, found: Sequence[Group]) -> None:
+    """Bars of every metric by group, input beside result, with their intervals. Raises PaniniError."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in METRICS if name != "frechet" and any(name in group.scores for group in found)]
+    figure = Figure(figsize=(4 * len(names), 0.35 * len(found) + 1.6), layout="constrained")
+    for axes, name in zip(np.ravel(figure.subplots(1, len(names), sharey=True)), names, strict=True):
+        shown = [group for group in found if name in group.scores]
+        for side, (label, colour) in enumerate((("input", "0.7"), ("result", "tab:blue"))):
+            estimates = [group.scores[name][side] for group in shown]
+            means = np.array([e.mean for e in estimates])
+            spread = [means - [e.low for e in estimates], [e.high for e in estimates] - means]
+            at = np.arange(len(shown)) + 0.4 * side
+            axes.barh(at, means, 0.4, xerr=np.abs(spread), color=colour, label=label, error_kw={"lw": 1})
+        axes.set_yticks(np.arange(len(shown)) + 0.2, [group.name for group in shown])
+        axes.set(title=f"{METRICS[name].title} ({'more' if METRICS[name].higher else 'less'} is better)")
+        axes.invert_yaxis()
+    figure.axes[0].legend()
+    try:
+        figure.savefig(path, dpi=90)
+    except (OSError, ValueError) as error:
+        raise PaniniError(f"cannot write {path}: {error}") from error
+
+
+def write_grid(rows: Sequence[Scored], path: Path, count: int = 10) -> None:
+    """`count` faces spread evenly, before, after and true, written to `path`. Raises PaniniError."""
+    columns = [
+        np.concatenate((resize(row.case.given, SIDE, cv2.INTER_CUBIC), row.picture, row.case.truth))
+        for row in _spread(list(rows), count)
+    ]
+    try:
+        written = cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(columns, 1), cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        written = False
+    if not written:
+        raise PaniniError(f"cannot write {path}")

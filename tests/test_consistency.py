@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from panini import PaniniError, Restorer
+from panini.consistency import consistent, shrunk
+from panini.engine import BicubicEngine
+
+
+@pytest.fixture(scope="module")
+def small():
+    return np.asarray(Image.fromarray(data.astronaut()).resize((64, 64), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("side", [512, 1024])
+def test_the_result_shrinks_to_the_input(small, side):
+    wrong = np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BILINEAR))
+    right = consistent(wrong, small)
+    assert right.shape == (side, side, 3)
+    assert np.abs(shrunk(right, (64, 64)) - small).max() < 1
+    again = np.asarray(Image.fromarray(right).resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(again - small).max() <= 1
+    assert np.abs(shrunk(wrong, (64, 64)) - small).max() > 5
+
+
+def test_the_kernel_is_pillows(small):
+    theirs = np.asarray(Image.fromarray(small).resize((20, 31), Image.Resampling.BICUBIC))
+    assert np.abs(shrunk(small, (20, 31)) - theirs).max() < 1.5  # it rounds twice
+
+
+def test_what_fits_already_stays(small):
+    picture = data.astronaut()
+    assert np.abs(consistent(picture, small).astype(int) - picture).mean() < 0.5
+
+
+def test_a_restorer_that_is_consistent(small):
+    result = Restorer(BicubicEngine()).restore(small, aligned=True, consistent=True)
+    again = shrunk(np.asarray(result.image), (64, 64))
+    assert np.abs(again - small).max() < 1
+    photo = data.astronaut()[:200, 120:320]
+    enlarged = Restorer(BicubicEngine()).restore(photo, scale=2, consistent=True)
+    plain = Restorer(BicubicEngine()).restore(photo, scale=2)
+    errors = [np.abs(shrunk(np.asarray(r.image), (200, 200)) - photo).mean() for r in (enlarged, plain)]
+    assert errors[0] < errors[1] / 4
+
+
+def test_nothing_to_choose(small):
+    with pytest.raises(PaniniError, match="larger than the input"):
+        consistent(small, small)
+    with pytest.raises(PaniniError, match="larger than the input"):
+        Restorer(BicubicEngine()).restore(data.astronaut(), consistent=True)
