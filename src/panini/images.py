@@ -140,7 +140,9 @@ def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Ph
             with Image.open(path) as image:
                 return _decode(image, path)
     except UnidentifiedImageError:
-        raise ImageError(f"{path} is not a picture that can be read") from None
+        missing = path.suffix.lower() in (".heic", ".heif") and ".heic" not in FORMATS
+        help = ": pip install 'panini[heif]'" if missing else ""
+        raise ImageError(f"{path} is not a picture that can be read{help}") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{path} is too large: more than {limit} megapixels") from None
