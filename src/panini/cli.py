@@ -111,7 +111,13 @@ def restore(
 
     if weights is not None:
         engine = str(weights)
-    one_photo = {"aligned": aligned, "only": only, "box": box, "background": background, "like": like}
+    one_photo: dict[str, object] = {
+        "aligned": aligned,
+        "only": only,
+        "box": box,
+        "background": background,
+        "like": like,
+    }
     one_photo |= {"consistent": consistent, "strip": strip, "explain": explain, "json": as_json}
     turns = {"dial": dial, "dial-level": dial_level, "strength": strength < 1}
     if images.is_folder(photo):
