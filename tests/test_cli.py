@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ from skimage import data
 
 from panini import __version__
 from panini.cli import run
+from panini.demo import demo_photo
 
-ENGINE = ["--engine", "bicubic"]
+ENGINE = ["--engine", "bicubic", "--min-face", "48"]
 
 
 @pytest.fixture
@@ -104,6 +106,54 @@ def test_no_face(wall, capsys):
     np.testing.assert_array_equal(np.asarray(Image.open(wall.with_name("wall-restored.png"))), data.brick())
 
 
+def test_inspect_lists_and_draws(tmp_path, capsys):
+    source = tmp_path / "demo.jpg"
+    source.write_bytes(demo_photo())
+    assert run(["inspect", str(source), "-o", str(tmp_path / "drawn.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{source}: 560x260, 3 faces"
+    assert len(lines) == 4
+    for number, line in enumerate(lines[1:], 1):
+        found = re.fullmatch(
+            r" +(\d): box (-?\d+),(-?\d+),(\d+),(\d+)  score (0\.\d+|1\.00)  points within (\d+)% of the eyes' distance"
+            r"  turned ([+-]\d+) degrees  sharpness (\d+)",
+            line,
+        )
+        assert int(found[1]) == number
+        assert 60 < int(found[4]) < 120
+        assert float(found[6]) > 0.7
+        assert int(found[7]) < 15
+        assert abs(int(found[8])) < 10
+    drawn = np.asarray(Image.open(tmp_path / "drawn.png"), int)
+    assert (drawn == [255, 220, 0]).all(2).sum() > 300
+    assert "exists" in fails(capsys, ["inspect", source, "-o", tmp_path / "drawn.png"])
+    assert "photo itself" in fails(capsys, ["inspect", source, "-o", source, "--overwrite"])
+    assert "does not exist" in fails(capsys, ["inspect", tmp_path / "missing.jpg"])
+
+
+def test_faces_are_chosen(tmp_path, capsys):
+    source, output = tmp_path / "demo.jpg", tmp_path / "out.png"
+    source.write_bytes(demo_photo())
+    before = np.asarray(Image.open(source), int)
+
+    def changed(*options):
+        """In which thirds of the page, which has a face in each."""
+        assert run(["restore", str(source), "-o", str(output), "--overwrite", *options, *ENGINE]) == 0
+        difference = np.abs(np.asarray(Image.open(output), int) - before).max(2)
+        return [int(part.any()) for part in (difference[:, :180], difference[:, 190:360], difference[:, 380:])]
+
+    assert changed() == [1, 1, 1]
+    assert sum(changed("--only", "1", "--only", "3")) == 2
+    assert changed("--box", "0,0,180,260", "--grain", "1") == [1, 0, 0]
+    capsys.readouterr()
+    assert "no face" in fails(capsys, ["restore", source, *ENGINE, "--min-face", "200"], code=3)
+    assert "no face 4" in fails(capsys, ["restore", source, "--only", "4", *ENGINE])
+    assert "box" in fails(capsys, ["restore", source, "--box", "1,2,3", *ENGINE])
+    assert "in the box" in fails(capsys, ["restore", source, "--box", "0,0,5,5", *ENGINE])
+    assert "grain" in fails(capsys, ["restore", source, "--grain", "2", *ENGINE])
+    assert "min-face" in fails(capsys, ["restore", source, *ENGINE, "--min-face", "nan"])
+
+
 def test_aligned_must_be_square(tmp_path, capsys):
     Image.new("RGB", (64, 65)).save(tmp_path / "in.png")
     assert "square" in fails(capsys, ["restore", tmp_path / "in.png", "--aligned", *ENGINE])
@@ -128,13 +178,13 @@ def test_interrupt(photo, capsys, monkeypatch):
 def test_demo(tmp_path, capsys):
     folder = tmp_path / "new" / "demo"
     for _ in range(2):
-        assert run(["demo", "-o", str(folder), *ENGINE]) == 0
+        assert run(["demo", "-o", str(folder), *ENGINE[:2]]) == 0
         out = capsys.readouterr().out
         assert "3 faces" in out
         assert all(str(folder / name) in out for name in names(folder))
     assert names(folder) == {"demo-before.jpg", "demo-after.jpg", "demo-side-by-side.jpg"}
     (tmp_path / "file").write_text("")
-    fails(capsys, ["demo", "-o", tmp_path / "file" / "demo", *ENGINE])
+    fails(capsys, ["demo", "-o", tmp_path / "file" / "demo", *ENGINE[:2]])
 
 
 def command(*arguments):

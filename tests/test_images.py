@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin, features
+from PIL import Image, ImageCms, ImageOps, IptcImagePlugin, PngImagePlugin, features
 from skimage import data
 
 from panini import images
+from panini.deep import write_png
 from panini.images import ImageError
 
 ASTRONAUT = Image.fromarray(data.astronaut()).resize((96, 64))
@@ -115,6 +116,94 @@ def test_sixteen_bits_become_eight(tmp_path):
     np.testing.assert_allclose(photo.pixels[..., 0], values / 257, atol=1)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("shape", "suffix"), [((40, 60), ".png"), ((40, 60), ".tif"), ((40, 60, 3), ".png"), ((40, 60, 4), ".png")]
+)
+def test_sixteen_bits_are_kept(tmp_path, shape, suffix, orientation):
+    deep = np.random.default_rng(0).integers(0, 65536, shape).astype(np.uint16)
+    source = tmp_path / f"in{suffix}"
+    options = {"exif": exif(orientation), "icc_profile": ICC, "dpi": (300, 300)}
+    if len(shape) == 2:
+        Image.fromarray(deep).save(source, **options)
+    else:
+        with source.open("wb") as file:
+            write_png(file, deep, options)
+    photo = images.load(source)
+    written = images.load(images.save(photo, tmp_path / f"out{suffix}"))
+    np.testing.assert_array_equal(written.deep, photo.deep)
+    assert np.array_equal(written.deep, deep) == (orientation == 1)
+    assert sorted(written.deep.ravel()) == sorted(deep.ravel())
+    assert (written.metadata.icc_profile, written.metadata.dpi) == (ICC, pytest.approx((300, 300), abs=0.1))
+    # Upright as Pillow would have it, which knows of 8 bits alone.
+    with Image.open(source) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB" if len(shape) == 3 else "I"), int)
+    assert np.abs(photo.pixels[..., 0] - (expected[..., 0] if len(shape) == 3 else expected / 257)).max() <= 1
+    # A change of the 8 bits is one of the 16.
+    photo.pixels[3, 5] = 255 - photo.pixels[3, 5]
+    changed = images.load(images.save(photo, tmp_path / f"changed{suffix}"))
+    assert (changed.deep != photo.deep).sum() <= 3
+    np.testing.assert_array_equal(changed.pixels, photo.pixels)
+    assert images.load(images.save(photo.enlarged(2), tmp_path / f"large{suffix}")).deep.shape[:2] == tuple(
+        2 * n for n in photo.pixels.shape[:2]
+    )
+    assert images.load(images.save(photo, tmp_path / "out.jpg")).pixels.shape == photo.pixels.shape
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_sixteen_bits_of_a_colour_tiff_go_to_png(tmp_path, orientation):
+    tifffile = pytest.importorskip("tifffile")
+    deep = np.random.default_rng(0).integers(0, 65536, (40, 60, 3)).astype(np.uint16)
+    tag = [(274, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "in.tif", deep, photometric="rgb", extratags=tag)
+    photo = images.load(tmp_path / "in.tif")
+    expected = {1: deep, 3: deep[::-1, ::-1], 6: np.rot90(deep, -1)}[orientation]
+    np.testing.assert_array_equal(photo.deep, expected)
+    np.testing.assert_array_equal(images.load(images.save(photo, tmp_path / "out.png")).deep, expected)
+    np.testing.assert_array_equal(images.load(images.save(photo, tmp_path / "out.tif")).pixels, photo.pixels)
+
+
+def test_captions_and_comments_of_a_jpeg_stay(tmp_path):
+    caption = b"\x1c\x02\x78\x00\x0dGrandma, 1931"  # IPTC: data set 120 of record 2
+    block = b"Photoshop 3.0\x008BIM\x04\x04\x00\x00" + len(caption).to_bytes(4, "big") + caption + b"\x00"
+    marker = b"\xff\xed" + (len(block) + 2).to_bytes(2, "big") + block
+    ASTRONAUT.save(tmp_path / "in.jpg", extra=marker, comment=b"from the attic", exif=exif(), xmp=XMP, icc_profile=ICC)
+    with Image.open(round_trip(tmp_path / "in.jpg", ".jpg")) as result:
+        assert IptcImagePlugin.getiptcinfo(result)[2, 120] == b"Grandma, 1931"
+        assert result.info["comment"] == b"from the attic"
+        assert result.info["xmp"] == XMP
+        assert result.info["icc_profile"] == ICC
+        assert result.getexif()[0x010F] == "Camera"
+    round_trip(tmp_path / "in.jpg", ".png")
+
+
+def test_metadata_too_long_for_a_jpeg_do_not_stop_it(tmp_path):
+    tags = exif()
+    tags[0x010E] = "x" * 70_000
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode() + " " * 70_000)
+    ASTRONAUT.save(tmp_path / "in.png", exif=tags.tobytes(), icc_profile=ICC, pnginfo=text)
+    with Image.open(round_trip(tmp_path / "in.png", ".jpg")) as result:
+        assert result.info["icc_profile"] == ICC
+    with Image.open(images.save(images.load(tmp_path / "in.png"), tmp_path / "out.webp")) as result:
+        assert len(result.getexif()[0x010E]) == 70_000
+
+
+def test_lossless_webp_stays_lossless(tmp_path):
+    ASTRONAUT.save(tmp_path / "in.webp", lossless=True)
+    with Image.open(round_trip(tmp_path / "in.webp", ".webp")) as result:
+        np.testing.assert_array_equal(np.asarray(result), np.asarray(ASTRONAUT))
+
+
+def test_heic_comes_and_goes_with_its_metadata(tmp_path):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    ASTRONAUT.save(tmp_path / "in.heic", quality=95, exif=exif(), icc_profile=ICC)
+    with Image.open(round_trip(tmp_path / "in.heic", ".heic")) as result:
+        assert result.getexif()[0x010F] == "Camera"
+        assert result.info["icc_profile"] == ICC
+        assert np.abs(np.asarray(result, int) - np.asarray(ASTRONAUT)).mean() < 4
+
+
 def test_float_with_nan_is_read(tmp_path):
     values = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
     values[3, 3] = np.nan
@@ -188,3 +277,10 @@ def test_decompression_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match="too large"):
         images.load(tmp_path / "in.png")
+
+
+def test_heic_without_its_extra_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.delitem(images.FORMATS, ".heic", raising=False)
+    (tmp_path / "in.heic").write_bytes(b"\x00\x00\x00\x18ftypheicnone of Pillow's")
+    with pytest.raises(ImageError, match=r"panini\[heif\]"):
+        images.load(tmp_path / "in.heic")

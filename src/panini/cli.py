@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -49,17 +49,33 @@ def panini(
     """Restores the faces in a photo, and says how much of them is real."""
 
 
+MinFace = Annotated[float, typer.Option(help="Width in pixels below which faces are left alone.")]
+
+
 @app.command()
 def restore(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", show_default=False)],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO|FOLDER|VIDEO", show_default=False)],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="OUT", help="Where to write; PHOTO-restored beside it if not given."),
     ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="FOLDER's folders too.")] = False,
     aligned: Annotated[
         bool, typer.Option("--aligned", help="PHOTO is already a square face crop, of any size.")
     ] = False,
     scale: Annotated[Scale, typer.Option(help="Enlarge the whole photo.")] = Scale.ONE,
+    only: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="This face alone, by its number in `panini inspect`.")
+    ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y,W,H", help="The faces alone whose middle is in this box.")
+    ] = None,
+    min_face: MinFace = 24,
+    grain: Annotated[float, typer.Option(help="How much of the photo's grain to keep on faces, 0 to 1.")] = 0.0,
+    background: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A super-resolution network (ONNX) for --scale, such as Real-ESRGAN."),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Write the photo even if no face is found in it.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     dial: Annotated[
@@ -85,49 +101,76 @@ def restore(
     no_mark: Annotated[
         bool, typer.Option("--no-mark", help="Don't say in OUT's metadata that it was restored.")
     ] = False,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Another weights file, as `panini export` writes it.")
+    ] = None,
     engine: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
-    """Restore the faces in PHOTO and write it anew; PHOTO itself stays as it is."""
-    from panini import explain as pictures
-    from panini import images
-    from panini.engine import load_engine
-    from panini.restorer import Restorer
-    from panini.truth import describe
+    """Restore the faces in PHOTO, in those of FOLDER, or in VIDEO, and write them anew; originals stay as they are."""
+    from panini import images, terminal
 
-    start = perf_counter()
-    target = images.default_output(photo) if output is None else output
-    if strip is not None and output is None:
-        target = photo.with_name(f"{photo.stem}-strip.png")
-    explained = target.with_name(f"{target.stem}-explained.png")
-    images.check_input(photo)
-    for path in (target, explained) if explain and strip is None else (target,):
-        images.check_output(path, photo, overwrite=overwrite)  # before the work, not after
-    restorer = Restorer(load_engine(engine))
-    if strip is not None:
-        images.save(images.load(pictures.strip(restorer, photo, strip, aligned=aligned)), target, overwrite=overwrite)
-        print(f"{target}: {strip} settings of the dial, {perf_counter() - start:.1f} s")
-        return
-    result = restorer.restore(
-        photo,
-        aligned=aligned,
-        scale=int(scale.value),
-        keep=keep,
-        dial=dial,
-        dial_level=dial_level,
-        like=like,
-        strength=strength,
-        consistent=consistent,
-    )
-    result.save(target, overwrite=overwrite, mark=not no_mark)
-    if explain and result.faces:
-        images.save(images.load(pictures.explanation(result.faces)), explained, overwrite=overwrite)
-    if as_json:
-        print(json.dumps({"photo": str(photo), "output": str(target)} | result.as_dict(), indent=1))
-        return
-    share = "" if result.imagined is None else f", about {100 * result.imagined:.0f} % of their detail imagined"
-    print(f"{target}: {_count(len(result.faces))}{share}, {perf_counter() - start:.1f} s")
-    if explain and result.faces:
-        print(f"{explained}: {describe(result.faces[0].report)}")
+    if weights is not None:
+        engine = str(weights)
+    one_photo: dict[str, object] = {
+        "aligned": aligned,
+        "only": only,
+        "box": box,
+        "background": background,
+        "like": like,
+    }
+    one_photo |= {"consistent": consistent, "strip": strip, "explain": explain, "json": as_json}
+    turns = {"dial": dial, "dial-level": dial_level, "strength": strength < 1}
+    if images.is_folder(photo):
+        terminal.refuse("a folder", **one_photo)
+        settings = {"scale": int(scale.value), "grain": grain, "dial": dial, "dial_level": dial_level}
+        settings |= {"strength": strength}
+        switches = {"recursive": recursive, "overwrite": overwrite, "mark": not no_mark}
+        terminal.restore_folder(photo, output, engine, min_face, settings, **switches)
+    elif images.is_video(photo):
+        terminal.refuse("a video", **one_photo, **turns, grain=grain, scale=scale != Scale.ONE)
+        terminal.restore_clip(photo, output, engine, min_face, overwrite=overwrite)
+    elif strip is not None:
+        others = {name: value for name, value in one_photo.items() if name not in ("aligned", "strip")}
+        terminal.refuse("--strip", **others, **turns, grain=grain, scale=scale != Scale.ONE)
+        terminal.write_strip(photo, output, engine, min_face, strip, aligned=aligned, overwrite=overwrite)
+    else:
+        terminal.restore_photo(
+            photo,
+            output,
+            engine,
+            min_face,
+            overwrite=overwrite,
+            mark=not no_mark,
+            explain=explain,
+            as_json=as_json,
+            background=background,
+            aligned=aligned,
+            scale=int(scale.value),
+            keep=keep,
+            only=only or (),
+            boxes=[terminal.parse_box(text) for text in box or ()],
+            grain=grain,
+            dial=dial,
+            dial_level=dial_level,
+            like=like,
+            strength=strength,
+            consistent=consistent,
+        )
+
+
+@app.command()
+def inspect(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Draw the faces into a picture.")
+    ] = None,
+    min_face: MinFace = 24,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """List the faces in PHOTO, largest first: where and how sure, and what damage each has."""
+    from panini import terminal
+
+    terminal.inspect(photo, output, min_face, overwrite=overwrite)
 
 
 @app.command()
@@ -141,11 +184,12 @@ def demo(
     from panini.demo import run_demo
     from panini.engine import load_engine
     from panini.restorer import Restorer
+    from panini.terminal import count
 
     start = perf_counter()
     made = run_demo(output, Restorer(load_engine(engine)))
     print(f"before:       {made.before}")
-    print(f"after:        {made.after} ({_count(len(made.restoration.faces))}, {perf_counter() - start:.1f} s)")
+    print(f"after:        {made.after} ({count(len(made.restoration.faces))}, {perf_counter() - start:.1f} s)")
     print(f"side by side: {made.side_by_side}")
 
 
@@ -427,12 +471,11 @@ def _needs_train_extra(verb: str) -> Iterator[None]:
         raise PaniniError(f"{verb} needs {error.name}: pip install 'panini[train]'") from error
 
 
-def _count(faces: int) -> str:
-    return f"{faces} face" if faces == 1 else f"{faces} faces" if faces else "no face, kept as it is"
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: runs the command line and exits with its code; what fails is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a file's name may be no text in the terminal's encoding, or in any
+            stream.reconfigure(errors="backslashreplace")
     raise SystemExit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -13,3 +13,15 @@ class NoFaceError(PaniniError):
     """A photo in which no face was found."""
 
     exit_code = 3
+
+
+class SomeFailedError(PaniniError):
+    """Some files of a folder failed; the others are done."""
+
+    exit_code = 1
+
+
+class StoppedError(PaniniError):
+    """The user stopped it; what was finished is kept."""
+
+    exit_code = 130

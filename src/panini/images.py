@@ -1,9 +1,10 @@
 """Picture files: reading and writing them so that nothing but the faces changes.
 
 Inside, a photo is 8-bit RGB, upright, with its alpha channel and metadata beside it. What comes in otherwise:
-1-bit and 16-bit pictures become 8-bit grey, palettes RGB, CMYK and Lab RGB (through the embedded profile if there is
-one, and are then sRGB); of an animation the first frame is taken. What goes out: the mode that came in after that
-(L, LA, RGB or RGBA); JPEG and BMP hold no transparency, so there it is laid over white.
+1-bit and floating-point pictures become 8-bit grey, palettes RGB, CMYK and Lab RGB (through the embedded profile if
+there is one, and are then sRGB); of an animation the first frame is taken. What goes out: the mode that came in after
+that (L, LA, RGB or RGBA); JPEG and BMP hold no transparency, so there it is laid over white. All 16 bits of a picture
+are kept in PNG, and in TIFF if it is grey.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, features
 
+from panini.deep import carried_over, eight_bits, read_deep, write_png
 from panini.errors import PaniniError
 
 FORMATS = {
@@ -34,12 +37,22 @@ FORMATS = {
     ".bmp": "BMP",
 } | ({".avif": "AVIF"} if features.check("avif") else {})
 """What can be written, by suffix."""
+if find_spec("pillow_heif"):  # the extra `heif`
+    FORMATS |= {".heic": "HEIF", ".heif": "HEIF"}
+
+READABLE = {*FORMATS, ".gif", ".jfif", ".jpe", ".jp2", ".mpo", ".pgm", ".ppm", ".tga", ".heic", ".heif", ".avif"}
+"""Suffixes by which pictures are known in a folder; HEIC needs the extra `heif`, without which it is a failure told."""
 
 JPEG_QUALITY = 95
 """At least; higher if the input's was."""
 # The sum of the luminance table of the JPEG standard, which quality 50 means.
 _JPEG_TABLE_SUM = 3692
+_JPEG_BLOCK = 65_500  # bytes that EXIF or XMP may have in a JPEG; a picture without them is better than none
 _XMP_TAG = 700  # in TIFF
+
+
+VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}
+"""Suffixes of what `panini.video` is for."""
 
 
 class ImageError(PaniniError):
@@ -57,6 +70,11 @@ class Metadata:
     jpeg_quality: int = JPEG_QUALITY
     jpeg_subsampling: int = 0
     """As Pillow counts: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0."""
+    jpeg_blocks: bytes = b""
+    """Of a JPEG, its Photoshop block, in which IPTC captions and keywords stand."""
+    comment: bytes = b""
+    lossless: bool = False
+    """Whether it was a WebP file that loses nothing."""
     text: tuple[tuple[str, str], ...] = ()
     """Keywords and what they say, for PNG's text."""
 
@@ -74,6 +92,8 @@ class Photo:
     metadata: Metadata = field(default_factory=Metadata)
     path: Path | None = None
     """The file it came from."""
+    deep: NDArray[np.uint16] | None = None
+    """The 16-bit picture that it is, [H, W], [H, W, 3] or [H, W, 4]; `pixels` may have moved on from it."""
 
     def image(self) -> Image.Image:
         """A Pillow image in the mode the photo came in: L, LA, RGB or RGBA."""
@@ -82,16 +102,24 @@ class Photo:
             image.putalpha(Image.fromarray(self.alpha))
         return image
 
-    def enlarged(self, scale: int) -> Photo:
-        """The photo `scale` times larger on each side."""
+    def enlarged(
+        self, scale: int, upscale: Callable[[NDArray[np.uint8], int], NDArray[np.uint8]] | None = None
+    ) -> Photo:
+        """The photo `scale` times larger on each side, by cubic interpolation or what `upscale` makes of its pixels."""
         if scale == 1:
             return self
 
-        def enlarge(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        def enlarge(array: Any) -> Any:
             size = (array.shape[1] * scale, array.shape[0] * scale)
-            return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+            return cv2.resize(array, size, interpolation=cv2.INTER_CUBIC)
 
-        return replace(self, pixels=enlarge(self.pixels), alpha=None if self.alpha is None else enlarge(self.alpha))
+        alpha = None if self.alpha is None else enlarge(self.alpha)
+        if upscale is not None:
+            return replace(self, pixels=upscale(self.pixels, scale), alpha=alpha, deep=None)
+        if self.deep is None:
+            return replace(self, pixels=enlarge(self.pixels), alpha=alpha)
+        deep = enlarge(self.deep)
+        return replace(self, pixels=_rgb(eight_bits(deep)), alpha=alpha, deep=deep)
 
 
 def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Photo:
@@ -108,10 +136,13 @@ def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Ph
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a large photo is none of a bomb; Pillow's own limit still raises
+            _open_heif()
             with Image.open(path) as image:
                 return _decode(image, path)
     except UnidentifiedImageError:
-        raise ImageError(f"{path} is not a picture that can be read") from None
+        missing = path.suffix.lower() in (".heic", ".heif") and ".heic" not in FORMATS
+        help = ": pip install 'panini[heif]'" if missing else ""
+        raise ImageError(f"{path} is not a picture that can be read{help}") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{path} is too large: more than {limit} megapixels") from None
@@ -128,10 +159,18 @@ def save(photo: Photo, path: str | os.PathLike[str], *, overwrite: bool = False)
     """
     path = Path(path)
     check_output(path, photo.path, overwrite=overwrite)
-    image, options = _encoding(photo, FORMATS[path.suffix.lower()])
+    format = FORMATS[path.suffix.lower()]
+    _open_heif()
     try:
-        write_atomically(path, lambda file: image.save(file, FORMATS[path.suffix.lower()], **options))
-    except (OSError, ValueError, OverflowError) as error:
+        image, options = _encoding(photo, format)
+        deep = None if photo.deep is None else carried_over(photo.deep, photo.pixels)
+        if deep is not None and deep.ndim == 2 and format in ("PNG", "TIFF"):
+            image = Image.fromarray(deep)
+        if deep is not None and deep.ndim == 3 and format == "PNG":
+            write_atomically(path, lambda file: write_png(file, deep, options))
+        else:
+            write_atomically(path, lambda file: image.save(file, format, **options))
+    except (OSError, ValueError, OverflowError, MemoryError) as error:
         raise ImageError(f"{path} cannot be written: {_line(error)}") from error
     return path
 
@@ -140,6 +179,19 @@ def default_output(path: Path) -> Path:
     """Where the result for the photo at `path` goes if nobody says: beside it, PNG if its format cannot be written."""
     suffix = path.suffix if path.suffix.lower() in FORMATS else ".png"
     return path.with_name(f"{path.stem}-restored{suffix}")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder at `path`; False too if that cannot be known."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long a name, or one with a null character
+        return False
+
+
+def is_video(path: Path) -> bool:
+    """Whether the file's name is that of a video."""
+    return path.suffix.lower() in VIDEOS
 
 
 def check_input(path: Path) -> None:
@@ -162,6 +214,11 @@ def check_output(path: Path, source: Path | None = None, *, overwrite: bool = Fa
     """
     if path.suffix.lower() not in FORMATS:
         raise ImageError(f"{path}: unknown suffix {path.suffix!r}; known are {' '.join(FORMATS)}")
+    check_place(path, source, overwrite=overwrite)
+
+
+def check_place(path: Path, source: Path | None = None, *, overwrite: bool = False) -> None:
+    """`check_output` for files of any suffix."""
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder")
@@ -213,7 +270,20 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
 def _decode(image: Image.Image, path: Path | None) -> Photo:
     quality, subsampling = _jpeg_encoding(image)
     exif, tiff_xmp = _exif(image)  # before the pixels are loaded: that may close the file
-    upright = ImageOps.exif_transpose(image)
+    blocks = b"".join(
+        b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data
+        for name, data in getattr(image, "applist", ())
+        if name == "APP13"
+    )
+    deep = None if path is None else read_deep(image, path)
+    lossless = image.format == "WEBP" and path is not None and b"VP8L" in _head(path)
+    if path is None:
+        upright = ImageOps.exif_transpose(image)
+    else:  # no copy: of 100 megapixels each has 400 MB
+        ImageOps.exif_transpose(image, in_place=True)
+        upright = image
+    if deep is not None and deep.shape[:2] != (upright.height, upright.width):
+        deep = None
     info = upright.info
     icc_profile = info.get("icc_profile") or b""
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or tiff_xmp
@@ -223,11 +293,14 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
     elif upright.mode not in ("L", "LA", "RGB", "RGBA"):
         upright = _to_eight_bits(upright)
     alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
-    pixels = np.asarray(upright.convert("RGB"))
+    if deep is None:
+        pixels = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+    else:
+        pixels = _rgb(eight_bits(deep))
     return Photo(
         pixels,
         alpha,
-        grey=upright.mode in ("L", "LA"),
+        grey=upright.mode in ("L", "LA") if deep is None else deep.ndim == 2,
         metadata=Metadata(
             exif=exif,
             xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
@@ -235,9 +308,31 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
             dpi=_dpi(info.get("dpi")),
             jpeg_quality=quality,
             jpeg_subsampling=subsampling,
+            jpeg_blocks=blocks,
+            comment=info.get("comment", b"") if image.format == "JPEG" else b"",
+            lossless=lossless,
         ),
         path=path,
+        deep=deep,
     )
+
+
+def _rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[H, W] or [H, W, 3 or 4] as [H, W, 3]."""
+    return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else np.ascontiguousarray(array[..., :3])
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _open_heif() -> None:
+    """Lets Pillow know of HEIC, if the extra `heif` is installed."""
+    if ".heic" in FORMATS and "HEIF" not in Image.OPEN:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
@@ -313,33 +408,29 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
         paper = Image.new("L" if photo.grey else "RGB", image.size, "white")
         paper.paste(image.convert(paper.mode), mask=image.getchannel("A"))
         image = paper
-    options: dict[str, Any] = {}
-    if metadata.dpi:
-        options["dpi"] = metadata.dpi
-    if format == "BMP":
-        return image, options
-    if metadata.icc_profile:
-        options["icc_profile"] = metadata.icc_profile
-    if metadata.exif:
-        options["exif"] = metadata.exif
+    exif, xmp = metadata.exif, metadata.xmp
+    if format == "JPEG":
+        exif, xmp = (block if len(block) < _JPEG_BLOCK else b"" for block in (exif, xmp))
+    known = {"dpi": metadata.dpi, "icc_profile": metadata.icc_profile, "exif": exif, "xmp": xmp}
+    options: dict[str, Any] = {name: value for name, value in known.items() if value}
     match format:
+        case "BMP":
+            options = {"dpi": metadata.dpi} if metadata.dpi else {}
         case "JPEG":
-            options |= {"quality": metadata.jpeg_quality, "subsampling": metadata.jpeg_subsampling, "optimize": True}
-            if metadata.xmp:
-                options["xmp"] = metadata.xmp
-        case "WEBP" | "AVIF":
-            options |= {"quality": 95}
-            if metadata.xmp:
-                options["xmp"] = metadata.xmp
+            options |= {"quality": metadata.jpeg_quality, "subsampling": metadata.jpeg_subsampling}
+            options["optimize"] = photo.pixels.size < 100_000_000  # it holds the whole file in memory
+            options |= {"extra": metadata.jpeg_blocks, "comment": metadata.comment}
+        case "WEBP" | "AVIF" | "HEIF":
+            options |= {"quality": 95, "lossless": metadata.lossless and format == "WEBP", "exact": True}
         case "PNG":
             options["pnginfo"] = _png_text(metadata)
         case "TIFF":
             tags = Image.Exif()
-            tags.load(metadata.exif)
+            tags.load(exif)
             # Pillow writes a camera's folders of tags into uncompressed TIFF only.
             options["compression"] = "raw" if any(folder in tags for folder in _EXIF_FOLDERS) else "tiff_lzw"
-            if metadata.xmp:
-                tags[_XMP_TAG] = metadata.xmp
+            if xmp:
+                tags[_XMP_TAG] = xmp
                 options["exif"] = tags.tobytes()
     return image, options
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panini import __version__, consistency, images, marks
+from panini.background import Upscaler
 from panini.engine import Engine, load_engine
 from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
-from panini.faces.detect import CenterFace, Detector, Face
+from panini.faces.aligner import Aligner
+from panini.faces.detect import Box, CenterFace, Detector, Face, choose
 from panini.pixels import Signed, from_signed, to_signed
 from panini.truth import Report, as_dict, make_report
 
-Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
-"""What can be restored: a file, a Pillow image, or a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA."""
+Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | images.Photo
+"""What can be restored: a file, a Pillow image, a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA, or
+what `panini.images.load` makes of one of these."""
 
 SCALES = (1, 2, 4)
 
@@ -124,7 +127,8 @@ class Restoration:
 
     def made_consistent(self, given: images.Photo) -> Restoration:
         """The same, its picture changed so that, made as small as `given`, it is that. Raises PaniniError."""
-        return replace(self, photo=replace(self.photo, pixels=consistency.consistent(self.photo.pixels, given.pixels)))
+        pixels = consistency.consistent(self.photo.pixels, given.pixels)
+        return replace(self, photo=replace(self.photo, pixels=pixels, deep=None))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, mark: bool = True) -> Path:
         """Writes the result with the input's metadata, in the format of the suffix; see `panini.images.save`.
@@ -146,6 +150,7 @@ class Restorer:
         """`engine` is by default the network that the package carries, `detector` CenterFace."""
         self.engine = load_engine() if engine is None else engine
         self._detector = detector
+        self._aligner: Aligner | None = None
 
     @property
     def detector(self) -> Detector:
@@ -161,6 +166,10 @@ class Restorer:
         aligned: bool = False,
         scale: int = 1,
         keep: bool = False,
+        only: Sequence[int] = (),
+        boxes: Sequence[Box] = (),
+        grain: float = 0.0,
+        background: Upscaler | None = None,
         dial: float = 0.0,
         dial_level: int | None = None,
         like: Source | None = None,
@@ -172,6 +181,9 @@ class Restorer:
         aligned: the picture is itself a square face crop of any size; the result is the network's square.
         scale: 1, 2 or 4 times the photo's own size; does not go with `aligned`.
         keep: a photo without faces comes back as it is (or enlarged) instead of raising NoFaceError.
+        only, boxes: restore these faces alone, by their number (1 is the largest) or by a box that their middle is in.
+        grain: how much of the photo's own grain to lay over the restored faces again, 0 to 1.
+        background: enlarges what is no face, if `scale` is 2 or 4.
         dial: from -1, faithful to the photo, to 1, realistic; 0 is what the network judges.
         dial_level: turn the dial at one of the network's resolutions alone: 4, 8, 16, ….
         like: treat the faces as if they were damaged as the largest face of this other picture is.
@@ -181,45 +193,59 @@ class Restorer:
         """
         if scale not in SCALES:
             raise PaniniError(f"scale must be 1, 2 or 4, not {scale}")
-        if aligned and scale != 1:
-            raise PaniniError("scale does not go with aligned: a face crop has the network's size")
+        if aligned and (scale != 1 or only or boxes):
+            raise PaniniError("scale, only and boxes do not go with aligned: the picture is one face")
+        if not 0 <= grain <= 1:
+            raise PaniniError(f"grain must be between 0 and 1, not {grain}")
         setting = Setting(dial, dial_level, strength, None if like is None else self.degradation(like, aligned=aligned))
         timings: dict[str, float] = {}
         with _clock(timings, "read"):
-            photo = images.load(image)
+            photo = image if isinstance(image, images.Photo) else images.load(image)
             toned = blend.is_toned(photo.pixels)
         if aligned:
             restored = self._restore_aligned(photo, toned, setting, timings)
             return restored.made_consistent(photo) if consistent else restored
 
         with _clock(timings, "detect"):
-            found = self.detector(photo.pixels)
+            found = choose(self.detector(photo.pixels), only, boxes)
         if not found and not keep:
             raise NoFaceError(f"{photo.path or 'the picture'}: no face found")
+        with _clock(timings, "align"):
+            size = self.engine.input_size
+            transforms = [self.transform(photo.pixels, face) for face in found]
         with _clock(timings, "blend"):
-            result = photo.enlarged(scale)
+            result = photo.enlarged(scale, background)
             result = replace(result, pixels=result.pixels.copy())
-        size, faces = self.engine.input_size, []
-        for face in found:
+            masks = blend.masks(transforms, size)
+        faces = []
+        for face, transform, mask in zip(found, transforms, masks, strict=True):
             with _clock(timings, "align"):
-                transform = align.ffhq_transform(face.landmarks, size, align.DETECTED_ZOOM)
                 crop = np.asarray(align.warp(photo.pixels, transform, (size, size)), np.uint8)
             faces.append(self._restore_crop(face, crop, toned, setting, timings))
             with _clock(timings, "blend"):
-                blend.paste(result.pixels, faces[-1].after, transform, size, scale)
+                patch = blend.patch(photo.pixels, faces[-1].after, transform, size, grain)
+                blend.paste(result.pixels, patch, mask, transform, size, scale)
         restored = Restoration(result, faces, timings, self.engine.digest)
         return restored.made_consistent(photo) if consistent else restored
 
+    def transform(self, pixels: NDArray[np.uint8], face: Face) -> align.Transform:
+        """From a photo uint8 RGB [H, W, 3] to the crop of a face in it that the network sees."""
+        if self._aligner is None:
+            self._aligner = Aligner()
+        size = self.engine.input_size
+        return self._aligner(pixels, align.ffhq_transform(face.landmarks, size, align.DETECTED_ZOOM), size)
+
     def degradation(self, image: Source, *, aligned: bool = False) -> Signed:
         """v_DR [dim] of the largest face in a picture, or of one that is a face crop itself. Raises PaniniError."""
-        photo, size = images.load(image), self.engine.input_size
+        photo = image if isinstance(image, images.Photo) else images.load(image)
+        size = self.engine.input_size
         if aligned:
             crop = _square(photo.pixels, size)
         else:
             found = self.detector(photo.pixels)
             if not found:
                 raise NoFaceError(f"{photo.path or 'the picture'}: no face found")
-            transform = align.ffhq_transform(found[0].landmarks, size, align.DETECTED_ZOOM)
+            transform = self.transform(photo.pixels, found[0])
             crop = np.asarray(align.warp(photo.pixels, transform, (size, size)), np.uint8)
         return self.engine.degradation(to_signed(crop)[None])[0]
 
@@ -231,7 +257,8 @@ class Restorer:
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
         face = self._restore_crop(whole, crop, toned, setting, timings)
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
-        return Restoration(replace(photo, pixels=face.after, alpha=alpha), [face], timings, self.engine.digest)
+        photo = replace(photo, pixels=face.after, alpha=alpha, deep=None)
+        return Restoration(photo, [face], timings, self.engine.digest)
 
     def _restore_crop(
         self, face: Face, crop: NDArray[np.uint8], toned: bool, setting: Setting, timings: dict[str, float]
@@ -254,6 +281,12 @@ class Restorer:
 def restore(image: Source, **choices: Any) -> Restoration:
     """`Restorer().restore(...)`, for a single photo."""
     return Restorer().restore(image, **choices)
+
+
+def sharpness(crop: NDArray[np.uint8]) -> float:
+    """Of an aligned crop [S, S, 3]: the variance of its Laplacian at 256 pixels. Below about 50 it is soft."""
+    grey = cv2.cvtColor(_square(crop, 256), cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
 
 
 def _square(array: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

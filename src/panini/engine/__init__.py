@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from panini.engine.base import BicubicEngine, Engine, EngineOutput
 from panini.errors import PaniniError
 
@@ -9,16 +11,17 @@ __all__ = ["BicubicEngine", "Engine", "EngineOutput", "load_engine"]
 
 
 def load_engine(name: str = "default") -> Engine:
-    """The engine called `name`: `default` and `torch` run the package's own weights, `bicubic` only enlarges.
+    """The engine called `name`: `default` and `torch` run the package's own weights, `bicubic` only enlarges; a weights
+    file (`….safetensors`, its graphs beside it) is run as `default` is.
 
     Raises PaniniError for any other name, or if the engine cannot run here.
     """
     if name == "bicubic":
         return BicubicEngine()
-    if name == "default":
+    if name == "default" or name.endswith(".safetensors"):
         from panini.engine.onnx import OnnxEngine
 
-        engine: Engine = OnnxEngine()
+        engine: Engine = OnnxEngine() if name == "default" else OnnxEngine(Path(name))
         return engine
     if name == "torch":
         from panini.engine.torch import TorchEngine

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from panini.faces.align import Transform, invert, scaled, warp
+from panini.faces.align import Transform, invert, scale_of, scaled, warp
 
 _FEATHER = 0.12  # of the crop's side: how far from its border the mask reaches 1
 _MASK_SIZE = 256
@@ -15,6 +18,9 @@ _LIGHT_SIGMA = 3.0  # and what counts as light there: what this Gaussian leaves,
 _TONE_SPREAD = 2.5  # of 255: a picture whose chroma strays less than this from its tone curve has one tone
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+_NEARNESS = 60.0  # how sharply overlapping faces part: half a crop from its middle a face has lost 1 / e^15
+_BAND = 1 << 20  # pixels blended at once
 
 Pixels = NDArray[np.uint8]
 
@@ -46,33 +52,123 @@ def match_colour(restored: Pixels, original: Pixels, *, toned: bool = False) -> 
     return pixels
 
 
-def paste(photo: Pixels, restored: Pixels, transform: Transform, crop_size: int, scale: int = 1) -> None:
-    """Blends a restored crop [S, S, 3] into `photo` [H, W, 3], in place.
+def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.float32]]:
+    """For each face's crop [256, 256] in [0, 1]: how opaque its patch is, when they are pasted in this order.
+
+    Where crops overlap, the nearer a face's middle (in units of its own crop) the greater its share, so that no face is
+    painted over with what a neighbour's crop shows of it. `transforms` take the photo to crops of side `crop_size`.
+    """
+    whole = feathered_mask(_MASK_SIZE)
+    if len(transforms) < 2:
+        return [whole] * len(transforms)
+    to_crops = [scaled(transform, target=1 / crop_size) for transform in transforms]
+    grid = (np.stack(np.meshgrid(*2 * [np.arange(_MASK_SIZE)]), -1) + 0.5) / _MASK_SIZE
+    backs = [invert(to_crop) for to_crop in to_crops]
+    middles = np.array([back[:, :2] @ [0.5, 0.5] + back[:, 2] for back in backs])
+    reach = np.array([scale_of(back) for back in backs]) * np.sqrt(0.5)
+    found = []
+    for i, back in enumerate(backs):
+        points = grid @ back[:, :2].T + back[:, 2]
+        near = np.flatnonzero(np.hypot(*(middles - middles[i]).T) <= reach + reach[i])
+        cover, shares = [], []
+        for j in near:
+            place = points @ to_crops[j][:, :2].T + to_crops[j][:, 2]
+            at = (place * _MASK_SIZE - 0.5).astype(np.float32)
+            # Its own is not remapped: zero at the border stays zero.
+            cover.append(whole if j == i else cv2.remap(whole, at[..., 0], at[..., 1], cv2.INTER_LINEAR))
+            shares.append(cover[-1] * np.exp(-_NEARNESS * np.square(place - 0.5).sum(-1)) + 1e-30)
+        weights = np.max(cover, axis=0) * shares / np.sum(shares, axis=0)
+        # What is pasted later covers what came before.
+        alpha = weights[near == i][0] / np.maximum(1 - weights[near > i].sum(0), 1e-6)
+        found.append((whole > 0) * np.clip(alpha, 0, 1).astype(np.float32))
+    return found
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What takes a face's place: `pixels` and `kept` times what was there."""
+
+    pixels: NDArray[np.float32]
+    """[S, S, 3], the restored crop, less `kept` times the crop before."""
+    kept: float
+    """In [0, 1]: how much stays of the detail that is too fine for a crop of side S."""
+
+
+def patch(photo: Pixels, restored: Pixels, transform: Transform, crop_size: int, grain: float = 0.0) -> Patch:
+    """The restored crop [S, S, 3] of `photo` [H, W, 3], ready to be pasted.
+
+    A face larger than the crop keeps the photo's finest detail, fully from twice the crop's size. `grain` in [0, 1] is
+    how much of the photo's grain stays.
+    """
+    side = restored.shape[0]
+    to_crop = scaled(transform, target=side / crop_size)
+    kept = float(np.clip(1 / scale_of(to_crop) - 1, 0, 1))
+    pixels = restored.astype(np.float32)
+    if kept or grain:
+        before = np.asarray(warp(photo, to_crop, (side, side)), np.float32)
+        if grain:
+            pixels += grain * _lost_grain(before, pixels, max(scale_of(to_crop), 1.0))
+        pixels -= kept * before
+    return Patch(pixels, kept)
+
+
+def paste(
+    photo: Pixels,
+    patch: Patch,
+    mask: NDArray[np.float32],
+    transform: Transform,
+    crop_size: int,
+    scale: int = 1,
+) -> None:
+    """Blends a face's patch into `photo` [H, W, 3], in place, as far as its `mask` [M, M] says.
 
     `transform` takes the photo before it was enlarged `scale` times to a crop of side `crop_size`. Nothing changes
-    where the feathered mask is zero, which it is from the crop's border outwards.
+    where the mask is zero, which it is from the crop's border outwards.
     """
-    to_crop = scaled(transform, source=scale, target=restored.shape[0] / crop_size)
-    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * restored.shape[0]
-    to_photo = invert(to_crop)
+    side = patch.pixels.shape[0]
+    to_photo = invert(scaled(transform, source=scale, target=side / crop_size))
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * side
     corners = corners @ to_photo[:, :2].T + to_photo[:, 2]
     limits = np.array(photo.shape[1::-1])
     x0, y0 = np.clip(np.floor(corners.min(0)), 0, limits).astype(int)
     x1, y1 = np.clip(np.ceil(corners.max(0)), 0, limits).astype(int)
     if x1 <= x0 or y1 <= y0:
         return
-    part = photo[y0:y1, x0:x1]
-    to_part = to_photo - [[0, 0, x0], [0, 0, y0]]
-    size = (int(x1 - x0), int(y1 - y0))
-    face = warp(restored, to_part, size, border=cv2.BORDER_REPLICATE)
-    mask = warp(
-        feathered_mask(_MASK_SIZE),
-        scaled(to_part, source=_MASK_SIZE / restored.shape[0]),
-        size,
-        border=cv2.BORDER_CONSTANT,
-        interpolation=cv2.INTER_LINEAR,
-    )[..., None]
-    part[:] = np.rint(part + mask * np.subtract(face, part, dtype=np.float32)).astype(np.uint8)
+    # In bands, so that a face of many megapixels needs little memory; shrunk once, where bands would do it each anew.
+    shrink = min(scale_of(to_photo), 1.0)
+    small = min(side, max(1, round(2 * side * shrink)))
+    pixels = patch.pixels
+    if small < side:
+        pixels = np.asarray(cv2.resize(pixels, (small, small), interpolation=cv2.INTER_AREA), np.float32)
+    rows = max(1, _BAND // int(x1 - x0))
+    for top in range(int(y0), int(y1), rows):
+        part = photo[top : min(top + rows, int(y1)), x0:x1]
+        to_part = to_photo - [[0, 0, x0], [0, 0, top]]
+        size = (part.shape[1], part.shape[0])
+        face = _warp(pixels, scaled(to_part, source=pixels.shape[0] / side), size, cv2.BORDER_REPLICATE)
+        weight = _warp(mask, scaled(to_part, source=mask.shape[0] / side), size, cv2.BORDER_CONSTANT)[..., None]
+        face += patch.kept * part
+        part[:] = np.rint(np.clip(part + weight * (face - part), 0, 255)).astype(np.uint8)
+
+
+def _warp(image: NDArray[np.float32], transform: Transform, size: tuple[int, int], border: int) -> NDArray[np.float32]:
+    interpolation = cv2.INTER_CUBIC if image.ndim == 3 else cv2.INTER_LINEAR
+    matrix = transform.copy()
+    matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5  # OpenCV counts from pixel centres
+    return np.asarray(cv2.warpAffine(image, matrix, size, flags=interpolation, borderMode=border), np.float32)
+
+
+def _lost_grain(before: NDArray[np.float32], after: NDArray[np.float32], pixel: float) -> NDArray[np.float32]:
+    """The grain of `before` [S, S, 3] that `after` lacks; a pixel of the photo measures `pixel` in both."""
+
+    def fine(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        return image - cv2.GaussianBlur(image, (0, 0), 1.2 * pixel)
+
+    layer, inner = fine(before), slice(before.shape[0] // 4, -before.shape[0] // 4)
+    spread = [1.4826 * np.median(np.abs(part[inner, inner])) + 1e-6 for part in (layer, fine(after))]
+    missing = np.sqrt(max(0.0, 1 - (spread[1] / spread[0]) ** 2))
+    limit = 2 * spread[0]  # edges are no grain: what sticks out fades away again
+    return np.asarray(missing * layer * np.exp(-np.square(layer / limit) / 2), np.float32)
 
 
 def feathered_mask(size: int) -> NDArray[np.float32]:

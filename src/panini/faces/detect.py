@@ -6,15 +6,18 @@ Coordinates are continuous throughout `panini.faces`: the pixel in column i cove
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+
+from panini.errors import PaniniError
+from panini.faces.align import Transform, invert, warp
 
 _STRIDE = 4  # the network's output stride
 _MULTIPLE = 32  # its input's sides must be multiples of this
@@ -22,23 +25,42 @@ _TILE = 1024  # most pixels of a side that the network sees at once: bounds memo
 _OVERLAP = 160  # of neighbouring tiles; larger faces are found whole at the next coarser level
 _LEVEL_STEP = 4  # between levels; the network finds faces from about 10 to 400 px
 _COARSEST = 320  # a level whose longer side is at most this is the last
-_SMALLEST = 16  # px that the smallest face measures at the finest level
-_CLOSE_UP = 224  # px of the view in which a face is looked at a second time,
+_SMALLEST = 24  # px that the smallest face measures at the finest level
+_CANDIDATE = 0.12  # the score at which a face is looked at again, upright, where `min_score` decides
+_CLOSE_UP = 224  # px of the view in which a face is looked at again,
 _CLOSE_UP_FACE = 105  # and of the face's box in it: there its landmarks come out best
 
 Maps = NDArray[np.float32]
+Box = tuple[float, float, float, float]
+"""x, y, width, height in pixels."""
 
 
 @dataclass(frozen=True)
 class Face:
     """A face in a photo, in pixels of the photo."""
 
-    box: tuple[float, float, float, float]
-    """x, y, width, height; may reach over the photo's edge."""
+    box: Box
+    """May reach over the photo's edge."""
     score: float
     """The detector's confidence in [0, 1]."""
     landmarks: NDArray[np.float32]
-    """[5, 2] x, y: left eye, right eye, nose, left and right corner of the mouth, as seen in the picture."""
+    """[5, 2] x, y: left eye, right eye, nose, left and right corner of the mouth, as seen when the face is upright."""
+    spread: float = 0.0
+    """How far the landmarks move when the face is seen mirrored, in eye distances: above 0.2 they are a guess."""
+
+    @property
+    def angle(self) -> float:
+        """Degrees in [-180, 180] that the face is turned in the picture, clockwise."""
+        left_eye, right_eye, _, left_mouth, right_mouth = self.landmarks
+        down = (left_mouth + right_mouth - left_eye - right_eye) / 2
+        x, y = right_eye - left_eye + (down[1], -down[0])  # the crop's axis, as in `ffhq_transform`
+        return float(np.degrees(np.arctan2(y, x)))
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """x, y of the middle of the box."""
+        x, y, w, h = self.box
+        return x + w / 2, y + h / 2
 
 
 class Detector(Protocol):
@@ -47,10 +69,30 @@ class Detector(Protocol):
     def __call__(self, image: NDArray[np.uint8], /) -> list[Face]: ...
 
 
-class CenterFace:
-    """Finds upright faces from `min_face` pixels across to the whole frame."""
+def choose(faces: Sequence[Face], numbers: Sequence[int] = (), boxes: Sequence[Box] = ()) -> list[Face]:
+    """The faces of these numbers (from 1), and those whose middle is in one of the boxes; all if none is given.
 
-    def __init__(self, min_score: float = 0.5, min_face: float = 24, threads: int = 0) -> None:
+    Raises PaniniError if a number or a box has no face.
+    """
+    if not numbers and not boxes:
+        return list(faces)
+    chosen = set()
+    for number in numbers:
+        if not 1 <= number <= len(faces):
+            raise PaniniError(f"there is no face {number}: {len(faces)} found")
+        chosen.add(number - 1)
+    for x, y, w, h in boxes:
+        inside = {i for i, f in enumerate(faces) if x <= f.centre[0] < x + w and y <= f.centre[1] < y + h}
+        if not inside:
+            raise PaniniError(f"no face has its middle in the box {x:g},{y:g},{w:g},{h:g}")
+        chosen |= inside
+    return [faces[i] for i in sorted(chosen)]
+
+
+class CenterFace:
+    """Finds faces from `min_face` pixels across to the whole frame, at any angle."""
+
+    def __init__(self, min_score: float = 0.6, min_face: float = 24, threads: int = 0) -> None:
         """Faces below `min_score` or narrower than `min_face` pixels are left out; `threads` 0 means all cores."""
         self.min_score = min_score
         self.min_face = min_face
@@ -63,8 +105,8 @@ class CenterFace:
     def __call__(self, image: NDArray[np.uint8], /) -> list[Face]:
         """Faces in a uint8 RGB picture [H, W, 3], largest first, none twice."""
         found = [face for scale in self._levels(image) for face in self._at_level(image, scale)]
-        faces = _once([self._look_closer(image, face) for face in _once(found)])
-        faces = [face for face in faces if max(face.box[2:]) >= self.min_face]
+        closer = (self._look_closer(image, face) for face in _once(found))
+        faces = _once([face for face in closer if face is not None and max(face.box[2:]) >= self.min_face])
         return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
 
     def _levels(self, image: NDArray[np.uint8]) -> Iterator[float]:
@@ -81,34 +123,61 @@ class CenterFace:
         height, width = level.shape[:2]
         sx, sy = image.shape[1] / width, image.shape[0] / height
         for (x0, x1), (y0, y1) in itertools.product(_spans(width), _spans(height)):
-            for face in self._detect(level[None, y0:y1, x0:x1])[0]:
+            for face in self._in_tile(level[y0:y1, x0:x1]):
                 x, y, w, h = face.box
                 # A face cut by a tile's inner edge is seen whole in the next tile or at the next level.
                 if (x < 0 < x0) or (y < 0 < y0) or (x0 + x + w > x1 < width) or (y0 + y + h > y1 < height):
                     continue
-                yield _scaled(_moved(face, x0, y0), sx, sy)
+                yield _seen_through(np.array([[sx, 0, x0 * sx], [0, sy, y0 * sy]]), face)
 
-    def _look_closer(self, image: NDArray[np.uint8], face: Face) -> Face:
-        """The face seen again at a fixed size, straight and mirrored, where landmarks are most exact."""
-        x, y, w, h = face.box
-        side = max(w, h) * _CLOSE_UP / _CLOSE_UP_FACE
-        (x0, x1), (y0, y1) = (
-            (int(np.clip(start, 0, n - 1)), int(np.clip(start + side + 1, 1, n)))
-            for start, n in ((x + (w - side) / 2, image.shape[1]), (y + (h - side) / 2, image.shape[0]))
+    def _in_tile(self, tile: NDArray[np.uint8]) -> Iterator[Face]:
+        """Candidates in one tile [H, W, 3], seen four ways up: the network knows faces that are about upright."""
+        width = tile.shape[1]
+        back = np.array([[0.0, -1, width], [1, 0, 0]])  # undoes a quarter turn
+        for turned in (tile, np.rot90(tile)):
+            straight, upside_down = self._detect(np.stack([turned, turned[::-1, ::-1]]))
+            half_turn = np.array([[-1.0, 0, turned.shape[1]], [0, -1, turned.shape[0]]])
+            for face in (*straight, *(_seen_through(half_turn, face) for face in upside_down)):
+                yield face if turned is tile else _seen_through(back, face)
+
+    def _look_closer(self, image: NDArray[np.uint8], face: Face) -> Face | None:
+        """The face seen again upright and at a fixed size, where landmarks are most exact; None if it is none."""
+        # Which way is up is not sure of a turned face: the best of four ways is.
+        looks = self._look(image, face, [face.angle + turn for turn in (0, 90, 180, 270)])
+        best = max((other for other in looks if other is not None), key=lambda other: other.score, default=None)
+        if best is None:
+            return None
+        straight, mirrored = self._look(image, best, [best.angle, best.angle], mirrored=(False, True))
+        if straight is None or mirrored is None or (straight.score + mirrored.score) / 2 < self.min_score:
+            return None
+        points = np.stack([straight.landmarks, mirrored.landmarks])
+        eyes = float(np.hypot(*(points[:, 1] - points[:, 0]).mean(0)))
+        box: Any = tuple(np.mean([straight.box, mirrored.box], axis=0).tolist())
+        return Face(
+            box=box,
+            score=(straight.score + mirrored.score) / 2,
+            landmarks=points.mean(axis=0, dtype=np.float32),
+            spread=float(np.hypot(*(points[1] - points[0]).T).mean()) / max(eyes, 1e-6),
         )
-        view = _resized(image[y0:y1, x0:x1], _CLOSE_UP / side)
-        height, width = view.shape[:2]
-        straight, mirrored = self._detect(np.stack([view, view[:, ::-1]]))
-        sx, sy = (x1 - x0) / width, (y1 - y0) / height
-        again = []
-        for seen in (straight, [_mirrored(other, width) for other in mirrored]):
-            here = [_moved(_scaled(other, sx, sy), x0, y0) for other in seen]
-            best = max(here, key=lambda other: _overlap(other, face)[0], default=face)
-            if _overlap(best, face)[0] > 0.4:
-                again.append(best)
-        bx, by, bw, bh = (float(v) for v in np.mean([other.box for other in again], axis=0))
-        landmarks = np.stack([other.landmarks for other in again]).mean(axis=0, dtype=np.float32)
-        return Face((bx, by, bw, bh), max(other.score for other in (face, *again)), np.asarray(landmarks))
+
+    def _look(
+        self, image: NDArray[np.uint8], face: Face, angles: list[float], mirrored: tuple[bool, ...] = (False,) * 4
+    ) -> list[Face | None]:
+        """The face seen again at a fixed size, upright if it is turned by each of `angles`; None if not found there."""
+        views, ways = [], []
+        for angle, mirror in zip(angles, mirrored, strict=True):
+            cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+            linear = np.array([[cos, sin], [-sin, cos]]) * (_CLOSE_UP_FACE / max(*face.box[2:], 1.0))
+            if mirror:
+                linear[0] *= -1
+            ways.append(np.hstack([linear, (_CLOSE_UP / 2 - linear @ face.centre)[:, None]]))
+            views.append(warp(image, ways[-1], (_CLOSE_UP, _CLOSE_UP), border=cv2.BORDER_CONSTANT))
+        found: list[Face | None] = []
+        for seen, way, mirror in zip(self._detect(np.stack(views)), ways, mirrored, strict=True):
+            here = [_seen_through(invert(way), other, mirror) for other in seen if abs(other.angle) < 60]
+            best = max(here, key=lambda other: overlap(other, face)[0], default=None)
+            found.append(best if best is not None and overlap(best, face)[0] > 0.3 else None)
+        return found
 
     def _detect(self, images: NDArray[np.uint8]) -> list[list[Face]]:
         """Faces in each of the pictures [N, H, W, 3], at their own scale."""
@@ -120,8 +189,8 @@ class CenterFace:
 
     def _decode(self, heatmap: Maps, size: Maps, offset: Maps, landmarks: Maps) -> Iterator[Face]:
         """Faces in one picture's maps [C, H / 4, W / 4], doubles among them."""
-        for row, column in zip(*np.nonzero(heatmap[0] >= self.min_score), strict=True):
-            h, w = np.exp(size[:, row, column]) * _STRIDE
+        for row, column in zip(*np.nonzero(heatmap[0] >= _CANDIDATE), strict=True):
+            h, w = np.exp(np.clip(size[:, row, column], -8, 8)) * _STRIDE
             dy, dx = offset[:, row, column]
             x, y = (column + dx + 0.5) * _STRIDE - w / 2, (row + dy + 0.5) * _STRIDE - h / 2
             points = landmarks[:, row, column].reshape(5, 2)[:, ::-1] * (w, h) + (x, y)
@@ -130,25 +199,19 @@ class CenterFace:
 
 
 def _resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    if scale == 1:
+        return image
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8)
 
 
-def _moved(face: Face, dx: float, dy: float) -> Face:
-    x, y, w, h = face.box
-    return Face((x + dx, y + dy, w, h), face.score, np.add(face.landmarks, (dx, dy), dtype=np.float32))
-
-
-def _scaled(face: Face, sx: float, sy: float) -> Face:
-    x, y, w, h = face.box
-    return Face((x * sx, y * sy, w * sx, h * sy), face.score, np.multiply(face.landmarks, (sx, sy), dtype=np.float32))
-
-
-def _mirrored(face: Face, width: int) -> Face:
-    """The face of a mirrored picture in the picture itself: left is right."""
-    x, y, w, h = face.box
-    landmarks = (width, 0) + face.landmarks[[1, 0, 2, 4, 3]] * (-1, 1)
-    return Face((width - x - w, y, w, h), face.score, landmarks.astype(np.float32))
+def _seen_through(transform: Transform, face: Face, mirrored: bool = False) -> Face:
+    """The face in another picture, its box that of the ellipse in its box; `mirrored` swaps left and right."""
+    linear = transform[:, :2]
+    (x, y), (w, h) = linear @ face.centre + transform[:, 2], np.hypot(*(linear * face.box[2:]).T)
+    landmarks = face.landmarks[[1, 0, 2, 4, 3] if mirrored else slice(None)] @ linear.T + transform[:, 2]
+    box = (float(x - w / 2), float(y - h / 2), float(w), float(h))
+    return Face(box, face.score, landmarks.astype(np.float32), face.spread)
 
 
 def _spans(length: int) -> list[tuple[int, int]]:
@@ -160,7 +223,7 @@ def _spans(length: int) -> list[tuple[int, int]]:
     return [(int(start), int(start) + _TILE) for start in starts]
 
 
-def _overlap(a: Face, b: Face) -> tuple[float, float]:
+def overlap(a: Face, b: Face) -> tuple[float, float]:
     """Intersection over union, and over the smaller box."""
     (ax, ay, aw, ah), (bx, by, bw, bh) = a.box, b.box
     w, h = min(ax + aw, bx + bw) - max(ax, bx), min(ay + ah, by + bh) - max(ay, by)
@@ -172,7 +235,7 @@ def _once(faces: list[Face]) -> list[Face]:
     """The most certain of each group of boxes that show the same face."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
-        overlaps = [_overlap(face, other) for other in kept]
+        overlaps = [overlap(face, other) for other in kept]
         if all(union < 0.3 and smaller < 0.7 for union, smaller in overlaps):
             kept.append(face)
     return kept

@@ -1,0 +1,243 @@
+"""What the verbs for photos do and show: one photo, a folder with a progress bar, a video, faces as a table."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from panini import images
+from panini.archive import FAILED, Archive, Entry
+from panini.background import Upscaler
+from panini.engine import load_engine
+from panini.errors import PaniniError, SomeFailedError, StoppedError
+from panini.explain import explanation, strip
+from panini.faces import align
+from panini.faces.detect import Box, CenterFace, Face
+from panini.pixels import to_signed
+from panini.report import write_reports
+from panini.restorer import Restorer, sharpness
+from panini.truth import damages, describe
+
+
+def load_restorer(engine: str, min_face: float) -> Restorer:
+    """With the engine of that name, for faces from `min_face` pixels across; raises PaniniError."""
+    if not min_face >= 8:
+        raise PaniniError(f"--min-face must be at least 8, not {min_face:g}")
+    return Restorer(load_engine(engine), None if min_face == 24 else CenterFace(min_face=min_face))
+
+
+def refuse(what: str, **options: object) -> None:
+    """Raises PaniniError if one of the options, which do not go with `what`, was given."""
+    for name, value in options.items():
+        if value:
+            raise PaniniError(f"--{name} does not go with {what}")
+
+
+def restore_photo(
+    source: Path,
+    target: Path | None,
+    engine: str,
+    min_face: float,
+    *,
+    overwrite: bool,
+    mark: bool,
+    explain: bool,
+    as_json: bool,
+    background: Path | None,
+    **choices: Any,
+) -> None:
+    """Restores one photo; `choices` are those of `Restorer.restore`.
+
+    mark: say in the result's metadata what was done. explain: write a picture of it beside, too. as_json: print JSON.
+    """
+    start = perf_counter()
+    target = images.default_output(source) if target is None else target
+    explained = target.with_name(f"{target.stem}-explained.png")
+    images.check_input(source)
+    for path in (target, explained) if explain else (target,):
+        images.check_output(path, source, overwrite=overwrite)  # before the work, not after
+    if background is not None and choices["scale"] == 1:
+        raise PaniniError("--background goes with --scale 2 or 4")
+    upscaler = None if background is None else Upscaler(background)
+    result = load_restorer(engine, min_face).restore(source, background=upscaler, **choices)
+    result.save(target, overwrite=overwrite, mark=mark)
+    if explain and result.faces:
+        images.save(images.load(explanation(result.faces)), explained, overwrite=overwrite)
+    if as_json:
+        print(json.dumps({"photo": str(source), "output": str(target)} | result.as_dict(), indent=1))
+        return
+    share = "" if result.imagined is None else f", about {100 * result.imagined:.0f} % of their detail imagined"
+    print(f"{one_line(target)}: {count(len(result.faces))}{share}, {perf_counter() - start:.1f} s")
+    if explain and result.faces:
+        print(f"{one_line(explained)}: {describe(result.faces[0].report)}")
+
+
+def write_strip(
+    source: Path, target: Path | None, engine: str, min_face: float, settings: int, *, aligned: bool, overwrite: bool
+) -> None:
+    """Writes the faces of one photo at `settings` settings of the dial side by side."""
+    start = perf_counter()
+    target = source.with_name(f"{source.stem}-strip.png") if target is None else target
+    images.check_input(source)
+    images.check_output(target, source, overwrite=overwrite)
+    picture = strip(load_restorer(engine, min_face), source, settings, aligned=aligned)
+    images.save(images.load(picture), target, overwrite=overwrite)
+    print(f"{one_line(target)}: {settings} settings of the dial, {perf_counter() - start:.1f} s")
+
+
+def restore_folder(
+    source: Path, target: Path | None, engine: str, min_face: float, settings: dict[str, Any], **options: bool
+) -> None:
+    """Restores a folder as `Archive` does, with a bar on stderr; Ctrl-C finishes the files in hand.
+
+    Raises SomeFailedError at the end if files failed, StoppedError if it was stopped.
+    """
+    if target is None:
+        raise PaniniError(f"{source} is a folder: name one for the results with -o")
+    restorer = load_restorer(engine, min_face)
+    start, stop = perf_counter(), threading.Event()
+    archive = Archive(source, target, settings=settings, maker=f"{engine}, faces from {min_face:g}", **options)
+    if not archive.names and not archive.unreadable:
+        deeper = "" if options.get("recursive") else " (-r looks into its folders too)"
+        raise PaniniError(f"there is no picture in {source}{deeper}")
+
+    def on_interrupt(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    console = Console(stderr=True)
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, on_interrupt) if main_thread else None
+    try:
+        with Progress(*_columns(), console=console, disable=not console.is_terminal) as progress:
+            bar = progress.add_task("restoring", total=len(archive.todo))
+            for entry in archive.run(restorer, stop.is_set):
+                progress.advance(bar)
+                if entry.outcome == FAILED:
+                    _tell(progress.console, entry)
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGINT, before)
+    for entry in archive.unreadable:
+        _tell(console, entry)
+
+    entries = archive.finished()
+    report = write_reports(archive, perf_counter() - start)[-1]
+    restored = [entry for entry in entries if entry.faces]
+    failed = sum(entry.outcome == FAILED for entry in entries) + len(archive.unreadable)
+    faces = sum(len(entry.faces) for entry in restored)
+    print(
+        f"{one_line(target)}: {len(restored)} of {len(archive.names)} restored ({faces} faces), "
+        f"{len(entries) - len(restored) - failed + len(archive.unreadable)} without a face copied, {failed} failed, "
+        f"{perf_counter() - start:.1f} s; {one_line(report)}"
+    )
+    if stop.is_set():
+        raise StoppedError(f"stopped with {len(archive.names) - len(entries)} to go; the same command goes on")
+    if failed:
+        raise SomeFailedError(f"{failed} of {len(archive.names)} failed: see {report}")
+
+
+def restore_clip(source: Path, target: Path | None, engine: str, min_face: float, *, overwrite: bool) -> None:
+    """Restores a video as `panini.video` does, with a bar on stderr."""
+    from panini.video import restore_video
+
+    target = source.with_name(f"{source.stem}-restored.mp4") if target is None else target
+    start, console = perf_counter(), Console(stderr=True)
+    with Progress(*_columns(), console=console, disable=not console.is_terminal) as progress:
+        bars = {step: progress.add_task(step, total=None) for step in ("finding faces", "restoring")}
+
+        def show(step: str, done: int, of: int) -> None:
+            progress.update(bars[step], completed=done, total=of or None)
+
+        faces = restore_video(load_restorer(engine, min_face), source, target, overwrite=overwrite, progress=show)
+    print(f"{one_line(target)}: {count(faces)}, {perf_counter() - start:.1f} s")
+
+
+def inspect(path: Path, drawing: Path | None, min_face: float, *, overwrite: bool) -> None:
+    """Prints a line for each face in a photo, largest first, and draws them into `drawing`."""
+    images.check_input(path)
+    if drawing is not None:
+        images.check_output(drawing, path, overwrite=overwrite)
+    restorer, photo = load_restorer("default", min_face), images.load(path)
+    calibration = restorer.engine.calibration
+    faces = restorer.detector(photo.pixels)
+    height, width = photo.pixels.shape[:2]
+    print(f"{one_line(path)}: {width}x{height}, {len(faces)} {'face' if len(faces) == 1 else 'faces'}")
+    for number, face in enumerate(faces, 1):
+        x, y, w, h = (round(v) for v in face.box)
+        place = restorer.transform(photo.pixels, face)
+        crop = np.asarray(align.warp(photo.pixels, place, 2 * (restorer.engine.input_size,)), np.uint8)
+        print(
+            f"{number:3}: box {x},{y},{w},{h}  score {face.score:.2f}  points within {face.spread:.0%} of the eyes' "
+            f"distance  turned {face.angle:+.0f} degrees  sharpness {sharpness(crop):.0f}"
+        )
+        if calibration is not None:
+            seen = damages(calibration, restorer.engine.degradation(to_signed(crop)[None])[0])
+            print("     damage: " + (", ".join(d.words for d in seen if d.probability > 0.5) or "none seen"))
+    if drawing is not None:
+        images.save(images.load(draw(photo, faces)), drawing, overwrite=overwrite)
+
+
+def draw(photo: images.Photo, faces: list[Face]) -> Image.Image:
+    """The photo with the faces' boxes, numbers and landmarks drawn in."""
+    image = Image.fromarray(photo.pixels)
+    pen = ImageDraw.Draw(image)
+    for number, face in enumerate(faces, 1):
+        x, y, w, h = face.box
+        line = max(1, round(w / 60))
+        pen.rectangle((x, y, x + w, y + h), outline=(255, 220, 0), width=line)
+        pen.text((x + 2 * line, y + line), str(number), fill=(255, 220, 0), font_size=max(10, w / 6))
+        for px, py in face.landmarks.tolist():
+            r = max(1.0, w / 40)
+            pen.ellipse((px - r, py - r, px + r, py + r), fill=(0, 230, 255))
+    return image
+
+
+def _tell(console: Console, entry: Entry) -> None:
+    """A failure, in one line above the bar."""
+    words = f"panini: {one_line(entry.source)}: {one_line(entry.error)}"
+    console.print(words, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+
+
+def parse_box(text: str) -> Box:
+    """`x,y,w,h` in pixels; raises PaniniError."""
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise PaniniError(f"a box is x,y,width,height in pixels, not {text!r}") from None
+    return x, y, w, h
+
+
+def count(faces: int) -> str:
+    """In words, for a result."""
+    return f"{faces} face" if faces == 1 else f"{faces} faces" if faces else "no face, kept as it is"
+
+
+def one_line(text: object) -> str:
+    """Without newlines, which names of files may have."""
+    return " ".join(str(text).split())

@@ -1,0 +1,274 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from panini.archive import Archive
+from panini.cli import run
+from panini.engine import BicubicEngine
+from panini.faces.detect import CenterFace
+from panini.report import write_reports
+from panini.restorer import Restorer
+
+ENGINE = ["--engine", "bicubic", "--min-face", "60"]
+FACE = Image.fromarray(data.astronaut()[:240, 100:340])
+
+
+@pytest.fixture(scope="module")
+def restorer():
+    return Restorer(BicubicEngine(), CenterFace(min_face=60))
+
+
+@pytest.fixture
+def album(tmp_path):
+    """Photos with a face, one without, two broken ones, and what else lies about in folders."""
+    folder = tmp_path / "album"
+    (folder / "1969/näher").mkdir(parents=True)
+    FACE.save(folder / "one.jpg")
+    FACE.save(folder / "1969/two.tif")
+    FACE.convert("P").save(folder / "1969/three.gif")
+    FACE.convert("L").save(folder / "1969/näher/four\nlines.png")
+    Image.fromarray(data.brick()).save(folder / "1969/wall.png")
+    (folder / "broken.jpg").write_bytes((folder / "one.jpg").read_bytes()[:3000])
+    (folder / "1969/empty.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / "._one.jpg").write_bytes(b"what another system leaves")
+    (folder / "1969/round").symlink_to(folder)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pictures(folder: Path) -> set[str]:
+    return {name for name in contents(folder) if not name.startswith((".panini", "report"))}
+
+
+def test_a_folder_goes_through_and_a_second_run_has_nothing_to_do(album, capsys):
+    before, out = contents(album), album.with_name("out")
+    arguments = ["restore", str(album), "-o", str(out), "-r", *ENGINE]
+    assert run(arguments) == 1
+    said = capsys.readouterr()
+    assert "4 of 7 restored (4 faces), 1 without a face copied, 2 failed" in said.out
+    assert said.err.count("\n") == 3
+    assert "panini: broken.jpg: cannot be read" in said.err
+    assert contents(album) == before
+    assert pictures(out) == {
+        "one.jpg",
+        "1969/two.tif",
+        "1969/three.gif.png",
+        "1969/näher/four\nlines.png",
+        "1969/wall.png",
+    }
+    assert (out / "1969/wall.png").read_bytes() == before["1969/wall.png"]
+    report = json.loads((out / "report.json").read_text())
+    assert (report["pictures"], report["restored"], report["copied"], report["failed"]) == (7, 4, 1, 2)
+    assert {entry["source"] for entry in report["files"] if entry["outcome"] == "failed"} == {
+        "broken.jpg",
+        "1969/empty.png",
+    }
+    page = (out / "report.html").read_text()
+    assert "http" not in page
+    for entry in report["files"]:
+        if entry["thumbnail"]:
+            assert (out / entry["thumbnail"]).exists()
+            assert entry["thumbnail"] in page
+
+    made = {name: (out / name).stat().st_mtime_ns for name in pictures(out)}
+    FACE.save(album / "broken.jpg")
+    (album / "1969/empty.png").unlink()
+    assert run(arguments) == 0
+    assert "5 of 6 restored" in capsys.readouterr().out
+    assert {name: (out / name).stat().st_mtime_ns for name in made} == made
+    assert (out / "broken.jpg").exists()
+
+
+def test_what_changed_is_done_anew_and_nothing_of_the_users_is_overwritten(album, restorer):
+    out = album.with_name("out")
+    list(Archive(album, out).run(restorer))
+    assert Archive(album, out).todo == ["broken.jpg"]
+    assert Archive(album, out, settings={"scale": 2}).todo == ["broken.jpg", "one.jpg"]
+    FACE.rotate(5).save(album / "one.jpg")
+    changed = Archive(album, out)
+    assert changed.todo == ["broken.jpg", "one.jpg"]
+    (out / "one.jpg").write_bytes(b"edited by hand")
+    assert "was changed since" in [entry.error for entry in changed.run(restorer)][1]
+    assert (out / "one.jpg").read_bytes() == b"edited by hand"
+    FACE.save(album / "new.png")
+    (out / "new.png").write_bytes(b"the user's")
+    entries = {entry.source: entry for entry in Archive(album, out).run(restorer)}
+    assert "exists already" in entries["new.png"].error
+    entries = {entry.source: entry for entry in Archive(album, out, overwrite=True).run(restorer)}
+    assert entries["new.png"].outcome == entries["one.jpg"].outcome == "restored"
+
+
+def test_a_half_written_journal_loses_one_line(album, restorer):
+    out = album.with_name("out")
+    archive = Archive(album, out, recursive=True)
+    list(archive.run(restorer))
+    journal = out / ".panini/journal.jsonl"
+    text = journal.read_text()
+    journal.write_text(text[: text.rindex('"faces"')])
+    rest = Archive(album, out, recursive=True)
+    assert len(rest.todo) == 3  # the two broken ones and the last
+    assert sum(entry.outcome == "failed" for entry in rest.run(restorer)) == 2
+
+
+def test_the_folder_of_results_may_lie_in_the_folder(album, restorer):
+    out = album / "restored"
+    list(Archive(album, out, recursive=True).run(restorer))
+    assert len(Archive(album, out, recursive=True).names) == 7
+
+
+def test_what_cannot_work_is_said(album, capsys, tmp_path):
+    def said(*arguments):
+        assert run(["restore", *(str(a) for a in arguments), *ENGINE]) == 2
+        return capsys.readouterr().err
+
+    assert "-o" in said(album)
+    assert "folder of the originals" in said(album, "-o", album)
+    assert "folder of the originals" in said(album, "-o", album / "1969/..")
+    assert "no folder to write to" in said(album, "-o", album / "one.jpg")
+    assert "does not go with a folder" in said(album, "-o", tmp_path / "out", "--only", 1)
+    (tmp_path / "bare/deep").mkdir(parents=True)
+    assert "-r looks" in said(tmp_path / "bare", "-o", tmp_path / "out2")
+    assert "missing" in said(tmp_path / "missing", "-o", tmp_path / "out3")
+
+
+def test_stopping_finishes_what_is_in_hand(album, restorer):
+    archive = Archive(album, album.with_name("out"), recursive=True)
+    seen = []
+    for entry in archive.run(restorer, stop=lambda: len(seen) >= 2):
+        seen.append(entry)
+    rest = Archive(album, album.with_name("out"), recursive=True)
+    assert 2 <= len(seen) <= 3
+    assert set(rest.todo) | {entry.source for entry in seen} == set(archive.names)
+    write_reports(rest, 1.0)
+    assert len(json.loads((album.with_name("out") / "report.json").read_text())["files"]) == len(seen)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_stopping_the_real_process(tmp_path, capsys, sent):
+    (tmp_path / "in").mkdir()
+    for i in range(40):
+        FACE.save(tmp_path / f"in/{i:02}.png")
+    arguments = ["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *ENGINE]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "panini.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 30
+    while time.monotonic() < until and len(pictures(tmp_path / "out")) < 2:
+        time.sleep(0.02)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    done = {name for name in pictures(tmp_path / "out") if not name.endswith(".part")}
+    assert 2 <= len(done) < 40
+    for name in done:
+        Image.open(tmp_path / "out" / name).load()
+    if sent == signal.SIGINT:
+        assert process.returncode == 130
+        assert "the same command goes on" in err
+        assert err.count("\n") == 1
+        assert (tmp_path / "out/report.html").exists()
+    assert run(arguments) == 0
+    assert "40 of 40 restored" in capsys.readouterr().out
+    assert len(pictures(tmp_path / "out")) == 40  # and no parts of any
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of files are of POSIX")
+def test_a_full_disk_stops_with_one_line_and_leaves_nothing_half_written(album):
+    mount = album.with_name("tiny")
+    mount.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "none", mount], check=False, capture_output=True
+    ).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        for i in range(9):
+            FACE.save(album / f"more{i}.png")
+        arguments = ["restore", str(album), "-o", str(mount / "out"), *ENGINE]
+        done = subprocess.run(
+            [sys.executable, "-m", "panini.cli", *arguments], check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert "full" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+        for name in pictures(mount / "out"):
+            Image.open(mount / "out" / name).load()
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+def test_an_unreadable_folder_is_told_and_the_rest_done(album, restorer, monkeypatch):
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("näher"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root may read everything
+    archive = Archive(album, album.with_name("out"), recursive=True)
+    assert [entry.source for entry in archive.unreadable] == ["1969/näher"]
+    assert len(archive.names) == 6
+
+
+def test_names_that_are_no_text(tmp_path, capsys):
+    folder = os.fsencode(tmp_path / "in")
+    os.mkdir(folder)  # noqa: PTH102
+    name = os.path.join(folder, b"\xff\xfe face.png")  # noqa: PTH118
+    FACE.save(os.fsdecode(name))
+    assert run(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *ENGINE]) == 0
+    assert run(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *ENGINE]) == 0
+    assert "1 of 1 restored" in capsys.readouterr().out
+    assert os.path.exists(os.path.join(os.fsencode(tmp_path / "out"), b"\xff\xfe face.png"))  # noqa: PTH110, PTH118
+    assert "%FF%FE%20face.png" in (tmp_path / "out/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_two_hundred_mixed_files(tmp_path, capsys):
+    """Photographs, drawings and microscopy in every format and mode that people have, some turned, some broken."""
+    rng = np.random.default_rng(0)
+    sources = [Image.fromarray(getattr(data, name)()) for name in ("astronaut", "coffee", "chelsea", "camera", "page")]
+    kinds = [
+        (".jpg", "RGB"), (".jpg", "L"), (".jpg", "CMYK"), (".jpeg", "RGB"), (".png", "RGB"), (".png", "RGBA"),
+        (".png", "P"), (".png", "1"), (".png", "I;16"), (".tif", "RGB"), (".tif", "L"), (".tif", "CMYK"),
+        (".bmp", "RGB"),
+        (".gif", "P"), (".webp", "RGB"), (".webp", "RGBA"), (".ppm", "RGB"), (".jp2", "RGB"), (".tga", "RGB"),
+    ]  # fmt: skip
+    broken = 0
+    for i in range(200):
+        suffix, mode = kinds[i % len(kinds)]
+        picture = sources[i % len(sources)].rotate(int(rng.choice([0, 0, 90, 10])), expand=True)
+        folder = tmp_path / "in" / f"{1900 + i % 7}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if mode == "I;16":
+            picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+        else:
+            picture = picture.convert("L").convert(mode) if mode in ("1", "L") else picture.convert("RGB").convert(mode)
+        path = folder / f"Scan {i} ü{suffix.upper() if i % 3 else suffix}"
+        picture.save(path, **({"exif": Image.Exif()} if suffix == ".jpg" else {}))
+        if i % 25 == 24:
+            path.write_bytes(path.read_bytes()[: int(rng.integers(0, 400))])
+            broken += 1
+    before = contents(tmp_path / "in")
+    assert run(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-r", *ENGINE]) == 1
+    assert contents(tmp_path / "in") == before
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert (report["pictures"], report["failed"]) == (200, broken)
+    assert report["restored"] >= 30
+    assert len(pictures(tmp_path / "out")) == 200 - broken
+    for entry in report["files"]:
+        # The astronaut's face (mostly lit in black and white) is found, and no cup, cat or page has one.
+        number = int(entry["source"].split()[1])
+        if entry["outcome"] != "failed" and number % 5 in (1, 2, 4):
+            assert entry["outcome"] == "copied", entry
