@@ -112,8 +112,9 @@ def test_inspect_lists_and_draws(tmp_path, capsys):
     assert run(["inspect", str(source), "-o", str(tmp_path / "drawn.png")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{source}: 560x260, 3 faces"
-    assert len(lines) == 4
-    for number, line in enumerate(lines[1:], 1):
+    assert len(lines) == 7
+    assert all(line.startswith("     damage: ") for line in lines[2::2])
+    for number, line in enumerate(lines[1::2], 1):
         found = re.fullmatch(
             r" +(\d): box (-?\d+),(-?\d+),(\d+),(\d+)  score (0\.\d+|1\.00)  points within (\d+)% of the eyes' distance"
             r"  turned ([+-]\d+) degrees  sharpness (\d+)",

@@ -57,7 +57,7 @@ def test_half_precision_costs_little(tiny_weights, tiny_state, tiny_faces):
 def test_moving_average_of_a_run_is_taken(tiny_state, tmp_path):
     state = torch.load(tiny_state, weights_only=True)
     other = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
-    torch.save({"network": other, "average": state, "step": 3}, tmp_path / "last.pt")
+    torch.save({"modules": {"network": other, "average": state}, "step": 3}, tmp_path / "last.pt")
     loaded = load_training_state(tmp_path / "last.pt", "paper_tiny")
     assert torch.equal(loaded.prior.constant, state["prior.constant"])
 
@@ -152,7 +152,7 @@ def test_export_errors(tiny_weights, tiny_state, tmp_path, capsys):
         ([tmp_path / "none.safetensors"], "cannot read the weights"),
         ([tmp_path / "none.pt"], "cannot read the checkpoint"),
         ([tmp_path / "junk.pt"], "cannot read the checkpoint"),
-        ([tiny_state], "is not a network of preset 'default'"),
+        ([tiny_state], "is not of this preset"),
         ([tiny_state, "--preset", "other"], "no preset is called 'other'"),
         ([tiny_weights, "-o", tmp_path / "junk.pt"], "cannot write to"),
     ):

@@ -13,7 +13,7 @@ from panini import Restorer
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.explain import explanation
 
-DAMAGE = Degradation((Blur(1.5), Downsample(2.5), Noise(5.0), Jpeg(45), Enlarge()))
+DAMAGE = Degradation((Blur(0.8), Downsample(1.5), Noise(10.0), Jpeg(55), Enlarge()))
 TARGET = Path(__file__).parent.parent / "docs/figures/explained.jpg"
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from panini.evaluation.validation import Row, Scorer, Scores, table
+from panini.evaluation.validation import Face, Row, Scorer, Scores, table
 
 
 @pytest.mark.slow
@@ -21,8 +21,11 @@ def test_stlpips_is_zero_for_equal_pictures_grows_with_damage_and_forgives_a_shi
 
 
 def test_table_averages_by_task_and_kind() -> None:
+    nothing = np.zeros((1, 1, 3), np.uint8)
+
     def row(kind: str, given: float, result: float) -> Row:
-        return Row("000", "mfr", kind, Scores(20, 0.5, given), Scores(22, 0.6, result))
+        face = Face("000", "mfr", kind, nothing, nothing)
+        return Row(face, Scores(20, 0.5, given), Scores(22, 0.6, result), nothing)
 
     lines = table([row("blur", 0.4, 0.2), row("noise", 0.6, 0.3)]).splitlines()
     assert "| mfr | 2 | 20.00 -> 22.00 | 0.500 -> 0.600 | 0.500 -> 0.250 | 0.500 |" in lines
