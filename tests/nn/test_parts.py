@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from panini.checkpoint import inference_tensors
 from panini.nn import presets
 from panini.nn.dafi import DAFI, PictureDAFI, enlarge
 from panini.nn.dre import DegradationEncoder, FixedDegradation
@@ -108,10 +109,7 @@ def test_paper_extractor_shapes() -> None:
 
 def test_default_network_shapes_and_size() -> None:
     network = presets.default().eval()
-    restoring = {
-        k: t for k, t in network.state_dict().items() if "projection" not in k
-    }  # the rest is for training only
-    assert sum(t.numel() for t in restoring.values()) < 18e6
+    assert sum(tensor.numel() for tensor in inference_tensors(network).values()) < 16e6  # 32 MB in half precision
     x = torch.randn(1, 3, 512, 512).clamp(-1, 1)
     encoding = network.encode(x)
     assert encoding.v.shape == (1, 256)
