@@ -24,6 +24,13 @@ def enlarge(x: Tensor) -> Tensor:
     return F.pixel_shuffle(x, 2)
 
 
+def low_pass(x: Tensor) -> Tensor:
+    """[N, C, H, W] filtered by 1 2 1 both ways: what alternates from pixel to pixel is taken out."""
+    taps = x.new_tensor([0.25, 0.5, 0.25])
+    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3)
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+
+
 def octaves(x: Tensor, count: int) -> list[Tensor]:
     """[N, 3, S, S] -> `count` bands of sides S, S/2, …, finest first: what each halving loses, and what is left."""
     bands = []

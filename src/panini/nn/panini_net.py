@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from panini.nn.dafi import DAFI, PictureDAFI
+from panini.nn.octaves import low_pass
 from panini.nn.prior import Prior, PriorState
 
 
@@ -28,7 +29,8 @@ class PaniniNet(nn.Module):
     """Damaged face [N, 3, S, S] in [-1, 1] -> restored face [N, 3, prior.size, prior.size].
 
     One class for the paper's MFR and SR networks and the small default: what differs is the parts (`presets.py`).
-    picture: the interpolation with the input itself, None in the paper.
+    picture: the interpolation with the input itself, None in the paper. smooth: the last fused features pass a low-pass
+    filter (1 2 1) that takes out what alternates from pixel to pixel, which else shows as a lattice (not in the paper).
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class PaniniNet(nn.Module):
         dafi: DAFI,
         picture: PictureDAFI | None = None,
         input_size: int = 512,
+        smooth: bool = False,
     ) -> None:
         super().__init__()
         self.prior = prior
@@ -49,6 +52,7 @@ class PaniniNet(nn.Module):
         self.dafi = dafi
         self.picture = picture
         self.input_size = input_size
+        self.smooth = smooth
 
     def encode(self, x: Tensor, v: Tensor | None = None) -> Encoding:
         """Everything before the prior. `v` stands in for the v_DR of `x` (editable restoration).
@@ -74,7 +78,7 @@ class PaniniNet(nn.Module):
             state = state.with_features(features)
             if resolution == self.dafi.resolutions[-1]:
                 break
-        return state
+        return state.with_features(low_pass(state.features)) if self.smooth else state
 
     def generate(self, state: PriorState, w: Tensor) -> Tensor:
         """What the prior makes of a fused state, or of a window of one (`PriorState.crop`)."""

@@ -46,6 +46,7 @@ def default() -> PaniniNet:
             kernel_size=1,
         ),
         picture=PictureDAFI(dre.dim),
+        smooth=True,
     )
 
 
