@@ -97,9 +97,11 @@ def test_no_room_is_said_before_the_first_step(faces: Path, tmp_path: Path, monk
         UDRLTraining(_config(faces, tmp_path))
 
 
-def test_the_command_line_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_says_in_one_line_what_is_wrong(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = tmp_path / "r.toml"
-    recipe.write_text(f'output = "{tmp_path}/run"\nvalidate_every = 0\n')
+    recipe.write_text(f'output = "{tmp_path}/run"\nreal = "{faces}"\nvalidate_every = 0\n')
     for override, message in (
         ("real=nowhere", "cannot read faces in nowhere"),
         ("colour=red", "unknown colour"),
