@@ -112,7 +112,8 @@ def ablate(config: RestorationConfig) -> str:
         if not changes:
             given = [" | ".join(_cells(rows, given=True))]
             lines.insert(2, f"| the input | {given[0]} |")
-            plot_shares(network, load_truths(Path(config.validation))[1::8], folder / "interpolation.png")
+            truths = load_truths(Path(config.validation))
+            plot_shares(network, truths[:: max(1, len(truths) // 10)], folder / "interpolation.png")
     text = "\n".join(lines)
     (folder / "ablation.md").write_text(text + "\n")
     return text
