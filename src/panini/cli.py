@@ -371,6 +371,7 @@ def evaluate(
     """Print how near restored faces come to the truth beside their inputs, by kind and strength of damage."""
     with _needs_train_extra("evaluate"):
         from panini.evaluation import table
+        from panini.evaluation.validation import Face
 
     from panini.engine import load_engine
     from panini.pixels import Pixels
@@ -389,7 +390,7 @@ def evaluate(
         restorer = Restorer(runner)
         digest = runner.digest
 
-        def restored(case: table.Case) -> Pixels:
+        def restored(case: Face) -> Pixels:
             return restorer.restore(case.given, aligned=True, dial=dial, consistent=consistent).photo.pixels
 
     def progress(done: int, count: int) -> None:

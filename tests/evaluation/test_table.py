@@ -14,7 +14,6 @@ from panini import PaniniError
 from panini.cli import run
 from panini.evaluation.identity import Identity
 from panini.evaluation.table import (
-    Case,
     Scored,
     _apart,
     cases,
@@ -27,6 +26,7 @@ from panini.evaluation.table import (
     write_csv,
     write_json,
 )
+from panini.evaluation.validation import Face
 
 FACES = Path(__file__).parent.parent / "data/prior"
 
@@ -37,7 +37,7 @@ def row(i, kind, given, result):
     values = [
         {"psnr": x, "ssim": x / 40, "stlpips": 1 / x, "identity": np.nan, "landmarks": 3.0} for x in (given, result)
     ]
-    case = Case(f"{i:03d}", "mfr", kind, np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8))
+    case = Face(f"{i:03d}", "mfr", kind, np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8))
     return Scored(case, values[0], values[1], (truth, truth + 2, truth + 1), np.zeros((8, 8, 3), np.uint8))
 
 
@@ -153,7 +153,7 @@ def test_anyones_results_are_scored(tmp_path, capsys):
 def test_stored_values_of_the_perceptual_distance():
     truth = cv2.resize(astronaut()[:220, 115:335], (512, 512), interpolation=cv2.INTER_AREA)
     blurred = cv2.GaussianBlur(truth, (0, 0), 4)
-    case = Case("a", "mfr", "blur", truth, blurred)
+    case = Face("a", "mfr", "blur", truth, blurred)
     (scored,) = score(lambda case: case.given, [case])
     assert scored.given == pytest.approx(scored.result, nan_ok=True)
     assert scored.given["stlpips"] == pytest.approx(0.391, abs=2e-3)  # of the first version: it is to stay

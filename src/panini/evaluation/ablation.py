@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from panini.checkpoint import load_training_state
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
-from panini.errors import PaniniError
 from panini.evaluation.validation import Row, Scorer, Scores, load_faces, load_truths, validate
 from panini.nn.panini_net import PaniniNet
 from panini.pixels import Pixels, Signed, to_signed
@@ -69,6 +68,8 @@ def plot_shares(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
+    from panini.evaluation.figure import save_figure
+
     resolutions = network.dafi.resolutions
     names = [f"features {r}" for r in resolutions]
     if network.picture is not None:
@@ -84,10 +85,7 @@ def plot_shares(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None
             axes.plot(strengths, shares[:, i], "o--" if of_picture else "o-", color=colour, markersize=3, label=name)
         axes.set(title=kind, xlabel=unit, ylim=(0, 1), ylabel="from the prior")
     axes.legend(fontsize=8)
-    try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise PaniniError(f"cannot write {path}: {error}") from error
+    save_figure(figure, path, 110)
 
 
 def ablate(config: RestorationConfig) -> str:

@@ -293,6 +293,8 @@ def plot_dial(calibration: Calibration, path: Path) -> None:
     """The dial's curve on the validation faces, written to `path` (its suffix is the format). Raises PaniniError."""
     from matplotlib.figure import Figure
 
+    from panini.evaluation.figure import save_figure
+
     rows = calibration.measured["dial"]
     names = {
         "psnr": "PSNR to the truth, dB",
@@ -304,7 +306,4 @@ def plot_dial(calibration: Calibration, path: Path) -> None:
     for axes, (name, title) in zip(figure.subplots(1, 4).flat, names.items(), strict=True):
         axes.plot([row["dial"] for row in rows], [row[name] for row in rows], "o-", color="tab:blue")
         axes.set(title=title, xlabel="dial: faithful … realistic")
-    try:
-        figure.savefig(path, dpi=100)
-    except (OSError, ValueError) as error:
-        raise PaniniError(f"cannot write {path}: {error}") from error
+    save_figure(figure, path, 100)

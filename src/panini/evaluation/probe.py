@@ -151,6 +151,8 @@ def plot(test: Damaged, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
+    from panini.evaluation.figure import save_figure
+
     points = TSNE(2, perplexity=min(30.0, len(test.v) / 4), init="pca", random_state=0).fit_transform(test.v)
     figure = Figure(figsize=(11, 10), layout="constrained")
     for axes, kind in zip(figure.subplots(2, 2).flat, KINDS, strict=True):
@@ -160,10 +162,7 @@ def plot(test: Damaged, path: Path) -> None:
         dots = axes.scatter(*points[there].T, s=9, c=strengths[there], cmap="viridis")
         axes.set(title=kind, xticks=[], yticks=[])
         figure.colorbar(dots, ax=axes, label="strength (0: none, 1: the worst drawn)")
-    try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise PaniniError(f"cannot write {path}: {error}") from error
+    save_figure(figure, path, 110)
 
 
 def report(encoders: Sequence[str], train: Path, validation: Path, output: Path, count: int) -> str:

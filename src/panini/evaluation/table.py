@@ -24,7 +24,7 @@ from panini.degradation import draw
 from panini.errors import PaniniError
 from panini.evaluation.identity import Identity
 from panini.evaluation.stlpips import STLPIPS
-from panini.evaluation.validation import load_faces, load_truths
+from panini.evaluation.validation import Face, load_faces, load_truths
 from panini.faces.detect import CenterFace
 from panini.images import write_atomically
 from panini.pixels import Pixels, read_rgb, resize, to_signed
@@ -61,21 +61,10 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Case:
-    """A face: the truth [512, 512, 3], the input [S, S, 3] as it is given, and the kind of its damage."""
-
-    name: str
-    task: str
-    kind: str
-    truth: Pixels
-    given: Pixels
-
-
-@dataclass(frozen=True)
 class Scored:
     """One face. The values are by metric, NaN where one could not be measured; the features [windows, channels]."""
 
-    case: Case
+    case: Face
     given: Mapping[str, float]
     result: Mapping[str, float]
     features: tuple[Array, Array, Array]
@@ -101,7 +90,7 @@ class Group:
     scores: Mapping[str, tuple[Estimate, Estimate]]
 
 
-def cases(folder: Path, task: str, seed: int = 0, limit: int | None = None, part: str = "all") -> list[Case]:
+def cases(folder: Path, task: str, seed: int = 0, limit: int | None = None, part: str = "all") -> list[Face]:
     """The faces of a task, at most `limit` of them, spread evenly over those of the folder with even or odd names.
 
     A validation folder (`manifest.json`) has its own damage for mfr and sr16; for `wild`, and for a plain folder of
@@ -110,14 +99,14 @@ def cases(folder: Path, task: str, seed: int = 0, limit: int | None = None, part
     if task not in TASKS:
         raise PaniniError(f"unknown task {task!r}; known are {', '.join(TASKS)}")
     if task != "wild" and (folder / "manifest.json").exists():
-        found = [Case(face.name, task, face.kind, face.truth, face.given) for face in load_faces(folder, (task,))]
+        found = load_faces(folder, (task,))
         return _spread([case for case in found if part == "all" or int(case.name) % 2 == (part == "odd")], limit)
     numbered = list(enumerate(load_truths(folder)))
     truths = _spread([(i, face) for i, face in numbered if part == "all" or i % 2 == (part == "odd")], limit)
     made = []
     for i, truth in truths:
         damage = draw({"mfr": "paper"}.get(task, task), np.random.default_rng((seed, i)))
-        made.append(Case(f"{i:03d}", task, task, truth, damage.apply(truth, i)))
+        made.append(Face(f"{i:03d}", task, task, truth, damage.apply(truth, i)))
     return made
 
 
@@ -127,13 +116,13 @@ def _spread(items: list[Any], limit: int | None) -> list[Any]:
     return [items[round(i)] for i in np.linspace(0, len(items) - 1, limit)]
 
 
-def results_of(folder: Path) -> Callable[[Case], Pixels]:
+def results_of(folder: Path) -> Callable[[Face], Pixels]:
     """Finds the result for a case in a folder of anyone's results: the picture of its name, whatever the suffix.
 
     Raises PaniniError when one is missing or no picture.
     """
 
-    def result(case: Case) -> Pixels:
+    def result(case: Face) -> Pixels:
         paths = sorted(path for path in folder.glob(f"{case.name}.*") if path.is_file())
         if not paths:
             raise PaniniError(f"{folder} has no result called {case.name}")
@@ -146,7 +135,7 @@ def results_of(folder: Path) -> Callable[[Case], Pixels]:
 
 
 def score(
-    restore: Callable[[Case], Pixels], faces: Sequence[Case], progress: Progress = lambda done, count: None
+    restore: Callable[[Face], Pixels], faces: Sequence[Face], progress: Progress = lambda done, count: None
 ) -> list[Scored]:
     """Restores and scores each face at 512: results averaged down, inputs enlarged by bicubic."""
     stlpips, identity, detector = STLPIPS().eval(), Identity.available(), CenterFace(min_face=100)
@@ -319,6 +308,8 @@ def plot(path: Path, found: Sequence[Group]) -> None:
     """Bars of every metric by group, input beside result, with their intervals. Raises PaniniError."""
     from matplotlib.figure import Figure
 
+    from panini.evaluation.figure import save_figure
+
     names = [name for name in METRICS if name != "frechet" and any(name in group.scores for group in found)]
     figure = Figure(figsize=(4 * len(names), 0.35 * len(found) + 1.6), layout="constrained")
     for axes, name in zip(np.ravel(figure.subplots(1, len(names), sharey=True)), names, strict=True):
@@ -333,10 +324,7 @@ def plot(path: Path, found: Sequence[Group]) -> None:
         axes.set(title=f"{METRICS[name].title} ({'more' if METRICS[name].higher else 'less'} is better)")
         axes.invert_yaxis()
     figure.axes[0].legend()
-    try:
-        figure.savefig(path, dpi=90)
-    except (OSError, ValueError) as error:
-        raise PaniniError(f"cannot write {path}: {error}") from error
+    save_figure(figure, path, 90)
 
 
 def write_grid(rows: Sequence[Scored], path: Path, count: int = 10) -> None:

@@ -145,7 +145,24 @@ def vary(face: Pixels, rng: np.random.Generator) -> Pixels:
     return np.clip(moved * gain + offset, 0, 255).astype(np.uint8)
 
 
-class RestorationSamples(Dataset[dict[str, Tensor]]):
+class DamagedSamples(Dataset[dict[str, Tensor]]):
+    """Faces whose damage is drawn for each item by itself.
+
+    damage: whether items are damaged as they are read (`given`) or, on an accelerator, in batches there.
+    """
+
+    def __init__(self, mixture: Mapping[str, float], seed: int, damage: bool) -> None:
+        self.mixture = dict(mixture)
+        self.seed = seed
+        self.damage = damage
+
+    def degradation(self, i: int) -> tuple[Degradation, int]:
+        """Of item i: the damage and the seed of its noise."""
+        rng = np.random.default_rng((self.seed, i, 1))
+        return draw_mixed(self.mixture, rng), int(rng.integers(2**31))
+
+
+class RestorationSamples(DamagedSamples):
     """Item i: {truth: [3, S, S] in [-1, 1]; given: the same damaged, unless `damage` is off; index: i;
     w: [latent_dim] and known: 1 where the prior's latent is known, else 0}.
 
@@ -161,17 +178,10 @@ class RestorationSamples(Dataset[dict[str, Tensor]]):
         seed: int,
         damage: bool = True,
     ) -> None:
+        super().__init__(mixture, seed, damage)
         self.real = real
         self.sampled = sampled
-        self.mixture = dict(mixture)
         self.prior_share = prior_share
-        self.seed = seed
-        self.damage = damage
-
-    def degradation(self, i: int) -> tuple[Degradation, int]:
-        """Of item i: the damage and the seed of its noise."""
-        rng = np.random.default_rng((self.seed, i, 1))
-        return draw_mixed(self.mixture, rng), int(rng.integers(2**31))
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, i))

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import cv2
 import torch
@@ -22,26 +22,15 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from panini.degradation import Degradation
 from panini.degradation_torch import apply_batch
 from panini.errors import PaniniError
 from panini.images import write_atomically
 from panini.pixels import Pixels
 from panini.training.config import Hardware, Optimizer, RunConfig
+from panini.training.data import DamagedSamples
 
 Module = TypeVar("Module", bound=nn.Module)
 Config = TypeVar("Config", bound=RunConfig)
-
-
-class Samples(Protocol):
-    """What a run learns from: item i, and its damage, depend on the seed and i alone."""
-
-    damage: bool
-    """Whether items are damaged as they are read (`given`), or, on an accelerator, in batches there."""
-
-    def __getitem__(self, i: int) -> dict[str, Tensor]: ...
-
-    def degradation(self, i: int) -> tuple[Degradation, int]: ...
 
 
 @dataclass(frozen=True)
@@ -115,7 +104,7 @@ class Training(ABC, Generic[Config]):
     """
 
     objective: nn.Module
-    samples: Samples
+    samples: DamagedSamples
 
     def __init__(self, config: Config) -> None:
         self.config: Config = config
@@ -205,7 +194,7 @@ class Training(ABC, Generic[Config]):
             for i in range(batch)
         ]
         return DataLoader(
-            self.samples,  # type: ignore[arg-type]
+            self.samples,
             batch,
             sampler=numbers,
             num_workers=config.hardware.workers,

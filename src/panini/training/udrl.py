@@ -12,10 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from panini.checkpoint import build
-from panini.degradation import Degradation
 from panini.errors import PaniniError
 from panini.evaluation.probe import examine_encoder, table
 from panini.evaluation.validation import load_truths
@@ -23,12 +21,12 @@ from panini.nn.dafi import PictureDAFI
 from panini.nn.dre import DegradationEncoder
 from panini.pixels import Pixels, to_signed
 from panini.training.config import RunConfig
-from panini.training.data import FACE_SIZE, Faces, check_disjoint, draw_mixed
+from panini.training.data import FACE_SIZE, DamagedSamples, Faces, check_disjoint
 from panini.training.loop import Training, Validation, channels_last, make_optimizer
 from panini.training.trust import trust
 
 
-class Canvases(Dataset[dict[str, Tensor]]):
+class Canvases(DamagedSamples):
     """Item i: faces under one damage, {truth: [canvases, 3, 512, 512] in [-1, 1]; given: the same damaged, unless
     `damage` is off; index: i}.
 
@@ -40,16 +38,9 @@ class Canvases(Dataset[dict[str, Tensor]]):
     def __init__(
         self, faces: Faces, mixture: Mapping[str, float], seed: int, tiles: int = 1, damage: bool = True
     ) -> None:
+        super().__init__(mixture, seed, damage)
         self.faces = faces
-        self.mixture = dict(mixture)
-        self.seed = seed
         self.tiles = tiles
-        self.damage = damage
-
-    def degradation(self, i: int) -> tuple[Degradation, int]:
-        """Of item i: the damage and the seed of its noise."""
-        rng = np.random.default_rng((self.seed, i, 1))
-        return draw_mixed(self.mixture, rng), int(rng.integers(2**31))
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, i))
