@@ -91,8 +91,7 @@ class Archive:
         """Folders that could not be listed."""
         self.names = self._list(recursive)
         """Of every picture in the folder, relative, in order."""
-        outputs = {name: self._output_of(name) for name in self.names}
-        self.todo = [name for name in self.names if not self._up_to_date(name, outputs[name])]
+        self.todo = [name for name in self.names if not self._up_to_date(name)]
 
     def run(self, restorer: Restorer, stop: Callable[[], bool] = lambda: False) -> Iterator[Entry]:
         """Restores what is to do and yields what became of each file; `stop` is asked between files.
@@ -160,7 +159,7 @@ class Archive:
         """The same name; `a.gif` becomes `a.gif.png`, because `a.png` may be there too."""
         return name if PurePath(name).suffix.lower() in images.FORMATS else f"{name}.png"
 
-    def _up_to_date(self, name: str, output: str) -> bool:
+    def _up_to_date(self, name: str) -> bool:
         entry = self.entries.get(name)
         if entry is None or entry.outcome in (FAILED, BEGUN) or entry.settings != self._digest:
             return False

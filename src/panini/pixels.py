@@ -13,6 +13,9 @@ from panini.errors import PaniniError
 Pixels = NDArray[np.uint8]
 Signed = NDArray[np.float32]
 
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""What red, green and blue give to brightness (Rec. 601, as JPEG has it)."""
+
 
 def to_signed(picture: Pixels) -> Signed:
     """uint8 [H, W, 3] -> float32 [3, H, W] in [-1, 1]."""

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from panini.errors import PaniniError
+from panini.images import write_atomically
 from panini.nn.prior import MobilePrior, Prior, StyleGAN2Prior
 from panini.nn.released import load_stylegan2
 
@@ -60,12 +61,9 @@ def import_prior(source: Path, out: Path) -> WheelOrigin:
     kind = next(name for name, cls in _KINDS.items() if type(prior) is cls)
     metadata = {"prior": kind, "arguments": json.dumps(arguments), **asdict(origin)}
     tensors = {name: tensor.contiguous() for name, tensor in prior.state_dict().items()}
-    partial = out.with_name(f"{out.name}.part")
     try:
-        partial.write_bytes(save(tensors, metadata))
-        partial.replace(out)
+        write_atomically(out, lambda file: file.write(save(tensors, metadata)))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise PaniniError(f"cannot write {out}: {error.strerror or error}") from error
     return origin
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini.calibration import Calibration
-from panini.pixels import Pixels, resize
+from panini.pixels import LUMA, Pixels, resize
 
 Array = NDArray[np.float32]
 
@@ -28,7 +28,6 @@ REGIONS: dict[str, tuple[float, float, float, float]] = {
 """Where they lie in the FFHQ crop: left, top, right, bottom, as shares of its side. The skin is what is left of the
 face's oval, and the surroundings all else."""
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _SMOOTH = 1.5  # of the map's pixels: the neighbourhood in which energy is measured
 
 
@@ -223,7 +222,7 @@ def _round(value: float) -> int:
 
 def _details(picture: Pixels) -> list[Array]:
     """The octaves of the brightness of a picture [S, S, 3], finest first, without the rest of 16 pixels."""
-    rest: Array = picture.astype(np.float32) @ _LUMA
+    rest: Array = picture.astype(np.float32) @ LUMA
     bands = []
     while rest.shape[0] > 16:
         half = np.asarray(cv2.resize(rest, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)

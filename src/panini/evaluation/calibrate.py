@@ -25,7 +25,7 @@ from panini.engine import Engine
 from panini.errors import PaniniError
 from panini.evaluation.probe import KINDS, Damaged, Pictures
 from panini.faces import blend
-from panini.pixels import Pixels, from_signed, resize, to_signed
+from panini.pixels import LUMA, Pixels, from_signed, resize, to_signed
 from panini.truth import (
     detail_features,
     error_features,
@@ -47,7 +47,6 @@ STEPS = (0.15, 0.4, 0.7)
 MOST_LOSS = 1.0
 """dB of PSNR that the dial's 1 may cost."""
 SETTINGS = (-1.0, -0.5, 0.0, 0.5, 1.0)
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 Log = Callable[[str], None]
 
@@ -174,7 +173,7 @@ def _restore(engine: Engine, calibration: Calibration, given: Pixels, dial: floa
 
 def sharpness(picture: Pixels) -> float:
     """Realism without a reference: the log of the detail in a picture, that which a Gaussian of 1.5 pixels removes."""
-    luma = picture.astype(np.float32) @ _LUMA
+    luma = picture.astype(np.float32) @ LUMA
     return float(np.log(np.std(luma - cv2.GaussianBlur(luma, (0, 0), 1.5)) + 1e-3))
 
 
@@ -274,7 +273,7 @@ def _examine_truth(engine: Engine, calibration: Calibration, samples: Sequence[S
         assert report.map is not None
         assert report.imagined is not None
         error = true_error(restored.after, sample.truth).ravel()
-        sharp = np.abs(cv2.Laplacian(sample.given.astype(np.float32) @ _LUMA, cv2.CV_32F))
+        sharp = np.abs(cv2.Laplacian(sample.given.astype(np.float32) @ LUMA, cv2.CV_32F))
         sharp = cv2.resize(sharp, report.map.shape[::-1], interpolation=cv2.INTER_AREA).ravel()
         rows.append((spearmanr(report.map.ravel(), error).statistic, spearmanr(sharp, error).statistic))
         small = resize(restored.after, sample.truth.shape[0], cv2.INTER_AREA)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini.faces.align import Transform, invert, scale_of, scaled, warp
+from panini.pixels import LUMA, Pixels
 
 _FEATHER = 0.12  # of the crop's side: how far from its border the mask reaches 1
 _MASK_SIZE = 256
@@ -17,12 +18,8 @@ _LIGHT_SIZE = 64  # side at which colour and light are compared,
 _LIGHT_SIGMA = 3.0  # and what counts as light there: what this Gaussian leaves, about 1/20 of the face's crop
 _TONE_SPREAD = 2.5  # of 255: a picture whose chroma strays less than this from its tone curve has one tone
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
 _NEARNESS = 60.0  # how sharply overlapping faces part: half a crop from its middle a face has lost 1 / e^15
 _BAND = 1 << 20  # pixels blended at once
-
-Pixels = NDArray[np.uint8]
 
 
 def is_toned(image: Pixels) -> bool:
@@ -183,7 +180,7 @@ def feathered_mask(size: int) -> NDArray[np.float32]:
 
 def _split(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Brightness [H, W] of a picture in [0, 255], and what its channels have beyond it [H, W, 3]."""
-    luma = image @ _LUMA
+    luma = image @ LUMA
     return luma, image - luma[..., None]
 
 
