@@ -62,7 +62,7 @@ def test_the_dial_turns_v_and_keeps_its_length(shipped):
 def test_what_was_measured_holds_what_the_dial_and_the_map_promise(shipped):
     rows = shipped.measured["dial"]
     assert [row["dial"] for row in rows] == [-1, -0.5, 0, 0.5, 1]
-    psnr, sharp, share = (np.array([row[name] for row in rows]) for name in ("psnr", "sharpness", "generated"))
+    psnr, sharp, share = (np.array([row[name] for row in rows]) for name in ("psnr", "sharpness", "prior"))
     assert (np.diff(psnr) < 0.02).all()
     assert psnr[-1] < psnr[0]
     assert (np.diff(sharp) > 0).all()

@@ -88,8 +88,8 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
     for dial in SETTINGS:
         curve.append({"dial": dial} | _mean_scores(engine, draft, held_out, dial))
         log(
-            "dial {dial:+.1f}: PSNR {psnr:.2f} dB, sharpness {sharpness:.3f}, prior {prior:.3f}, "
-            "not the photo's {generated:.3f}".format(**curve[-1])
+            "dial {dial:+.1f}: PSNR {psnr:.2f} dB, sharpness {sharpness:.3f}, share of the prior {prior:.3f} "
+            "(features {features:.3f}, picture {picture:.3f})".format(**curve[-1])
         )
     measured = {"samples": 2 * count, "held_out": len(held_out), "truth": truth, "dial": curve}
     return replace(draft, measured=measured)
@@ -178,7 +178,8 @@ def sharpness(picture: Pixels) -> float:
 
 
 def _mean_scores(engine: Engine, calibration: Calibration, samples: Sequence[Sample], dial: float) -> dict[str, float]:
-    """Means over faces at one setting: PSNR, sharpness, the prior's share, and what is not the photo's own detail."""
+    """Means over faces at one setting: PSNR, sharpness, and the prior's share in all interpolations of the network, in
+    those of features (DAFI) and in those of the picture's bands (PictureDAFI)."""
     rows = []
     for sample in samples:
         restored = _restore(engine, calibration, sample.given, dial)
@@ -187,11 +188,13 @@ def _mean_scores(engine: Engine, calibration: Calibration, samples: Sequence[Sam
             (
                 peak_signal_noise_ratio(sample.truth, picture),
                 sharpness(picture),
+                np.concatenate([restored.prior_share, 1 - restored.image_share]).mean(),
                 restored.prior_share.mean(),
                 1 - restored.image_share.mean(),
             )
         )
-    return dict(zip(("psnr", "sharpness", "prior", "generated"), map(float, np.mean(rows, 0)), strict=True))
+    names = ("psnr", "sharpness", "prior", "features", "picture")
+    return dict(zip(names, map(float, np.mean(rows, 0)), strict=True))
 
 
 def _dialled(
@@ -295,14 +298,16 @@ def plot_dial(calibration: Calibration, path: Path) -> None:
     from panini.evaluation.figure import save_figure
 
     rows = calibration.measured["dial"]
-    names = {
-        "psnr": "PSNR to the truth, dB",
-        "sharpness": "sharpness (log detail)",
-        "prior": "share of the prior in DAFI",
-        "generated": "share of detail not the photo's",
+    panels = {
+        "PSNR to the truth, dB": {"psnr": ""},
+        "sharpness (log detail)": {"sharpness": ""},
+        "share of the prior": {"prior": "all interpolations", "picture": "the picture's bands", "features": "features"},
     }
-    figure = Figure(figsize=(12, 3), layout="constrained")
-    for axes, (name, title) in zip(figure.subplots(1, 4).flat, names.items(), strict=True):
-        axes.plot([row["dial"] for row in rows], [row[name] for row in rows], "o-", color="tab:blue")
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    for axes, (title, lines) in zip(figure.subplots(1, 3).flat, panels.items(), strict=True):
+        for name, label in lines.items():
+            axes.plot([row["dial"] for row in rows], [row[name] for row in rows], "o-", label=label)
         axes.set(title=title, xlabel="dial: faithful … realistic")
+        if len(lines) > 1:
+            axes.legend(fontsize=8)
     save_figure(figure, path, 100)
