@@ -116,21 +116,32 @@ def restore(
         "only": only,
         "box": box,
         "background": background,
-        "like": like,
     }
     one_photo |= {"consistent": consistent, "strip": strip, "explain": explain, "json": as_json}
-    turns = {"dial": dial, "dial-level": dial_level, "strength": strength < 1}
     if images.is_folder(photo):
-        terminal.refuse("a folder", **one_photo)
+        terminal.refuse("a folder", **one_photo, like=like)
         settings = {"scale": int(scale.value), "grain": grain, "dial": dial, "dial_level": dial_level}
         settings |= {"strength": strength}
         switches = {"recursive": recursive, "overwrite": overwrite, "mark": not no_mark}
         terminal.restore_folder(photo, output, engine, min_face, settings, **switches)
     elif images.is_video(photo):
-        terminal.refuse("a video", **one_photo, **turns, grain=grain, scale=scale != Scale.ONE)
-        terminal.restore_clip(photo, output, engine, min_face, overwrite=overwrite)
+        terminal.refuse("a video", **one_photo, scale=scale != Scale.ONE, keep=keep, recursive=recursive)
+        terminal.restore_clip(
+            photo,
+            output,
+            engine,
+            min_face,
+            overwrite=overwrite,
+            mark=not no_mark,
+            grain=grain,
+            like=like,
+            dial=dial,
+            level=dial_level,
+            strength=strength,
+        )
     elif strip is not None:
         others = {name: value for name, value in one_photo.items() if name not in ("aligned", "strip")}
+        turns = {"like": like, "dial": dial, "dial-level": dial_level, "strength": strength < 1}
         terminal.refuse("--strip", **others, **turns, grain=grain, scale=scale != Scale.ONE)
         terminal.write_strip(photo, output, engine, min_face, strip, aligned=aligned, overwrite=overwrite)
     else:

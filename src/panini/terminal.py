@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -32,7 +33,7 @@ from panini.faces import align
 from panini.faces.detect import Box, CenterFace, Face
 from panini.pixels import to_signed
 from panini.report import write_reports
-from panini.restorer import Restorer, sharpness
+from panini.restorer import Restorer, Setting, sharpness
 from panini.truth import damages, describe
 
 
@@ -155,19 +156,35 @@ def restore_folder(
         raise SomeFailedError(f"{failed} of {len(archive.names)} failed: see {report}")
 
 
-def restore_clip(source: Path, target: Path | None, engine: str, min_face: float, *, overwrite: bool) -> None:
-    """Restores a video as `panini.video` does, with a bar on stderr."""
+def restore_clip(
+    source: Path,
+    target: Path | None,
+    engine: str,
+    min_face: float,
+    *,
+    overwrite: bool,
+    mark: bool,
+    grain: float,
+    like: Path | None,
+    **choices: Any,
+) -> None:
+    """Restores a video as `panini.video` does, with a bar on stderr; `choices` are those of `Setting`."""
     from panini.video import restore_video
 
     target = source.with_name(f"{source.stem}-restored.mp4") if target is None else target
     start, console = perf_counter(), Console(stderr=True)
+    setting, restorer = Setting(**choices), load_restorer(engine, min_face)
+    if like is not None:
+        setting = replace(setting, like=restorer.degradation(like))
     with Progress(*_columns(), console=console, disable=not console.is_terminal) as progress:
         bars = {step: progress.add_task(step, total=None) for step in ("finding faces", "restoring")}
 
         def show(step: str, done: int, of: int) -> None:
             progress.update(bars[step], completed=done, total=of or None)
 
-        faces = restore_video(load_restorer(engine, min_face), source, target, overwrite=overwrite, progress=show)
+        faces = restore_video(
+            restorer, source, target, setting=setting, grain=grain, overwrite=overwrite, mark=mark, progress=show
+        )
     print(f"{one_line(target)}: {count(faces)}, {perf_counter() - start:.1f} s")
 
 
