@@ -257,6 +257,13 @@ def export(
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
+Recipe = Annotated[Path, typer.Option("--config", metavar="FILE", help="A recipe, such as configs/default.toml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it: steps=100, optimizer.lr=2e-4, …"),
+]
+
+
 class Network(StrEnum):
     """What can be trained."""
 
@@ -267,11 +274,8 @@ class Network(StrEnum):
 @app.command()
 def train(
     network: Annotated[Network, typer.Argument(show_default=False)],
-    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="A recipe, such as configs/default.toml.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it: steps=100, optimizer.lr=2e-4, …"),
-    ] = None,
+    config: Recipe,
+    overrides: Overrides = None,
 ) -> None:
     """Train the degradation encoder (udrl) or the restorer; the same command goes on with a run that was stopped."""
     with _needs_train_extra("train"):
@@ -286,10 +290,7 @@ def train(
 
 
 @app.command()
-def ablate(
-    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The full recipe.")],
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of train.")] = None,
-) -> None:
+def ablate(config: Recipe, overrides: Overrides = None) -> None:
     """Train the paper's ablations at equal compute; print their scores and plot DAFI's weights by damage."""
     with _needs_train_extra("ablate"):
         from panini.evaluation.ablation import ablate as compare
@@ -336,6 +337,11 @@ def probe(
         from panini.evaluation.probe import report
 
     print(report(encoders, train, data, output, count))
+
+
+WeightsFile = Annotated[
+    Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
+]
 
 
 class Part(StrEnum):
@@ -431,9 +437,7 @@ def evaluate(
 def calibrate(
     data: Annotated[Path, typer.Option("--data", metavar="FACES", help="Aligned faces to fit on: a folder or tars.")],
     validation: Annotated[Path, typer.Option("--validation", metavar="FOLDER", help="Other faces, to report on.")],
-    weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
-    ] = None,
+    weights: WeightsFile = None,
     count: Annotated[int, typer.Option(help="More is better and slower: 9 restorations each.")] = 64,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the dial's curve.")] = None,
 ) -> None:
@@ -460,9 +464,7 @@ def calibrate(
 def figures(
     data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that were not trained on.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A folder to write to.")],
-    weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
-    ] = None,
+    weights: WeightsFile = None,
 ) -> None:
     """Draw how DAFI's weights move with the strength of each damage, and v_DR's clusters."""
     with _needs_train_extra("figures"):
