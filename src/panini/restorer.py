@@ -237,7 +237,7 @@ class Restorer:
         faces = []
         for face, transform, mask in zip(found, transforms, masks, strict=True):
             with _clock(timings, "align"):
-                crop = np.asarray(align.warp(photo.pixels, transform, (size, size)), np.uint8)
+                crop = self.crop(photo.pixels, transform)
             faces.append(self.restore_crop(face, crop, toned, setting, timings))
             with _clock(timings, "blend"):
                 patch = blend.patch(photo.pixels, faces[-1].after, transform, size, grain)
@@ -252,18 +252,20 @@ class Restorer:
         size = self.engine.input_size
         return self._aligner(pixels, align.ffhq_transform(face.landmarks, size, align.DETECTED_ZOOM), size)
 
+    def crop(self, pixels: NDArray[np.uint8], transform: align.Transform) -> NDArray[np.uint8]:
+        """The crop [input_size, input_size, 3] that a transform takes from a photo uint8 RGB [H, W, 3]."""
+        return np.asarray(align.warp(pixels, transform, 2 * (self.engine.input_size,)), np.uint8)
+
     def degradation(self, image: Source, *, aligned: bool = False) -> Signed:
         """v_DR [dim] of the largest face in a picture, or of one that is a face crop itself. Raises PaniniError."""
         photo = image if isinstance(image, images.Photo) else images.load(image)
-        size = self.engine.input_size
         if aligned:
-            crop = _square(photo.pixels, size)
+            crop = _square(photo.pixels, self.engine.input_size)
         else:
             found = self.detector(photo.pixels)
             if not found:
                 raise NoFaceError(f"{photo.path or 'the picture'}: no face found")
-            transform = self.transform(photo.pixels, found[0])
-            crop = np.asarray(align.warp(photo.pixels, transform, (size, size)), np.uint8)
+            crop = self.crop(photo.pixels, self.transform(photo.pixels, found[0]))
         return self.engine.degradation(to_signed(crop)[None])[0]
 
     def _restore_aligned(

@@ -10,7 +10,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import (
@@ -29,7 +28,6 @@ from panini.background import Upscaler
 from panini.engine import load_engine
 from panini.errors import PaniniError, SomeFailedError, StoppedError
 from panini.explain import explanation, strip
-from panini.faces import align
 from panini.faces.detect import Box, CenterFace, Face
 from panini.pixels import to_signed
 from panini.report import write_reports
@@ -200,8 +198,7 @@ def inspect(path: Path, drawing: Path | None, min_face: float, *, overwrite: boo
     print(f"{one_line(path)}: {width}x{height}, {len(faces)} {'face' if len(faces) == 1 else 'faces'}")
     for number, face in enumerate(faces, 1):
         x, y, w, h = (round(v) for v in face.box)
-        place = restorer.transform(photo.pixels, face)
-        crop = np.asarray(align.warp(photo.pixels, place, 2 * (restorer.engine.input_size,)), np.uint8)
+        crop = restorer.crop(photo.pixels, restorer.transform(photo.pixels, face))
         print(
             f"{number:3}: box {x},{y},{w},{h}  score {face.score:.2f}  points within {face.spread:.0%} of the eyes' "
             f"distance  turned {face.angle:+.0f} degrees  sharpness {sharpness(crop):.0f}"

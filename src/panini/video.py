@@ -234,15 +234,11 @@ def _imagined(restorer: Restorer, source: Path, tracks: list[Track], setting: Se
         for number, (_, pixels) in enumerate(_frames(container)):
             for track in tracks:
                 if number == track.first + len(track.places) // 2:
-                    crop = _crop(pixels, _transform(track.places[number - track.first], size), size)
+                    crop = restorer.crop(pixels, _transform(track.places[number - track.first], size))
                     faces.append(restorer.restore_crop(track.last, crop, blend.is_toned(pixels), setting, {}))
             if len(faces) == len(tracks):
                 break
     return mean_imagined(faces)
-
-
-def _crop(pixels: Pixels, transform: align.Transform, size: int) -> Pixels:
-    return np.asarray(align.warp(pixels, transform, (size, size)), np.uint8)
 
 
 def _write(
@@ -310,7 +306,7 @@ def _restore_frame(
     original = pixels.copy()
     toned = blend.is_toned(original)
     for track, transform, mask in zip(here, transforms, blend.masks(transforms, size), strict=True):
-        crop = _crop(original, transform, size)
+        crop = restorer.crop(original, transform)
         signed = to_signed(crop)[None]
         v = restorer.engine.degradation(signed)
         if steady and track.v is not None:
