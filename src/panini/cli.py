@@ -11,7 +11,7 @@ from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -118,26 +118,15 @@ def restore(
         "background": background,
     }
     one_photo |= {"consistent": consistent, "strip": strip, "explain": explain, "json": as_json}
+    choices: dict[str, Any] = {"grain": grain, "dial": dial, "dial_level": dial_level, "strength": strength}
     if images.is_folder(photo):
         terminal.refuse("a folder", **one_photo, like=like)
-        settings = {"scale": int(scale.value), "grain": grain, "dial": dial, "dial_level": dial_level}
-        settings |= {"strength": strength}
         switches = {"recursive": recursive, "overwrite": overwrite, "mark": not no_mark}
-        terminal.restore_folder(photo, output, engine, min_face, settings, **switches)
+        terminal.restore_folder(photo, output, engine, min_face, {"scale": int(scale.value)} | choices, **switches)
     elif images.is_video(photo):
         terminal.refuse("a video", **one_photo, scale=scale != Scale.ONE, keep=keep, recursive=recursive)
         terminal.restore_clip(
-            photo,
-            output,
-            engine,
-            min_face,
-            overwrite=overwrite,
-            mark=not no_mark,
-            grain=grain,
-            like=like,
-            dial=dial,
-            level=dial_level,
-            strength=strength,
+            photo, output, engine, min_face, overwrite=overwrite, mark=not no_mark, like=like, **choices
         )
     elif strip is not None:
         others = {name: value for name, value in one_photo.items() if name not in ("aligned", "strip")}
@@ -160,12 +149,9 @@ def restore(
             keep=keep,
             only=only or (),
             boxes=[terminal.parse_box(text) for text in box or ()],
-            grain=grain,
-            dial=dial,
-            dial_level=dial_level,
             like=like,
-            strength=strength,
             consistent=consistent,
+            **choices,
         )
 
 

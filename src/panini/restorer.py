@@ -214,7 +214,7 @@ class Restorer:
         if aligned and (scale != 1 or only or boxes):
             raise PaniniError("scale, only and boxes do not go with aligned: the picture is one face")
         check_grain(grain)
-        setting = Setting(dial, dial_level, strength, None if like is None else self.degradation(like, aligned=aligned))
+        setting = self.setting(dial, dial_level, strength, like, aligned=aligned)
         timings: dict[str, float] = {}
         with _clock(timings, "read"):
             photo = image if isinstance(image, images.Photo) else images.load(image)
@@ -244,6 +244,12 @@ class Restorer:
                 blend.paste(result.pixels, patch, mask, transform, size, scale)
         restored = Restoration(result, faces, timings, self.engine.digest)
         return restored.made_consistent(photo) if consistent else restored
+
+    def setting(
+        self, dial: float, dial_level: int | None, strength: float, like: Source | None, *, aligned: bool = False
+    ) -> Setting:
+        """What these choices of `restore` come to. Raises PaniniError."""
+        return Setting(dial, dial_level, strength, None if like is None else self.degradation(like, aligned=aligned))
 
     def transform(self, pixels: NDArray[np.uint8], face: Face) -> align.Transform:
         """From a photo uint8 RGB [H, W, 3] to the crop of a face in it that the network sees."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -31,7 +30,7 @@ from panini.explain import explanation, strip
 from panini.faces.detect import Box, CenterFace, Face
 from panini.pixels import to_signed
 from panini.report import write_reports
-from panini.restorer import Restorer, Setting, sharpness
+from panini.restorer import Restorer, sharpness
 from panini.truth import damages, describe
 
 
@@ -163,17 +162,15 @@ def restore_clip(
     overwrite: bool,
     mark: bool,
     grain: float,
-    like: Path | None,
     **choices: Any,
 ) -> None:
-    """Restores a video as `panini.video` does, with a bar on stderr; `choices` are those of `Setting`."""
+    """Restores a video as `panini.video` does, with a bar on stderr; `choices` are those of `Restorer.setting`."""
     from panini.video import restore_video
 
     target = source.with_name(f"{source.stem}-restored.mp4") if target is None else target
     start, console = perf_counter(), Console(stderr=True)
-    setting, restorer = Setting(**choices), load_restorer(engine, min_face)
-    if like is not None:
-        setting = replace(setting, like=restorer.degradation(like))
+    restorer = load_restorer(engine, min_face)
+    setting = restorer.setting(**choices)
     with Progress(*_columns(), console=console, disable=not console.is_terminal) as progress:
         bars = {step: progress.add_task(step, total=None) for step in ("finding faces", "restoring")}
 
