@@ -54,5 +54,13 @@ def tiny_weights(tiny_state, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def own_weights(tiny_weights, tmp_path) -> Path:
+    """A copy of `tiny_weights` and its graphs in the test's own folder, to be changed."""
+    for path in tiny_weights.parent.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path / tiny_weights.name
+
+
+@pytest.fixture
 def tiny_faces() -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, (3, 3, 32, 32)).astype(np.float32)

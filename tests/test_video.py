@@ -4,8 +4,10 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from skimage import data
 
+from panini import __version__, marks
 from panini.cli import run
 from panini.engine import BicubicEngine
 from panini.errors import NoFaceError, PaniniError
@@ -34,6 +36,7 @@ def moving(i: int) -> np.ndarray:
 
 def write(path, frames, audio=True):
     with av.open(str(path), "w") as container:
+        container.metadata.update({"title": "Summer", "comment": "By the lake"})
         video = container.add_stream("libx264", rate=RATE)
         video.width, video.height, video.pix_fmt, video.options = 240, 200, "yuv420p", {"crf": "10"}
         sound = container.add_stream("aac", rate=44100) if audio else None
@@ -76,6 +79,49 @@ def test_frames_times_and_sound_stay(clip, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
+def tags(path):
+    with av.open(str(path), options={"export_xmp": "1"}) as container:
+        return {name.lower(): value for name, value in container.metadata.items()}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_video_says_that_it_was_restored(tmp_path, suffix):
+    clip = write(tmp_path / "clip.mp4", [moving(i) for i in range(2)], audio=False)
+    for i, source in enumerate((clip, tmp_path / f"0{suffix}")):  # restored twice, it says so once
+        assert run(["restore", str(source), "-o", str(tmp_path / f"{i}{suffix}"), "--strength", "0.9", *ENGINE]) == 0
+    found = tags(tmp_path / f"1{suffix}")
+    assert found["title"] == "Summer"
+    assert found["comment"] == f"By the lake\nFaces restored by Panini {__version__} (weights none), dial 0"
+    mark = marks.read(found["xmp"].encode())
+    assert (mark["DigitalSourceType"], mark["Faces"], mark["Strength"]) == (marks.SOURCE_TYPE, "1", "0.9")
+    assert run(["restore", str(clip), "-o", str(tmp_path / f"plain{suffix}"), "--no-mark", *ENGINE]) == 0
+    plain = tags(tmp_path / f"plain{suffix}")
+    assert (plain["title"], plain["comment"]) == ("Summer", "By the lake")
+    assert "xmp" not in plain
+
+
+@pytest.mark.slow
+def test_the_dial_and_the_other_choices(tmp_path):
+    short = write(tmp_path / "short.mp4", [moving(i) for i in range(2)], audio=False)
+    photo = tmp_path / "other.png"
+    Image.fromarray(data.astronaut()).save(photo)
+
+    def detail(*options):
+        out = tmp_path / "out.mp4"
+        assert run(["restore", str(short), "-o", str(out), "--overwrite", *ENGINE[2:], *options]) == 0
+        pixels = np.stack([frame[60:120, 100:150] for _, frame in read(out)[0]]).astype(np.float32)
+        return float(np.abs(np.diff(pixels, axis=2)).mean()), marks.read(tags(out)["xmp"].encode())
+
+    kept, mark = detail("--strength", "0")
+    assert (mark["Strength"], 0 < float(mark["Imagined"]) < 1) == ("0", True)
+    restored, _ = detail()
+    dialled, mark = detail("--dial", "1")
+    assert mark["Dial"] == "1"
+    assert kept > restored != dialled
+    assert detail("--like", str(photo))[0] > restored  # as if it were as clean as the other
+    assert detail("--grain", "1")[0] > restored
+
+
 def flicker(path) -> float:
     """How much the face changes from frame to frame beyond its movement: mean difference after moving it back."""
     faces = []
@@ -102,6 +148,12 @@ def test_what_cannot_work_is_said(clip, tmp_path, restorer, capsys):
         ([clip, "-o", tmp_path / "out.gif"], "known for videos"),
         ([clip, "-o", clip, "--overwrite"], "the photo itself"),
         ([clip, "--scale", 2], "does not go with a video"),
+        ([clip, "--only", 1], "does not go with a video"),
+        ([clip, "--keep"], "does not go with a video"),
+        ([clip, "-o", tmp_path / "out.mp4", "--dial", 1], "no dial"),
+        ([clip, "--strength", 2], "strength must be"),
+        ([clip, "--grain", 2], "grain must be"),
+        ([clip, "--like", tmp_path / "missing.png"], "does not exist"),
         ([tmp_path / "missing.mp4"], "does not exist"),
     ):
         assert run(["restore", *(str(a) for a in arguments), *ENGINE]) == 2

@@ -11,7 +11,7 @@ from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -116,21 +116,21 @@ def restore(
         "only": only,
         "box": box,
         "background": background,
-        "like": like,
     }
     one_photo |= {"consistent": consistent, "strip": strip, "explain": explain, "json": as_json}
-    turns = {"dial": dial, "dial-level": dial_level, "strength": strength < 1}
+    choices: dict[str, Any] = {"grain": grain, "dial": dial, "dial_level": dial_level, "strength": strength}
     if images.is_folder(photo):
-        terminal.refuse("a folder", **one_photo)
-        settings = {"scale": int(scale.value), "grain": grain, "dial": dial, "dial_level": dial_level}
-        settings |= {"strength": strength}
+        terminal.refuse("a folder", **one_photo, like=like)
         switches = {"recursive": recursive, "overwrite": overwrite, "mark": not no_mark}
-        terminal.restore_folder(photo, output, engine, min_face, settings, **switches)
+        terminal.restore_folder(photo, output, engine, min_face, {"scale": int(scale.value)} | choices, **switches)
     elif images.is_video(photo):
-        terminal.refuse("a video", **one_photo, **turns, grain=grain, scale=scale != Scale.ONE)
-        terminal.restore_clip(photo, output, engine, min_face, overwrite=overwrite)
+        terminal.refuse("a video", **one_photo, scale=scale != Scale.ONE, keep=keep, recursive=recursive)
+        terminal.restore_clip(
+            photo, output, engine, min_face, overwrite=overwrite, mark=not no_mark, like=like, **choices
+        )
     elif strip is not None:
         others = {name: value for name, value in one_photo.items() if name not in ("aligned", "strip")}
+        turns = {"like": like, "dial": dial, "dial-level": dial_level, "strength": strength < 1}
         terminal.refuse("--strip", **others, **turns, grain=grain, scale=scale != Scale.ONE)
         terminal.write_strip(photo, output, engine, min_face, strip, aligned=aligned, overwrite=overwrite)
     else:
@@ -149,12 +149,9 @@ def restore(
             keep=keep,
             only=only or (),
             boxes=[terminal.parse_box(text) for text in box or ()],
-            grain=grain,
-            dial=dial,
-            dial_level=dial_level,
             like=like,
-            strength=strength,
             consistent=consistent,
+            **choices,
         )
 
 
@@ -246,6 +243,13 @@ def export(
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
+Recipe = Annotated[Path, typer.Option("--config", metavar="FILE", help="A recipe, such as configs/default.toml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it: steps=100, optimizer.lr=2e-4, …"),
+]
+
+
 class Network(StrEnum):
     """What can be trained."""
 
@@ -256,11 +260,8 @@ class Network(StrEnum):
 @app.command()
 def train(
     network: Annotated[Network, typer.Argument(show_default=False)],
-    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="A recipe, such as configs/default.toml.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it: steps=100, optimizer.lr=2e-4, …"),
-    ] = None,
+    config: Recipe,
+    overrides: Overrides = None,
 ) -> None:
     """Train the degradation encoder (udrl) or the restorer; the same command goes on with a run that was stopped."""
     with _needs_train_extra("train"):
@@ -275,10 +276,7 @@ def train(
 
 
 @app.command()
-def ablate(
-    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The full recipe.")],
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of train.")] = None,
-) -> None:
+def ablate(config: Recipe, overrides: Overrides = None) -> None:
     """Train the paper's ablations at equal compute; print their scores and plot DAFI's weights by damage."""
     with _needs_train_extra("ablate"):
         from panini.evaluation.ablation import ablate as compare
@@ -325,6 +323,11 @@ def probe(
         from panini.evaluation.probe import report
 
     print(report(encoders, train, data, output, count))
+
+
+WeightsFile = Annotated[
+    Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
+]
 
 
 class Part(StrEnum):
@@ -420,9 +423,7 @@ def evaluate(
 def calibrate(
     data: Annotated[Path, typer.Option("--data", metavar="FACES", help="Aligned faces to fit on: a folder or tars.")],
     validation: Annotated[Path, typer.Option("--validation", metavar="FOLDER", help="Other faces, to report on.")],
-    weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
-    ] = None,
+    weights: WeightsFile = None,
     count: Annotated[int, typer.Option(help="More is better and slower: 9 restorations each.")] = 64,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the dial's curve.")] = None,
 ) -> None:
@@ -449,9 +450,7 @@ def calibrate(
 def figures(
     data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that were not trained on.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A folder to write to.")],
-    weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
-    ] = None,
+    weights: WeightsFile = None,
 ) -> None:
     """Draw how DAFI's weights move with the strength of each damage, and v_DR's clusters."""
     with _needs_train_extra("figures"):

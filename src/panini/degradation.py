@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from panini.pixels import LUMA
+
 Pixels = NDArray[np.float32]  # [h, w, 3] RGB, 0..255, not rounded between steps
 Size = tuple[int, int]  # height, width
 
@@ -40,7 +42,6 @@ ANTIALIASED = {  # Pillow's: they widen as the picture shrinks, where OpenCV's s
     "bicubic-aa": Image.Resampling.BICUBIC,
 }
 SUBSAMPLING = {"4:2:0": (2, 2), "4:2:2": (1, 2), "4:4:4": (1, 1)}  # luma samples a chroma sample: vertical, horizontal
-LUMA = (0.299, 0.587, 0.114)
 SEPIA = (1.10, 0.98, 0.78)  # a grey's colour when toned
 
 

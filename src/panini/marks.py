@@ -1,13 +1,15 @@
-"""Says in a picture's own metadata that it was restored, by what, and how much of it is imagined.
+"""Says in a picture's or a video's own metadata that it was restored, by what, and how much of it is imagined.
 
-XMP carries it for all formats that hold XMP, with the IPTC's digital source type; EXIF's Software and PNG's text say it
-again for those who look there. What the metadata said before stays.
+XMP carries it for all formats that hold XMP, with the IPTC's digital source type; EXIF's Software, PNG's text and a
+video's comment say it again for those who look there. What the metadata said before stays.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
+from uuid import UUID
 from xml.etree import ElementTree
 
 from PIL import ExifTags, Image
@@ -25,6 +27,8 @@ _X = "adobe:ns:meta/"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _HEAD = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
 _TAIL = '\n<?xpacket end="w"?>'
+_BEGIN = "Faces restored by Panini"
+_XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 
 
 def notes(weights: str, dial: float, strength: float, faces: int, imagined: float | None) -> dict[str, str]:
@@ -44,16 +48,40 @@ def marked(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
 
     XMP or EXIF that cannot be read is left as it is: nothing of the photo's is lost for the mark.
     """
-    software = f"Panini {said['Version']} (weights {said['Weights'][:12]})"
-    comment = f"Faces restored by {software}, dial {said['Dial']}"
-    if "Imagined" in said:
-        comment += f"; about {100 * float(said['Imagined']):.0f} % of their detail is imagined"
+    software = f"Panini {_maker(said)}"
     return replace(
         metadata,
         xmp=_in_xmp(metadata.xmp, said),
         exif=_in_exif(metadata.exif, software),
-        text=(("Software", software), ("Comment", comment)),
+        text=(("Software", software), ("Comment", _comment(said))),
     )
+
+
+def tagged(tags: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
+    """A video's tags with the mark: another line of `comment`, and `xmp`. An earlier mark is replaced.
+
+    FFmpeg writes `xmp` into MOV and Matroska; to MP4 it is to be added as `mp4_box`.
+    """
+    before = [line for line in tags.get("comment", "").splitlines() if not line.startswith(_BEGIN)]
+    xmp = _in_xmp(tags.get("xmp", "").encode(), said).decode()
+    return dict(tags) | {"comment": "\n".join([*before, _comment(said)]), "xmp": xmp}
+
+
+def mp4_box(xmp: str) -> bytes:
+    """What an MP4 file holds its XMP in (XMP specification, part 3); it may stand at the file's end."""
+    content = _XMP_BOX + xmp.encode()
+    return struct.pack(">I4s", 8 + len(content), b"uuid") + content
+
+
+def _maker(said: Mapping[str, str]) -> str:
+    return f"{said['Version']} (weights {said['Weights'][:12]})"
+
+
+def _comment(said: Mapping[str, str]) -> str:
+    comment = f"{_BEGIN} {_maker(said)}, dial {said['Dial']}"
+    if "Imagined" in said:
+        comment += f"; about {100 * float(said['Imagined']):.0f} % of their detail is imagined"
+    return comment
 
 
 def read(xmp: bytes) -> dict[str, str]:

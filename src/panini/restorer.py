@@ -51,6 +51,13 @@ class Setting:
         if not 0 <= self.strength <= 1:
             raise PaniniError(f"strength must be between 0 and 1, not {self.strength}")
 
+    def mixed(self, after: NDArray[np.uint8], crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A restored crop, blended with the crop itself as `strength` says; both are square."""
+        if self.strength == 1:
+            return after
+        share = self.strength
+        return np.asarray(cv2.addWeighted(after, share, _square(crop, after.shape[0]), 1 - share, 0), np.uint8)
+
     def degradation(self, v: Signed, engine: Engine) -> Signed:
         """What to tell the network of a face whose v_DR is `v` [dim]: [dim], or [levels + 1, dim].
 
@@ -110,8 +117,7 @@ class Restoration:
     @property
     def imagined(self) -> float | None:
         """Share of the faces' detail that is imagined, 0..1, their mean; None if it is not known."""
-        shares = [face.report.imagined for face in self.faces if face.report.imagined is not None]
-        return sum(shares) / len(shares) if shares else None
+        return mean_imagined(self.faces)
 
     def as_dict(self) -> dict[str, Any]:
         """All that is known of it, for JSON."""
@@ -141,6 +147,18 @@ class Restoration:
             said = marks.notes(self.weights, first.dial, first.strength, len(self.faces), self.imagined)
             photo = replace(photo, metadata=marks.marked(photo.metadata, said))
         return images.save(photo, path, overwrite=overwrite)
+
+
+def check_grain(grain: float) -> None:
+    """Raises PaniniError if it is no share."""
+    if not 0 <= grain <= 1:
+        raise PaniniError(f"grain must be between 0 and 1, not {grain}")
+
+
+def mean_imagined(faces: Sequence[RestoredFace]) -> float | None:
+    """Share of the faces' detail that is imagined, 0..1, their mean; None if it is not known."""
+    shares = [face.report.imagined for face in faces if face.report.imagined is not None]
+    return sum(shares) / len(shares) if shares else None
 
 
 class Restorer:
@@ -195,9 +213,8 @@ class Restorer:
             raise PaniniError(f"scale must be 1, 2 or 4, not {scale}")
         if aligned and (scale != 1 or only or boxes):
             raise PaniniError("scale, only and boxes do not go with aligned: the picture is one face")
-        if not 0 <= grain <= 1:
-            raise PaniniError(f"grain must be between 0 and 1, not {grain}")
-        setting = Setting(dial, dial_level, strength, None if like is None else self.degradation(like, aligned=aligned))
+        check_grain(grain)
+        setting = self.setting(dial, dial_level, strength, like, aligned=aligned)
         timings: dict[str, float] = {}
         with _clock(timings, "read"):
             photo = image if isinstance(image, images.Photo) else images.load(image)
@@ -220,13 +237,19 @@ class Restorer:
         faces = []
         for face, transform, mask in zip(found, transforms, masks, strict=True):
             with _clock(timings, "align"):
-                crop = np.asarray(align.warp(photo.pixels, transform, (size, size)), np.uint8)
-            faces.append(self._restore_crop(face, crop, toned, setting, timings))
+                crop = self.crop(photo.pixels, transform)
+            faces.append(self.restore_crop(face, crop, toned, setting, timings))
             with _clock(timings, "blend"):
                 patch = blend.patch(photo.pixels, faces[-1].after, transform, size, grain)
                 blend.paste(result.pixels, patch, mask, transform, size, scale)
         restored = Restoration(result, faces, timings, self.engine.digest)
         return restored.made_consistent(photo) if consistent else restored
+
+    def setting(
+        self, dial: float, dial_level: int | None, strength: float, like: Source | None, *, aligned: bool = False
+    ) -> Setting:
+        """What these choices of `restore` come to. Raises PaniniError."""
+        return Setting(dial, dial_level, strength, None if like is None else self.degradation(like, aligned=aligned))
 
     def transform(self, pixels: NDArray[np.uint8], face: Face) -> align.Transform:
         """From a photo uint8 RGB [H, W, 3] to the crop of a face in it that the network sees."""
@@ -235,18 +258,20 @@ class Restorer:
         size = self.engine.input_size
         return self._aligner(pixels, align.ffhq_transform(face.landmarks, size, align.DETECTED_ZOOM), size)
 
+    def crop(self, pixels: NDArray[np.uint8], transform: align.Transform) -> NDArray[np.uint8]:
+        """The crop [input_size, input_size, 3] that a transform takes from a photo uint8 RGB [H, W, 3]."""
+        return np.asarray(align.warp(pixels, transform, 2 * (self.engine.input_size,)), np.uint8)
+
     def degradation(self, image: Source, *, aligned: bool = False) -> Signed:
         """v_DR [dim] of the largest face in a picture, or of one that is a face crop itself. Raises PaniniError."""
         photo = image if isinstance(image, images.Photo) else images.load(image)
-        size = self.engine.input_size
         if aligned:
-            crop = _square(photo.pixels, size)
+            crop = _square(photo.pixels, self.engine.input_size)
         else:
             found = self.detector(photo.pixels)
             if not found:
                 raise NoFaceError(f"{photo.path or 'the picture'}: no face found")
-            transform = self.transform(photo.pixels, found[0])
-            crop = np.asarray(align.warp(photo.pixels, transform, (size, size)), np.uint8)
+            crop = self.crop(photo.pixels, self.transform(photo.pixels, found[0]))
         return self.engine.degradation(to_signed(crop)[None])[0]
 
     def _restore_aligned(
@@ -255,23 +280,24 @@ class Restorer:
         crop = _square(photo.pixels, self.engine.input_size)
         height, width = photo.pixels.shape[:2]
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
-        face = self._restore_crop(whole, crop, toned, setting, timings)
+        face = self.restore_crop(whole, crop, toned, setting, timings)
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
         photo = replace(photo, pixels=face.after, alpha=alpha, deep=None)
         return Restoration(photo, [face], timings, self.engine.digest)
 
-    def _restore_crop(
+    def restore_crop(
         self, face: Face, crop: NDArray[np.uint8], toned: bool, setting: Setting, timings: dict[str, float]
     ) -> RestoredFace:
+        """Restores an aligned crop [input_size, input_size, 3] of a photo, `toned` if it is grey or sepia.
+
+        Adds what each step took to `timings`. Raises PaniniError as `Setting.degradation` does.
+        """
         with _clock(timings, "network"):
             faces = to_signed(crop)[None]
             v = self.engine.degradation(faces)[0]
             output = self.engine.restore(faces, setting.degradation(v, self.engine)[None])
         with _clock(timings, "blend"):
-            after = blend.match_colour(from_signed(output.images[0]), crop, toned=toned)
-            if setting.strength < 1:
-                share = setting.strength
-                after = cv2.addWeighted(after, share, _square(crop, after.shape[0]), 1 - share, 0)  # type: ignore[assignment]
+            after = setting.mixed(blend.match_colour(from_signed(output.images[0]), crop, toned=toned), crop)
         with _clock(timings, "report"):
             prior, kept = output.prior_share[0], output.image_share[0]
             report = make_report(self.engine.calibration, v, prior, kept, crop, after, setting.dial, setting.strength)

@@ -9,7 +9,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import (
@@ -28,7 +27,6 @@ from panini.background import Upscaler
 from panini.engine import load_engine
 from panini.errors import PaniniError, SomeFailedError, StoppedError
 from panini.explain import explanation, strip
-from panini.faces import align
 from panini.faces.detect import Box, CenterFace, Face
 from panini.pixels import to_signed
 from panini.report import write_reports
@@ -155,19 +153,33 @@ def restore_folder(
         raise SomeFailedError(f"{failed} of {len(archive.names)} failed: see {report}")
 
 
-def restore_clip(source: Path, target: Path | None, engine: str, min_face: float, *, overwrite: bool) -> None:
-    """Restores a video as `panini.video` does, with a bar on stderr."""
+def restore_clip(
+    source: Path,
+    target: Path | None,
+    engine: str,
+    min_face: float,
+    *,
+    overwrite: bool,
+    mark: bool,
+    grain: float,
+    **choices: Any,
+) -> None:
+    """Restores a video as `panini.video` does, with a bar on stderr; `choices` are those of `Restorer.setting`."""
     from panini.video import restore_video
 
     target = source.with_name(f"{source.stem}-restored.mp4") if target is None else target
     start, console = perf_counter(), Console(stderr=True)
+    restorer = load_restorer(engine, min_face)
+    setting = restorer.setting(**choices)
     with Progress(*_columns(), console=console, disable=not console.is_terminal) as progress:
         bars = {step: progress.add_task(step, total=None) for step in ("finding faces", "restoring")}
 
         def show(step: str, done: int, of: int) -> None:
             progress.update(bars[step], completed=done, total=of or None)
 
-        faces = restore_video(load_restorer(engine, min_face), source, target, overwrite=overwrite, progress=show)
+        faces = restore_video(
+            restorer, source, target, setting=setting, grain=grain, overwrite=overwrite, mark=mark, progress=show
+        )
     print(f"{one_line(target)}: {count(faces)}, {perf_counter() - start:.1f} s")
 
 
@@ -183,8 +195,7 @@ def inspect(path: Path, drawing: Path | None, min_face: float, *, overwrite: boo
     print(f"{one_line(path)}: {width}x{height}, {len(faces)} {'face' if len(faces) == 1 else 'faces'}")
     for number, face in enumerate(faces, 1):
         x, y, w, h = (round(v) for v in face.box)
-        place = restorer.transform(photo.pixels, face)
-        crop = np.asarray(align.warp(photo.pixels, place, 2 * (restorer.engine.input_size,)), np.uint8)
+        crop = restorer.crop(photo.pixels, restorer.transform(photo.pixels, face))
         print(
             f"{number:3}: box {x},{y},{w},{h}  score {face.score:.2f}  points within {face.spread:.0%} of the eyes' "
             f"distance  turned {face.angle:+.0f} degrees  sharpness {sharpness(crop):.0f}"

@@ -1,10 +1,11 @@
 """Restores the faces in a video: found and followed first, then restored with crops and results that do not tremble.
 
-Needs the extra `video` (PyAV). Audio is copied as it is; frames keep their times.
+Needs the extra `video` (PyAV). Audio is copied as it is; frames keep their times, the file its title, date and place.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from panini import images
+from panini import images, marks
 from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
-from panini.pixels import from_signed, to_signed
-from panini.restorer import Restorer
+from panini.pixels import Pixels, from_signed, to_signed
+from panini.restorer import Restorer, Setting, check_grain, mean_imagined
 
 try:
     import av
@@ -29,6 +30,8 @@ except ModuleNotFoundError as error:
 SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """What can be written, by suffix."""
 
+_OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # tags that say how it was written
+
 _CUT = 40.0  # of 255: mean difference of two frames from which they are of different scenes
 _LOST = 8  # frames that a face may not be found and still be the same one
 _SHORTEST = 3  # frames; what is seen for a shorter time is no face
@@ -37,7 +40,9 @@ _FADE = 4  # frames in which a face's restoration comes and goes
 _FRESH = 0.3  # how much of a still face is of this frame's restoration and not of those before
 _MOTION = 10.0  # of 255: change from which it is all of this frame
 
-Pixels = NDArray[np.uint8]
+Progress = Callable[[str, int, int], None]
+
+_AS_JUDGED = Setting()
 
 
 @dataclass
@@ -70,21 +75,38 @@ def restore_video(
     source: Path,
     target: Path,
     *,
+    setting: Setting = _AS_JUDGED,
+    grain: float = 0.0,
     overwrite: bool = False,
+    mark: bool = True,
     steady: bool = True,
-    progress: Callable[[str, int, int], None] = lambda step, done, of: None,
+    progress: Progress = lambda step, done, of: None,
 ) -> int:
     """Writes `source` with its faces restored to `target`; returns how many faces were followed.
 
-    steady: False restores each frame for itself. `progress` is told the step, frames done and frames in all (0 if that
-    is not known). Raises PaniniError if the video cannot be read or written, NoFaceError if it has no face.
+    grain: as of `Restorer.restore`. mark: say in the metadata what was done; see `panini.marks`. steady: False restores
+    each frame for itself. `progress` is told the step, frames done and frames in all (0 if that is not known). Raises
+    PaniniError if the video cannot be read or written or the engine has no such setting, NoFaceError if it has no face.
     """
+    check_grain(grain)
     check_output(target, source, overwrite=overwrite)
+    engine = restorer.engine
+    nothing = np.zeros((1, 3, engine.input_size, engine.input_size), np.float32)
+    setting.degradation(engine.degradation(nothing)[0], engine)  # what cannot be is said before the work, not after
     try:
         tracks = _follow(restorer, source, steady, progress)
         if not tracks:
             raise NoFaceError(f"{source}: no face found")
-        images.write_atomically(target, lambda file: _write(restorer, source, target, file, tracks, steady, progress))
+        tags = _tags(source)
+        if mark:
+            imagined = _imagined(restorer, source, tracks, setting)
+            said = marks.notes(engine.digest, setting.dial, setting.strength, len(tracks), imagined)
+            tags = marks.tagged(tags, said)
+
+        def retouch(pixels: Pixels, number: int) -> None:
+            _restore_frame(restorer, pixels, number, tracks, setting, grain, steady)
+
+        images.write_atomically(target, lambda file: _write(source, target, file, tags, retouch, progress))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         text = getattr(error, "strerror", None) or str(error)
         raise PaniniError(f"{source} cannot be restored: {' '.join(text.split())}") from error
@@ -110,14 +132,21 @@ def _upright(frame: Any) -> Pixels:
 
 
 def _open(source: Path) -> Any:
-    container = av.open(str(source))
+    container = av.open(str(source), options={"export_xmp": "1"})
     if not container.streams.video:
         container.close()
         raise PaniniError(f"{source} has no video in it")
     return container
 
 
-def _follow(restorer: Restorer, source: Path, steady: bool, progress: Callable[[str, int, int], None]) -> list[Track]:
+def _tags(source: Path) -> dict[str, str]:
+    """The metadata of a video, without what is of its file alone; XMP under `xmp`."""
+    with _open(source) as container:
+        tags = {name.lower(): value for name, value in container.metadata.items()}
+    return {name: value for name, value in tags.items() if name not in _OF_THE_FILE}
+
+
+def _follow(restorer: Restorer, source: Path, steady: bool, progress: Progress) -> list[Track]:
     """Finds the faces in every frame and joins those that are one."""
     done: list[Track] = []
     active: list[Track] = []
@@ -195,18 +224,37 @@ def _transform(place: NDArray[np.float64], size: int) -> align.Transform:
     return np.hstack([linear, ([size / 2, size / 2] - linear @ [x, y])[:, None]])
 
 
+def _imagined(restorer: Restorer, source: Path, tracks: list[Track], setting: Setting) -> float | None:
+    """How much of the faces' detail is imagined, judged by the frame in the middle of each one's time.
+
+    Before the rest is restored, for a container's tags come first.
+    """
+    size, faces = restorer.engine.input_size, []
+    with _open(source) as container:
+        for number, (_, pixels) in enumerate(_frames(container)):
+            for track in tracks:
+                if number == track.first + len(track.places) // 2:
+                    crop = restorer.crop(pixels, _transform(track.places[number - track.first], size))
+                    faces.append(restorer.restore_crop(track.last, crop, blend.is_toned(pixels), setting, {}))
+            if len(faces) == len(tracks):
+                break
+    return mean_imagined(faces)
+
+
 def _write(
-    restorer: Restorer,
     source: Path,
     target: Path,
     file: IO[bytes],
-    tracks: list[Track],
-    steady: bool,
-    progress: Callable[[str, int, int], None],
+    tags: dict[str, str],
+    retouch: Callable[[Pixels, int], None],
+    progress: Progress,
 ) -> None:
+    """Writes the video anew with `tags`, each frame's pixels [H, W, 3] as `retouch` leaves them, told its number."""
     with _open(source) as container:
         height, width = next(_frames(container))[1].shape[:2]  # what the stream says may be before turning
-    with _open(source) as container, av.open(file, "w", format=SUFFIXES[target.suffix.lower()]) as output:
+    form = SUFFIXES[target.suffix.lower()]
+    with _open(source) as container, av.open(file, "w", format=form) as output:
+        output.metadata.update(tags)
         stream = container.streams.video[0]
         video = _video_stream(output, stream, width, height)
         audio = {s.index: output.add_stream_from_template(s) for s in container.streams.audio}
@@ -219,13 +267,16 @@ def _write(
                 continue
             for frame in packet.decode():
                 pixels = _upright(frame)
-                _restore_frame(restorer, pixels, number, tracks, steady)
+                retouch(pixels, number)
                 made = av.VideoFrame.from_ndarray(pixels, format="rgb24")
                 made.pts, made.time_base = frame.pts, frame.time_base
                 output.mux(video.encode(made))
                 number += 1
                 progress("restoring", number, stream.frames)
         output.mux(video.encode())
+    if form == "mp4" and "xmp" in tags:
+        file.seek(0, os.SEEK_END)
+        file.write(marks.mp4_box(tags["xmp"]))
 
 
 def _video_stream(output: Any, like: Any, width: int, height: int) -> Any:
@@ -239,7 +290,15 @@ def _video_stream(output: Any, like: Any, width: int, height: int) -> Any:
     return video
 
 
-def _restore_frame(restorer: Restorer, pixels: Pixels, number: int, tracks: list[Track], steady: bool) -> None:
+def _restore_frame(
+    restorer: Restorer,
+    pixels: Pixels,
+    number: int,
+    tracks: list[Track],
+    setting: Setting,
+    grain: float,
+    steady: bool,
+) -> None:
     """Restores the faces in a frame [H, W, 3], in place."""
     size = restorer.engine.input_size
     here = [track for track in tracks if 0 <= number - track.first < len(track.places)]
@@ -247,20 +306,20 @@ def _restore_frame(restorer: Restorer, pixels: Pixels, number: int, tracks: list
     original = pixels.copy()
     toned = blend.is_toned(original)
     for track, transform, mask in zip(here, transforms, blend.masks(transforms, size), strict=True):
-        crop = np.asarray(align.warp(original, transform, (size, size)), np.uint8)
+        crop = restorer.crop(original, transform)
         signed = to_signed(crop)[None]
         v = restorer.engine.degradation(signed)
         if steady and track.v is not None:
             v = 0.8 * track.v + 0.2 * v
         track.v = v
-        restored = blend.match_colour(from_signed(restorer.engine.restore(signed, v).images[0]), crop, toned=toned)
+        output = restorer.engine.restore(signed, setting.degradation(v[0], restorer.engine)[None])
+        restored = blend.match_colour(from_signed(output.images[0]), crop, toned=toned)
         if steady:
             restored = _calm(track, crop, restored)
         if number - track.first == len(track.places) - 1:
             track.before = track.after = None  # a long video has many tracks
-        blend.paste(
-            pixels, blend.patch(original, restored, transform, size), mask * track.weight(number), transform, size
-        )
+        patch = blend.patch(original, setting.mixed(restored, crop), transform, size, grain)
+        blend.paste(pixels, patch, mask * track.weight(number), transform, size)
 
 
 def _calm(track: Track, crop: Pixels, restored: Pixels) -> Pixels:

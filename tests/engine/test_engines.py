@@ -122,45 +122,36 @@ assert run(["export", "x.safetensors"]) == 2
     assert done.stderr == "panini: export needs onnx: pip install 'panini[train]'\n"
 
 
-def copy(weights, folder):
-    for path in weights.parent.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder / weights.name
-
-
 def test_missing_weights(tmp_path):
     with pytest.raises(PaniniError, match="cannot read the weights"):
         OnnxEngine(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", ["dre.onnx", "restorer.onnx"])
-def test_missing_or_damaged_graph(tiny_weights, tmp_path, name):
-    weights = copy(tiny_weights, tmp_path)
-    graph = tmp_path / name
+def test_missing_or_damaged_graph(own_weights, name):
+    graph = own_weights.with_name(name)
     graph.write_bytes(graph.read_bytes()[:500])
     with pytest.raises(PaniniError, match=f"cannot load the network .*{name}"):
-        OnnxEngine(weights)
+        OnnxEngine(own_weights)
     graph.unlink()
     with pytest.raises(PaniniError, match=f"{name} is missing: `panini export` writes it"):
-        OnnxEngine(weights)
+        OnnxEngine(own_weights)
 
 
-def test_damaged_weights(tiny_weights, tmp_path):
-    weights = copy(tiny_weights, tmp_path)
-    data = bytearray(weights.read_bytes())
+def test_damaged_weights(own_weights):
+    data = bytearray(own_weights.read_bytes())
     data[-1] ^= 1
-    weights.write_bytes(data)
+    own_weights.write_bytes(data)
     with pytest.raises(PaniniError, match="damaged"):
-        OnnxEngine(weights)
+        OnnxEngine(own_weights)
 
 
-def test_graphs_of_other_weights(tiny_weights, tiny_state, tmp_path):
+def test_graphs_of_other_weights(own_weights, tiny_state):
     from panini.checkpoint import load_training_state, save_weights
 
-    weights = copy(tiny_weights, tmp_path)
-    save_weights(load_training_state(tiny_state, "paper_tiny"), weights, "paper_tiny", {"samples": "8"})
+    save_weights(load_training_state(tiny_state, "paper_tiny"), own_weights, "paper_tiny", {"samples": "8"})
     with pytest.raises(PaniniError, match="belongs to other weights"):
-        OnnxEngine(weights)
+        OnnxEngine(own_weights)
 
 
 def test_unknown_device(tiny_weights):

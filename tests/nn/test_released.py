@@ -111,42 +111,43 @@ def _layers(prior: StyleGAN2Prior) -> list[tuple[str, nn.Module]]:
     ]
 
 
-def _rosinality(prior: StyleGAN2Prior) -> State:
-    state = {"input.input": prior.constant}
-    for i, linear in enumerate(prior.mapping):
-        state |= {f"style.{i + 1}.weight": linear.weight, f"style.{i + 1}.bias": linear.bias}
+ROSINALITY = {
+    "constant": "input.input",
+    "mapping": "style.{}.weight",
+    "mapping bias": "style.{}.bias",
+    "weight": "{}.conv.weight",
+    "modulation": "{}.conv.modulation.weight",
+    "modulation bias": "{}.conv.modulation.bias",
+    "noise strength": "{}.noise.weight",
+    "noise": "noises.noise_{}",
+}
+OPENMMLAB = {
+    "constant": "constant_input.input",
+    "mapping": "style_mapping.{}.linear.weight_orig",
+    "mapping bias": "style_mapping.{}.bias",
+    "weight": "{}.conv.weight_orig",
+    "modulation": "{}.conv.style_modulation.linear.weight_orig",
+    "modulation bias": "{}.conv.style_modulation.bias",
+    "noise strength": "{}.noise_injector.weight",
+    "noise": "injected_noise_{}",
+}
+
+
+def _laid_out(prior: StyleGAN2Prior, names: dict[str, str]) -> State:
+    """The prior's tensors as a checkpoint of that layout has them."""
+    state = {names["constant"]: prior.constant}
+    for i, linear in enumerate(prior.mapping, 1):
+        state |= {names["mapping"].format(i): linear.weight, names["mapping bias"].format(i): linear.bias}
     for i, (name, layer) in enumerate(_layers(prior)):
-        state[f"{name}.conv.weight"] = layer.conv.weight[None]
-        state[f"{name}.conv.modulation.weight"] = layer.conv.modulation.weight
-        state[f"{name}.conv.modulation.bias"] = layer.conv.modulation.bias
+        state[names["weight"].format(name)] = layer.conv.weight[None]
+        state[names["modulation"].format(name)] = layer.conv.modulation.weight
+        state[names["modulation bias"].format(name)] = layer.conv.modulation.bias
         if "rgb" in name:
             state[f"{name}.bias"] = layer.bias.view(1, 3, 1, 1)
         else:
             state[f"{name}.activate.bias"] = layer.bias
-            state[f"{name}.noise.weight"] = layer.noise_strength
-            state[f"noises.noise_{i}"] = layer.noise
-        if name.startswith("to_rgbs"):
-            state[f"{name}.upsample.kernel"] = fir_kernel()
-        elif layer.conv.up:
-            state[f"{name}.conv.blur.kernel"] = fir_kernel()
-    return {name: tensor.detach().clone() for name, tensor in state.items()}
-
-
-def _openmmlab(prior: StyleGAN2Prior) -> State:
-    state = {"constant_input.input": prior.constant}
-    for i, linear in enumerate(prior.mapping):
-        state[f"style_mapping.{i + 1}.linear.weight_orig"] = linear.weight
-        state[f"style_mapping.{i + 1}.bias"] = linear.bias
-    for i, (name, layer) in enumerate(_layers(prior)):
-        state[f"{name}.conv.weight_orig"] = layer.conv.weight[None]
-        state[f"{name}.conv.style_modulation.linear.weight_orig"] = layer.conv.modulation.weight
-        state[f"{name}.conv.style_modulation.bias"] = layer.conv.modulation.bias
-        if "rgb" in name:
-            state[f"{name}.bias"] = layer.bias.view(1, 3, 1, 1)
-        else:
-            state[f"{name}.activate.bias"] = layer.bias
-            state[f"{name}.noise_injector.weight"] = layer.noise_strength
-            state[f"injected_noise_{i}"] = layer.noise
+            state[names["noise strength"].format(name)] = layer.noise_strength
+            state[names["noise"].format(i)] = layer.noise
         if name.startswith("to_rgbs"):
             state[f"{name}.upsample.kernel"] = fir_kernel()
         elif layer.conv.up:
@@ -171,11 +172,11 @@ def test_both_stylegan2_layouts_give_the_same_picture(tmp_path: Path) -> None:
     picture = prior(w)
     assert picture.shape == (1, 3, 16, 16)
 
-    mmlab = _openmmlab(prior)
+    mmlab = _laid_out(prior, OPENMMLAB)
     zeros = {f"generator.{name}": torch.zeros_like(tensor) for name, tensor in mmlab.items()}
     average = {f"generator_ema.{name}": tensor for name, tensor in mmlab.items()}
     files = {
-        "rosinality.pt": {"g_ema": _rosinality(prior), "latent_avg": torch.zeros(512)},
+        "rosinality.pt": {"g_ema": _laid_out(prior, ROSINALITY), "latent_avg": torch.zeros(512)},
         "mmlab.pth": {"state_dict": zeros | average | {"discriminator.bias": torch.zeros(1)}},  # the average counts
         "mmlab-only.pth": {"state_dict": {f"generator.{name}": tensor for name, tensor in mmlab.items()}},
         "bare.pth": mmlab,
@@ -189,7 +190,7 @@ def test_both_stylegan2_layouts_give_the_same_picture(tmp_path: Path) -> None:
 
 def test_another_size_is_refused() -> None:
     with pytest.raises(PaniniError, match=r"missing: convs\.4\.conv\.weight"):
-        load_released({"g_ema": _rosinality(_random_prior(16))}, StyleGAN2Prior(32))
+        load_released({"g_ema": _laid_out(_random_prior(16), ROSINALITY)}, StyleGAN2Prior(32))
 
 
 class _Foreign:
@@ -218,7 +219,7 @@ def test_unsafe_broken_and_missing_files(tmp_path: Path) -> None:
 def test_a_stylegan2_checkpoint_becomes_an_imported_prior(tmp_path: Path) -> None:
     source, out = tmp_path / "ffhq.pt", tmp_path / "ffhq.safetensors"
     prior = _random_prior(8)
-    torch.save({"g_ema": _rosinality(prior)}, source)
+    torch.save({"g_ema": _laid_out(prior, ROSINALITY)}, source)
     origin = import_prior(source, out)
     again, recorded = load_prior(out)
     assert recorded == origin

@@ -5,25 +5,22 @@ What is fitted is fitted on one set of faces, and what is reported is measured o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from skimage.metrics import peak_signal_noise_ratio
-from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.preprocessing import StandardScaler
+from sklearn.linear_model import Ridge, RidgeCV
 
-from panini.calibration import Calibration, Linear, Probe
-from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise, draw
+from panini.calibration import Calibration, Linear
+from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.engine import Engine
 from panini.errors import PaniniError
-from panini.evaluation.probe import KINDS, Damaged, Pictures
+from panini.evaluation.probe import Damaged, Pictures, damaged, damaged_faces, fit_linear, fit_probes
 from panini.faces import blend
 from panini.pixels import LUMA, Pixels, from_signed, resize, to_signed
 from panini.truth import (
@@ -36,6 +33,8 @@ from panini.truth import (
 
 Array = NDArray[np.float32]
 
+MIXED = ("paper", "paper", "wild", "paper", "sr16")
+"""Damage as the paper has it, now and then as life has it, or 16x super-resolution."""
 HEAVY = (
     Degradation((Blur(8.0),)),
     Degradation((Downsample(10.0), Enlarge())),
@@ -53,10 +52,11 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Sample:
-    """A face, whole and damaged, [512, 512, 3] each."""
+    """A face, whole and damaged, [512, 512, 3] each, and the v_DR [dim] of the damaged one."""
 
     truth: Pixels
     given: Pixels
+    v: Array
 
 
 def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int = 64, log: Log = print) -> Calibration:
@@ -68,25 +68,32 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
     """
     if count < 16 or min(len(faces), len(validation)) < 8:
         raise PaniniError("calibrate wants at least 16 samples and 8 faces of each set")
-    probes = _probes(engine, faces, validation, 12 * count)
+
+    def side(pictures: Pictures, count: int, seed: int) -> Damaged:
+        return damaged(lambda picture: _seen(engine, picture), damaged_faces(pictures, count, ("paper",), seed))
+
+    probes = fit_probes(side(faces, 12 * count, 1), side(validation, 4 * count, 2))
     for kind, probe in probes.items():
         log(f"{kind}: presence {probe.accuracy:.1%} balanced accuracy, strength Spearman {probe.correlation:.2f}")
 
     nothing = Linear(np.zeros(0, np.float32), 0.0)
     directions = _directions(engine, faces, count // 2)
     draft = Calibration(engine.digest, directions[-1], 1.0, 1.0, probes, nothing, nothing)
-    draft = _dialled(engine, draft, directions, list(_samples(faces, max(8, 2 * count // 5), seed=3)), log)
-    error, imagined = _fit_truth(engine, draft, _samples(faces, 2 * count, seed=4))
+    draft = _dialled(engine, draft, directions, list(_samples(engine, faces, max(8, 2 * count // 5), seed=3)), log)
+    error, imagined = _fit_truth(engine, draft, _samples(engine, faces, 2 * count, seed=4))
     draft = replace(draft, error=error, imagined=imagined)
-    held_out = list(_samples(validation, count // 2, seed=5))
-    truth = _examine_truth(engine, draft, held_out)
-    log(
-        "map: Spearman {map:.3f} (input sharpness {sharpness:.3f}); "
-        "imagined: Spearman {imagined:.2f}, off by {imagined_error:.3f}".format(**truth)
-    )
+    held_out = list(_samples(engine, validation, count // 2, seed=5))
+    truth: dict[str, float] = {}
     curve = []
     for dial in SETTINGS:
-        curve.append({"dial": dial} | _mean_scores(engine, draft, held_out, dial))
+        restored = [_restore(engine, draft, sample, dial) for sample in held_out]
+        if not dial:
+            truth = _examine_truth(draft, held_out, restored)
+            log(
+                "map: Spearman {map:.3f} (input sharpness {sharpness:.3f}); "
+                "imagined: Spearman {imagined:.2f}, off by {imagined_error:.3f}".format(**truth)
+            )
+        curve.append({"dial": dial} | _means(held_out, restored))
         log(
             "dial {dial:+.1f}: PSNR {psnr:.2f} dB, sharpness {sharpness:.3f}, share of the prior {prior:.3f} "
             "(features {features:.3f}, picture {picture:.3f})".format(**curve[-1])
@@ -95,52 +102,13 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
     return replace(draft, measured=measured)
 
 
-def _samples(faces: Pictures, count: int, seed: int) -> Iterable[Sample]:
-    """Damaged faces: three of five as the paper has it, one as life, one 16x super-resolution."""
-    order = np.random.default_rng(seed).permutation(len(faces))
-    for i in range(count):
-        rng = np.random.default_rng((seed, i))
-        truth = faces[int(order[i % len(order)])]
-        damage = draw(("paper", "paper", "wild", "paper", "sr16")[i % 5], rng)
-        yield Sample(truth, damage.apply(truth, i))
+def _samples(engine: Engine, faces: Pictures, count: int, seed: int) -> Iterator[Sample]:
+    for face in damaged_faces(faces, count, MIXED, seed):
+        yield Sample(face.truth, face.given, _seen(engine, face.given))
 
 
 def _seen(engine: Engine, picture: Pixels) -> Array:
     return engine.degradation(to_signed(picture)[None])[0]
-
-
-def _probes(engine: Engine, faces: Pictures, validation: Pictures, count: int) -> dict[str, Probe]:
-    def side(pictures: Pictures, count: int, seed: int) -> Damaged:
-        damages, rows = [], []
-        for i in range(count):
-            rng = np.random.default_rng((seed, i))
-            damages.append(draw("paper", rng))
-            rows.append(_seen(engine, damages[-1].apply(pictures[i % len(pictures)], i)))
-        return Damaged(np.stack(rows), np.arange(count) % len(pictures), damages)
-
-    train, test = side(faces, count, 1), side(validation, count // 3, 2)
-    scaler = StandardScaler().fit(train.v)
-    probes = {}
-    for kind in KINDS:
-        there, true = train.strengths(kind), test.strengths(kind)
-        classifier = LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
-        presence = _unscaled(scaler, classifier.fit(scaler.transform(train.v), there > 0))
-        line = RidgeCV(np.logspace(0, 4, 9)).fit(scaler.transform(train.v[there > 0]), there[there > 0])
-        strength = _unscaled(scaler, line)
-        probes[kind] = Probe(
-            presence,
-            strength,
-            float(balanced_accuracy_score(true > 0, presence(test.v) > 0)),
-            float(spearmanr(strength(test.v[true > 0]), true[true > 0]).statistic),
-        )
-    return probes
-
-
-def _unscaled(scaler: StandardScaler, fitted: Any) -> Linear:
-    """A model fitted on scaled features, for features as they are."""
-    weights = np.ravel(fitted.coef_) / scaler.scale_
-    bias = float(np.ravel(fitted.intercept_)[0] if np.ndim(fitted.intercept_) else fitted.intercept_)
-    return Linear(weights.astype(np.float32), bias - float(weights @ scaler.mean_))
 
 
 def _directions(engine: Engine, faces: Pictures, count: int) -> list[Array]:
@@ -163,11 +131,11 @@ class Restored:
     image_share: Array
 
 
-def _restore(engine: Engine, calibration: Calibration, given: Pixels, dial: float) -> Restored:
+def _restore(engine: Engine, calibration: Calibration, sample: Sample, dial: float) -> Restored:
     """As `Restorer` does it, with a calibration that is still being made."""
-    v = calibration.turned(_seen(engine, given), dial) if dial else _seen(engine, given)
-    output = engine.restore(to_signed(given)[None], v[None])
-    after = blend.match_colour(from_signed(output.images[0]), given, toned=blend.is_toned(given))
+    v = calibration.turned(sample.v, dial) if dial else sample.v
+    output = engine.restore(to_signed(sample.given)[None], v[None])
+    after = blend.match_colour(from_signed(output.images[0]), sample.given, toned=blend.is_toned(sample.given))
     return Restored(after, output.prior_share[0], output.image_share[0])
 
 
@@ -178,11 +146,15 @@ def sharpness(picture: Pixels) -> float:
 
 
 def _mean_scores(engine: Engine, calibration: Calibration, samples: Sequence[Sample], dial: float) -> dict[str, float]:
-    """Means over faces at one setting: PSNR, sharpness, and the prior's share in all interpolations of the network, in
-    those of features (DAFI) and in those of the picture's bands (PictureDAFI)."""
+    """`_means` at one setting."""
+    return _means(samples, [_restore(engine, calibration, sample, dial) for sample in samples])
+
+
+def _means(samples: Sequence[Sample], restorations: Sequence[Restored]) -> dict[str, float]:
+    """Means over faces: PSNR, sharpness, and the prior's share in all interpolations of the network, in those of
+    features (DAFI) and in those of the picture's bands (PictureDAFI)."""
     rows = []
-    for sample in samples:
-        restored = _restore(engine, calibration, sample.given, dial)
+    for sample, restored in zip(samples, restorations, strict=True):
         picture = resize(restored.after, sample.truth.shape[0], cv2.INTER_AREA)
         rows.append(
             (
@@ -244,7 +216,7 @@ def _fit_truth(engine: Engine, calibration: Calibration, samples: Iterable[Sampl
     faces: list[Array] = []
     shares: list[float] = []
     for sample in samples:
-        restored = _restore(engine, calibration, sample.given, float(rng.uniform(-1, 1)))
+        restored = _restore(engine, calibration, sample, float(rng.uniform(-1, 1)))
         features = error_features(sample.given, restored.after, restored.image_share)
         chosen = rng.choice(features[..., 0].size, 1024, replace=False)  # neighbours tell the same
         places.append(features.reshape(-1, features.shape[-1])[chosen])
@@ -253,22 +225,18 @@ def _fit_truth(engine: Engine, calibration: Calibration, samples: Iterable[Sampl
         small = resize(restored.after, sample.truth.shape[0], cv2.INTER_AREA)
         shares.append(imagined_share(small, sample.truth))
     odds = np.clip(shares, 0.005, 0.995)
-
-    def fitted(features: Array, target: Array, model: Any) -> Linear:
-        scaler = StandardScaler().fit(features)
-        return _unscaled(scaler, model.fit(scaler.transform(features), target))
-
     return (
-        fitted(np.concatenate(places), np.concatenate(errors), Ridge(10.0)),
-        fitted(np.stack(faces), np.log(odds / (1 - odds)), RidgeCV(np.logspace(-1, 3, 9))),
+        fit_linear(np.concatenate(places), np.concatenate(errors), Ridge(10.0)),
+        fit_linear(np.stack(faces), np.log(odds / (1 - odds)), RidgeCV(np.logspace(-1, 3, 9))),
     )
 
 
-def _examine_truth(engine: Engine, calibration: Calibration, samples: Sequence[Sample]) -> dict[str, float]:
+def _examine_truth(
+    calibration: Calibration, samples: Sequence[Sample], restorations: Sequence[Restored]
+) -> dict[str, float]:
     """How well map and share tell the truth, on faces they were not fitted on; the map beside plain input sharpness."""
     rows, shares = [], []
-    for sample in samples:
-        restored = _restore(engine, calibration, sample.given, 0.0)
+    for sample, restored in zip(samples, restorations, strict=True):
         zero = np.zeros(len(calibration.direction), np.float32)
         report = make_report(
             calibration, zero, restored.prior_share, restored.image_share, sample.given, restored.after

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from panini.checkpoint import load_weights
@@ -20,6 +19,6 @@ def write_figures(weights: Path, faces: Sequence[Pixels], folder: Path, count: i
     network = load_weights(weights)
     shares, clusters = folder / "shares.png", folder / "clusters.png"
     plot_shares(network, faces[:: max(1, len(faces) // 12)], shares)
-    pictures, damaged = probe.damaged(faces, count, "paper", seed=2)
-    probe.plot(replace(damaged, v=probe.encode(network.dre, pictures)), clusters)
+    damaged = probe.damaged(probe.sight(network.dre), probe.damaged_faces(faces, count, ("paper",), seed=2))
+    probe.plot(damaged, clusters)
     return [shares, clusters]

@@ -6,10 +6,10 @@ No probe takes part in training; the encoder stays as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.manifold import TSNE
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from panini.calibration import Linear, Probe
 from panini.checkpoint import build, load_network
 from panini.degradation import Degradation, draw
 from panini.errors import PaniniError
@@ -60,48 +60,94 @@ class Damaged:
         return np.stack([self.strengths(kind) for kind in KINDS], 1)
 
 
-def damaged(faces: Pictures, count: int, distribution: str, seed: int) -> tuple[list[Pixels], Damaged]:
-    """`count` damaged faces, taken in turns from `faces` [512, 512, 3]; v is still empty."""
-    pictures, damages = [], []
+@dataclass(frozen=True)
+class DamagedFace:
+    """A face, whole and damaged, [512, 512, 3] each."""
+
+    number: int
+    """Which face it is."""
+    truth: Pixels
+    given: Pixels
+    damage: Degradation
+
+
+def damaged_faces(faces: Pictures, count: int, distributions: Sequence[str], seed: int) -> Iterator[DamagedFace]:
+    """`count` damaged faces, in turns from all of `faces` in an order of chance, and of the distributions in theirs."""
+    order = np.random.default_rng(seed).permutation(len(faces))
     for i in range(count):
-        rng = np.random.default_rng((seed, i))
-        damages.append(draw(distribution, rng))
-        pictures.append(damages[-1].apply(faces[i % len(faces)], int(rng.integers(2**31))))
-    return pictures, Damaged(np.zeros((0, 0), np.float32), np.arange(count) % len(faces), damages)
+        number = int(order[i % len(order)])
+        truth = faces[number]
+        damage = draw(distributions[i % len(distributions)], np.random.default_rng((seed, i)))
+        yield DamagedFace(number, truth, damage.apply(truth, i), damage)
 
 
-@torch.no_grad()
-def encode(encoder: nn.Module, pictures: Sequence[Pixels]) -> Array:
-    """v_DR of each picture, [n, dim]."""
+def damaged(see: Callable[[Pixels], Array], faces: Iterable[DamagedFace]) -> Damaged:
+    """Damaged faces as `see` sees them: it gives the v_DR [dim] of a picture."""
+    rows = [(see(face.given), face.number, face.damage) for face in faces]
+    v, numbers, damages = zip(*rows, strict=True)
+    return Damaged(np.stack(v), np.array(numbers), damages)
+
+
+def sight(encoder: nn.Module) -> Callable[[Pixels], Array]:
+    """The v_DR [dim] that `encoder` gives a picture [512, 512, 3]."""
     device = next(encoder.parameters()).device
-    rows = [encoder(torch.from_numpy(to_signed(picture))[None].to(device)).cpu().numpy()[0] for picture in pictures]
-    return np.stack(rows)
+
+    @torch.no_grad()
+    def see(picture: Pixels) -> Array:
+        v: Array = encoder(torch.from_numpy(to_signed(picture))[None].to(device)).cpu().numpy()[0]
+        return v
+
+    return see
+
+
+def fit_linear(x: Array, y: NDArray[Any], model: Any) -> Linear:
+    """A linear `model` of scikit-learn fitted from x [n, features], scaled for it, to y [n]; for x as it is."""
+    scaler = StandardScaler().fit(x)
+    fitted = model.fit(scaler.transform(x), y)
+    weights = np.ravel(fitted.coef_) / scaler.scale_
+    bias = float(np.ravel(fitted.intercept_)[0]) - float(weights @ scaler.mean_)
+    return Linear(weights.astype(np.float32), bias)
+
+
+def fit_probes(train: Damaged, test: Damaged) -> dict[str, Probe]:
+    """By kind of damage, linear probes of v_DR fitted on `train` and scored on `test`. The two share no face."""
+    probes = {}
+    for kind in KINDS:
+        there, true = train.strengths(kind), test.strengths(kind)
+        presence = fit_linear(train.v, there > 0, LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000))
+        strength = fit_linear(train.v[there > 0], there[there > 0], RidgeCV(np.logspace(0, 4, 9)))
+        probes[kind] = Probe(
+            presence,
+            strength,
+            float(balanced_accuracy_score(true > 0, presence(test.v) > 0)),
+            float(spearmanr(strength(test.v[true > 0]), true[true > 0]).statistic),
+        )
+    return probes
 
 
 @dataclass(frozen=True)
 class Knowledge:
     """What linear probes find in v_DR, by kind of damage, and how like a picture's nearest neighbour is."""
 
-    presence: Mapping[str, float]
-    """Balanced accuracy of telling whether a kind of damage is there."""
-    strength: Mapping[str, float]
-    """Spearman's correlation of the predicted and the true strength, over the pictures that have the kind."""
+    probes: Mapping[str, Probe]
     neighbour: float
     """Degradation distance to the nearest neighbour in v_DR, relative to that of a random pair."""
     same_face: float
     """How often the nearest neighbour is the same face, relative to chance."""
 
+    @property
+    def presence(self) -> dict[str, float]:
+        """Balanced accuracy of telling whether a kind of damage is there."""
+        return {kind: probe.accuracy for kind, probe in self.probes.items()}
+
+    @property
+    def strength(self) -> dict[str, float]:
+        """Spearman's correlation of the predicted and the true strength, over the pictures that have the kind."""
+        return {kind: probe.correlation for kind, probe in self.probes.items()}
+
 
 def examine(train: Damaged, test: Damaged) -> Knowledge:
     """Linear probes fitted on `train`, their scores on `test`; neighbours among `test`. The two share no face."""
-    presence, strength = {}, {}
-    for kind in KINDS:
-        there, true = train.strengths(kind), test.strengths(kind)
-        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000))
-        classifier.fit(train.v, there > 0)
-        presence[kind] = float(balanced_accuracy_score(true > 0, classifier.predict(test.v)))
-        line = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 4, 9))).fit(train.v[there > 0], there[there > 0])
-        strength[kind] = float(spearmanr(line.predict(test.v[true > 0]), true[true > 0]).statistic)
     v = test.v / np.linalg.norm(test.v, axis=1, keepdims=True)
     likeness = v @ v.T
     np.fill_diagonal(likeness, -np.inf)
@@ -112,8 +158,7 @@ def examine(train: Damaged, test: Damaged) -> Knowledge:
     same = test.faces[:, None] == test.faces[None]
     rows = np.arange(len(places))
     return Knowledge(
-        presence,
-        strength,
+        fit_probes(train, test),
         float(distances[rows, nearest].mean() / distances[others].mean()),
         float(same[rows, nearest].mean() / same[others].mean()),
     )
@@ -126,11 +171,11 @@ def examine_encoder(
 
     The second is the damaged validation faces with their v_DR. The encoder is left in evaluation mode.
     """
-    encoder.eval()
-    sides = []
-    for faces, seed in ((train, 1), (validation, 2)):
-        pictures, side = damaged(faces, count, distribution, seed)
-        sides.append(replace(side, v=encode(encoder, pictures)))
+    see = sight(encoder.eval())
+    sides = [
+        damaged(see, damaged_faces(faces, count, (distribution,), seed))
+        for faces, seed in ((train, 1), (validation, 2))
+    ]
     return examine(*sides), sides[1]
 
 

@@ -16,18 +16,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch.nn.functional import adaptive_avg_pool2d
 
 from panini.degradation import draw
 from panini.errors import PaniniError
 from panini.evaluation.identity import Identity
-from panini.evaluation.stlpips import STLPIPS
-from panini.evaluation.validation import Face, load_faces, load_truths
+from panini.evaluation.validation import Face, Scorer, load_faces, load_truths
 from panini.faces.detect import CenterFace
 from panini.images import write_atomically
-from panini.pixels import Pixels, read_rgb, resize, to_signed
+from panini.pixels import Pixels, read_rgb, resize
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -138,38 +136,25 @@ def score(
     restore: Callable[[Face], Pixels], faces: Sequence[Face], progress: Progress = lambda done, count: None
 ) -> list[Scored]:
     """Restores and scores each face at 512: results averaged down, inputs enlarged by bicubic."""
-    stlpips, identity, detector = STLPIPS().eval(), Identity.available(), CenterFace(min_face=100)
+    scorer, identity, detector = Scorer(), Identity.available(), CenterFace(min_face=100)
     rows = []
     for i, case in enumerate(faces):
         given = resize(case.given, SIDE, cv2.INTER_CUBIC)
         result = restore(case)
         result = resize(result, SIDE, cv2.INTER_AREA if result.shape[0] > SIDE else cv2.INTER_CUBIC)
         pictures = (case.truth, given, result)
-        with torch.inference_mode():
-            layers = [stlpips.features(torch.from_numpy(to_signed(p))[None]) for p in pictures]
-            distances = [float(stlpips.distance(own, layers[0])) for own in layers[1:]]
-            pooled = [torch.nn.functional.adaptive_avg_pool2d(own[2], WINDOWS)[0].flatten(1).T for own in layers]
+        features = scorer.features(*pictures)
+        pooled = [adaptive_avg_pool2d(own[2], WINDOWS)[0].flatten(1).T for own in features]
         people = identity.distances(*pictures) if identity else [np.nan, np.nan]
         places = [_landmarks(detector, picture) for picture in pictures]
         values = [
-            {
-                "psnr": _psnr(case.truth, picture),
-                "ssim": float(structural_similarity(case.truth, picture, channel_axis=2)),
-                "stlpips": distances[j],
-                "identity": people[j],
-                "landmarks": _apart(places[0], places[j + 1]),
-            }
-            for j, picture in enumerate(pictures[1:])
+            vars(scores) | {"identity": person, "landmarks": _apart(places[0], place)}
+            for scores, person, place in zip(scorer(*pictures, features=features), people, places[1:], strict=True)
         ]
         truth, before, after = (part.double().numpy() for part in pooled)
         rows.append(Scored(case, values[0], values[1], (truth, before, after), result))
         progress(i + 1, len(faces))
     return rows
-
-
-def _psnr(truth: Pixels, picture: Pixels) -> float:
-    """Of equal pictures 100 dB: a mean with infinity in it says nothing."""
-    return 100.0 if np.array_equal(truth, picture) else float(peak_signal_noise_ratio(truth, picture))
 
 
 def _landmarks(detector: CenterFace, picture: Pixels) -> NDArray[np.float32] | None:
