@@ -11,6 +11,7 @@ class LatentCodeEncoder(nn.Module):
 
     def __init__(self, c_in: int = 512, hidden: int = 256, latents: int = 18, latent_dim: int = 512) -> None:
         super().__init__()
+        self.c_in = c_in
         self.latents = latents
         self.conv = nn.Conv2d(c_in, hidden, 3, padding=1)
         self.activation = nn.LeakyReLU(0.2)
@@ -36,6 +37,7 @@ class LowRankLatentCodeEncoder(nn.Module):
         latent_dim: int = 512,
     ) -> None:
         super().__init__()
+        self.c_in = c_in
         self.latents = latents
         self.reduce = nn.Sequential(
             nn.Conv2d(c_in, hidden, 1),

@@ -66,6 +66,15 @@ def _fabric(hardware: Hardware) -> Fabric:
         raise PaniniError(f"hardware: {error}") from error
 
 
+def gathered(rows: Tensor) -> Tensor:
+    """The rows [N, ...] of all processes, [processes * N, ...], without gradients; of one, they themselves."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
 def channels_last(module: Module) -> Module:
     """In place; on a CPU, convolutions of these networks are a third faster so."""
     for parameter in module.parameters():

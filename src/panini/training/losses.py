@@ -12,6 +12,7 @@ from panini.evaluation.stlpips import STLPIPS
 from panini.nn.panini_net import Encoding, PaniniNet
 from panini.nn.prior import MobilePrior
 from panini.nn.prior.mobile import inverse_haar
+from panini.training.loop import gathered
 
 
 def haar(x: Tensor) -> Tensor:
@@ -57,18 +58,16 @@ class PreviewHead(nn.Module):
         return head
 
 
-def distillation(
-    network: PaniniNet, encoding: Encoding, w: Tensor, known: Tensor, last: int = 64
-) -> tuple[Tensor, Tensor]:
-    """For faces sampled from the prior: how far the encoder is from the features and the w they were made of.
+def distillation(network: PaniniNet, encoding: Encoding, w: Tensor, known: Tensor, last: int = 64) -> Tensor:
+    """For faces sampled from the prior: how far the encoder is from the features they were made of, at DAFI's
+    resolutions up to `last`, relative to the spread of the true ones.
 
-    w: [N, latent_dim]; known: [N], 1 where w holds. Returns (feature, latent) distances of the known, summed over them
-    and divided by N, so that a batch is the mean of its samples; features relative to the spread of the true ones, at
-    DAFI's resolutions up to `last`.
+    w: [N, latent_dim]; known: [N], 1 where w holds. Summed over the known and divided by N, so that a batch is the mean
+    of its samples.
     """
     rows = known.nonzero()[:, 0]
     if len(rows) == 0:
-        return encoding.w.sum() * 0, encoding.w.sum() * 0
+        return encoding.w.sum() * 0
     w_plus = w[rows, None].expand(-1, network.prior.latents, -1)
     with torch.no_grad():
         truth = network.prior.features(w_plus, last)
@@ -78,7 +77,57 @@ def distillation(
             ours = network.dafi.convs[str(resolution)](encoding.image[resolution][rows])
             theirs = truth[resolution].features
             distances.append(((ours - theirs).abs().mean((1, 2, 3)) / theirs.std((1, 2, 3))).sum() / len(known))
-    return torch.stack(distances).mean(), (encoding.w[rows] - w_plus).abs().mean((1, 2)).sum() / len(known)
+    return torch.stack(distances).mean()
+
+
+class LatentMemory(nn.Module):
+    """What teaches the latent code encoder w: the coarsest features of the last `size` faces whose w is known.
+
+    A step has one or two such faces; from these alone, between the gradients of the picture, the encoder learned the
+    mean face and nothing else. Here every step asks it for `batch` mixtures of remembered faces (mixup, arXiv
+    1710.09412) under noise of `noise` standard deviations, so that a few hundred faces are not learned by heart. The
+    features are as they were when they were seen: they change slowly, and only the encoder learns from them.
+    """
+
+    features: Tensor
+    w: Tensor
+    seen: Tensor
+
+    def __init__(
+        self, c_in: int, latent_dim: int, size: int = 2048, batch: int = 128, noise: float = 2.0, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.batch = batch
+        self.noise = noise
+        self.seed = seed
+        self.register_buffer("features", torch.zeros(size, c_in, 4, 4, dtype=torch.float16))
+        self.register_buffer("w", torch.zeros(size, latent_dim))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def remember(self, features: Tensor, w: Tensor, known: Tensor) -> None:
+        """features: [N, c_in, 4, 4]; w: [N, latent_dim]; known: [N], 1 where w holds. Takes those of all processes."""
+        features, w, known = gathered(features.detach().half()), gathered(w), gathered(known)
+        rows = known.nonzero()[:, 0]
+        places = (self.seen + torch.arange(len(rows), device=w.device)) % len(self.w)
+        self.features[places], self.w[places] = features[rows], w[rows]
+        self.seen += len(rows)
+
+    def forward(self, lce: nn.Module, step: int) -> Tensor:
+        """The share of the variance of w that `lce` leaves unexplained, a scalar: 1 for the mean face. 0 as long as few
+        faces are remembered. What is mixed depends on the step alone: the same on every process."""
+        count = min(int(self.seen), len(self.w))
+        if count < self.batch // 4:
+            return self.w.new_zeros(())
+        chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        (one, other) = torch.randint(0, count, (2, self.batch), generator=chance).to(self.w.device)
+        share = torch.rand(self.batch, 1, generator=chance).to(self.w)
+        noise = torch.randn(self.batch, *self.features.shape[1:], generator=chance).to(self.w)
+        first, second, mixing = self.features[one].float(), self.features[other].float(), share[..., None, None]
+        features = second + mixing * (first - second) + self.noise * first.std(0) * noise
+        w = self.w[other] + share * (self.w[one] - self.w[other])
+        left = (lce(features).float() - w[:, None]).square().mean()
+        return left / self.w[:count].var(0).mean()
 
 
 class VGGDistance(nn.Module):
@@ -148,7 +197,7 @@ class RestorationObjective(nn.Module):
     perceptual: distance of two pictures, each sample's. window: side, in pixels of the last fused features, of what
     goes through the prior's last blocks at full resolution; the whole face is compared at 256, in a preview
     (`PreviewHead`) that is a linear map of the fused features. 0: everything goes through, as in the paper.
-    discriminator: taken as it is; it is no part of this module.
+    discriminator and memory are taken as they are; they are no part of this module.
     """
 
     def __init__(
@@ -159,6 +208,7 @@ class RestorationObjective(nn.Module):
         window: int = 0,
         preview: PreviewHead | None = None,
         discriminator: nn.Module | None = None,
+        memory: LatentMemory | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -167,7 +217,11 @@ class RestorationObjective(nn.Module):
         self.window = window
         self.preview = preview
         self.seed = seed
-        self._others = (perceptual, discriminator)  # in a tuple, so that they are not this module's to train or keep
+        self._others = (
+            perceptual,
+            discriminator,
+            memory,
+        )  # a tuple: not this module's to train or keep
         self.shown: tuple[Tensor, Tensor] | None = None  # the last (restored, true) that the discriminator may judge
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -179,9 +233,11 @@ class RestorationObjective(nn.Module):
         compare = self._by_window if self.window else self._whole
         terms = compare(encoding, given, truth, step)
         weights = self.weights
-        if weights.feature or weights.latent:
-            feature, latent = distillation(self.network, encoding, batch["w"], batch["known"])
-            terms |= {"feature": weights.feature * feature, "latent": weights.latent * latent}
+        if weights.feature:
+            terms["feature"] = weights.feature * distillation(self.network, encoding, batch["w"], batch["known"])
+        if (memory := self._others[2]) is not None:
+            memory.remember(encoding.image[4], batch["w"], batch["known"])
+            terms["latent"] = weights.latent * memory(self.network.lce, step)
         return terms
 
     def _whole(self, encoding: Encoding, given: Tensor, truth: Tensor, step: int) -> dict[str, Tensor]:
@@ -230,7 +286,7 @@ class RestorationObjective(nn.Module):
         return terms | self._judged(ours, theirs, *judged)
 
     def _judged(self, ours: Tensor, theirs: Tensor, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-        perceptual, discriminator = self._others
+        perceptual, discriminator, _ = self._others
         terms = {}
         if self.weights.perceptual:
             terms["perceptual"] = self.weights.perceptual * perceptual(ours, theirs).float().mean()  # type: ignore[misc]

@@ -28,7 +28,7 @@ from panini.prior_wheel import load_prior
 from panini.training.config import RunConfig
 from panini.training.data import FACE_SIZE, Faces, RestorationSamples, aligned, check_disjoint
 from panini.training.loop import Training, Validation, channels_last, make_optimizer
-from panini.training.losses import PreviewHead, RestorationObjective, VGGDistance, Weights, r1, tell_apart
+from panini.training.losses import LatentMemory, PreviewHead, RestorationObjective, VGGDistance, Weights, r1, tell_apart
 from panini.training.trust import train_trust
 from panini.wheels import PRIOR, fetch_wheel
 
@@ -101,6 +101,9 @@ class RestorationTraining(Training[RestorationConfig]):
                 raise PaniniError(f"window: 4 times it, {side}, is a discriminator's size: {error}") from error
             if config.discriminator:
                 load_released(config.discriminator, self.discriminator)
+        self.memory: LatentMemory | None = None
+        if config.losses.latent and self.samples.sampled is not None and self.samples.sampled.latents is not None:
+            self.memory = LatentMemory(self.network.lce.c_in, self.network.prior.latent_dim, seed=config.seed)  # type: ignore[arg-type]
         perceptual = channels_last(STLPIPS() if config.perceptual == "stlpips" else VGGDistance()).eval()
         self.restoration = RestorationObjective(
             self.network,
@@ -109,6 +112,7 @@ class RestorationTraining(Training[RestorationConfig]):
             config.window,
             preview,
             self.fabric.to_device(self.discriminator) if self.discriminator else None,
+            self.memory and self.memory.to(self.fabric.device),
             config.seed,
         )
         self.average.to(self.fabric.device)
@@ -160,7 +164,8 @@ class RestorationTraining(Training[RestorationConfig]):
 
     def modules(self) -> dict[str, nn.Module]:
         modules: dict[str, nn.Module] = {"network": self.network, "average": self.average}
-        return modules | ({"discriminator": self.discriminator} if self.discriminator else {})
+        others = {"discriminator": self.discriminator, "memory": self.memory}
+        return modules | {name: module for name, module in others.items() if module is not None}
 
     def begin(self) -> None:
         """What the rest of the network decides by comes before the rest (`training.trust`)."""

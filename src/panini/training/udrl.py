@@ -22,7 +22,7 @@ from panini.nn.dre import DegradationEncoder
 from panini.pixels import Pixels, to_signed
 from panini.training.config import RunConfig
 from panini.training.data import FACE_SIZE, DamagedSamples, Faces, check_disjoint
-from panini.training.loop import Training, Validation, channels_last, make_optimizer
+from panini.training.loop import Training, Validation, channels_last, gathered, make_optimizer
 from panini.training.trust import trust
 
 
@@ -140,7 +140,7 @@ class UDRL(nn.Module):
             target = trust(queries.flatten(0, 1), truth.flatten(0, 1), self.picture.bands)
             terms["trust"] = self.trust_weight * F.binary_cross_entropy(self.picture.weights(v), target)
         if self.training:
-            self._enqueue(_gathered(answers))
+            self._enqueue(gathered(answers))
         return terms
 
     @torch.no_grad()
@@ -153,15 +153,6 @@ class UDRL(nn.Module):
         places = (int(self.filled) + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue[places] = keys
         self.filled += len(keys)
-
-
-def _gathered(keys: Tensor) -> Tensor:
-    """The keys of all processes, so that their queues stay alike."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return keys
-    parts = [torch.empty_like(keys) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(parts, keys)
-    return torch.cat(parts)
 
 
 @dataclass(frozen=True)

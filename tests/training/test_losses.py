@@ -1,0 +1,41 @@
+"""What the restorer is trained on."""
+
+import torch
+
+from panini.nn.lce import LowRankLatentCodeEncoder
+from panini.training.losses import LatentMemory
+
+
+def test_from_remembered_faces_the_latent_code_encoder_learns_w_of_others() -> None:
+    torch.manual_seed(0)
+    to_w = torch.randn(8 * 16, 16) / 8
+    faces = torch.randn(500, 8, 4, 4)
+    w = 1.0 + faces.flatten(1) @ to_w
+    lce = LowRankLatentCodeEncoder(8, hidden=16, width=64, rank=4, latents=3, latent_dim=16)
+    memory = LatentMemory(8, 16, size=256, batch=64, noise=0.1)
+    optimizer = torch.optim.Adam(lce.parameters(), 3e-3)
+    assert memory(lce, 0) == 0  # nothing is remembered yet
+    for step in range(400):
+        i = torch.arange(step, step + 2) % 400
+        memory.remember(faces[i], w[i], torch.tensor([1.0, step % 2]))
+        left = memory(lce, step)
+        if left.requires_grad:
+            optimizer.zero_grad()
+            left.backward()
+            optimizer.step()
+    with torch.no_grad():
+        error = (lce(faces[400:]) - w[400:, None]).square().mean()
+    assert error / w[400:].var(0).mean() < 0.5
+    assert memory.seen == 600
+
+
+def test_what_the_memory_asks_depends_on_the_step_alone() -> None:
+    lce = LowRankLatentCodeEncoder(8, latents=3, latent_dim=16)
+    memories = [LatentMemory(8, 16, size=64, batch=8, seed=1) for _ in range(2)]
+    for memory in memories:
+        memory.remember(
+            torch.arange(20 * 128.0).sin().view(20, 8, 4, 4), torch.arange(320.0).cos().view(20, 16), torch.ones(20)
+        )
+    with torch.no_grad():
+        assert memories[0](lce, 5) == memories[1](lce, 5)
+        assert memories[0](lce, 5) != memories[0](lce, 6)
