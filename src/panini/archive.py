@@ -21,6 +21,7 @@ from panini import images
 from panini.errors import NoFaceError, PaniniError
 from panini.report import thumbnail
 from panini.restorer import Restoration, Restorer
+from panini.truth import as_dict
 
 STATE = ".panini"
 """The folder in the output folder that holds the journal and the report's small pictures."""
@@ -42,7 +43,7 @@ class Entry:
     """`restored`, `copied` (no face in it) or `failed`; in the journal `begun` too, before its output is written."""
     error: str = ""
     faces: list[dict[str, Any]] = field(default_factory=list)
-    """Of each face `box` (x, y, w, h in pixels), `score` and `prior_share` (mean over the levels)."""
+    """Of each face `box` (x, y, w, h in px), `score`, `prior_share` (mean over levels), `imagined` (of its detail)."""
     seconds: float = 0.0
     thumbnail: str = ""
     """Relative to the output folder."""
@@ -205,6 +206,7 @@ class Archive:
                         "box": [round(v, 1) for v in face.face.box],
                         "score": round(face.face.score, 3),
                         "prior_share": round(float(face.prior_share.mean()), 3),
+                        "imagined": as_dict(face.report)["imagined"],
                     }
                     for face in made.faces
                 ]
