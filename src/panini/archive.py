@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from panini import images
+from panini.background import Upscaler
 from panini.errors import NoFaceError, PaniniError
 from panini.report import thumbnail
 from panini.restorer import Restoration, Restorer
@@ -66,14 +67,15 @@ class Archive:
         settings: dict[str, Any] | None = None,
         maker: str = "",
         mark: bool = True,
+        background: Upscaler | None = None,
     ) -> None:
-        """`settings` are arguments of `Restorer.restore`; photos restored with others, or by another `maker`, are done
-        anew. mark: as of `Restoration.save`.
+        """`settings` and `background` are arguments of `Restorer.restore`; photos restored with other settings, or by
+        another `maker`, are done anew. mark: as of `Restoration.save`.
 
         Makes `target` if need be. Raises PaniniError if `source` cannot be listed or `target` not be written to.
         """
         self.source, self.target, self.overwrite, self.mark = source, target, overwrite, mark
-        self.settings = settings or {}
+        self.settings, self._background = settings or {}, background
         self._digest = json.dumps([self.settings, maker, mark], sort_keys=True)
         try:
             if target.exists() and target.samefile(source):
@@ -178,7 +180,8 @@ class Archive:
         if isinstance(photo, Exception):
             return photo
         try:
-            return restorer.restore(photo, keep=self.settings.get("scale", 1) != 1, **self.settings)
+            keep = self.settings.get("scale", 1) != 1
+            return restorer.restore(photo, keep=keep, background=self._background, **self.settings)
         except NoFaceError:
             return photo
         except Exception as error:

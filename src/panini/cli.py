@@ -115,7 +115,6 @@ def restore(
         "aligned": aligned,
         "only": only,
         "box": box,
-        "background": background,
         "like": like,
     }
     one_photo |= {"consistent": consistent, "strip": strip, "explain": explain, "json": as_json}
@@ -125,13 +124,14 @@ def restore(
         settings = {"scale": int(scale.value), "grain": grain, "dial": dial, "dial_level": dial_level}
         settings |= {"strength": strength}
         switches = {"recursive": recursive, "overwrite": overwrite, "mark": not no_mark}
-        terminal.restore_folder(photo, output, engine, min_face, settings, **switches)
+        terminal.restore_folder(photo, output, engine, min_face, settings, background, **switches)
     elif images.is_video(photo):
-        terminal.refuse("a video", **one_photo, **turns, grain=grain, scale=scale != Scale.ONE)
+        photos_only: dict[str, object] = {"grain": grain, "scale": scale != Scale.ONE, "background": background}
+        terminal.refuse("a video", **one_photo, **turns, **photos_only, keep=keep)
         terminal.restore_clip(photo, output, engine, min_face, overwrite=overwrite)
     elif strip is not None:
         others = {name: value for name, value in one_photo.items() if name not in ("aligned", "strip")}
-        terminal.refuse("--strip", **others, **turns, grain=grain, scale=scale != Scale.ONE)
+        terminal.refuse("--strip", **others, **turns, grain=grain, scale=scale != Scale.ONE, background=background)
         terminal.write_strip(photo, output, engine, min_face, strip, aligned=aligned, overwrite=overwrite)
     else:
         terminal.restore_photo(
