@@ -32,6 +32,7 @@ TEXTURES = (
     "brick grass gravel coins page text moon clock chelsea coffee rocket retina hubble_deep_field immunohistochemistry"
 )
 CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+GRID = (np.stack(np.meshgrid(*2 * [np.arange(16)]), -1).reshape(-1, 2) + 0.5) / 16
 POINTS = np.array([[0.375, 0.475], [0.625, 0.475], [0.5, 0.605], [0.402, 0.728], [0.598, 0.728]])
 
 
@@ -76,7 +77,7 @@ def find(faces: list[np.ndarray]) -> None:
 
 def alignment(faces: list[np.ndarray]) -> None:
     detector, aligner, rng = CenterFace(), Aligner(), np.random.default_rng(0)
-    errors = {"detector": ([], []), "refined": ([], [])}
+    errors = {"detector": ([], [], []), "refined": ([], [], [])}
     for face in faces:
         side = rng.choice([60, 120, 240]) / 0.58
         canvas = cv2.resize(data.coffee(), (int(1.8 * side), int(1.6 * side)))
@@ -88,15 +89,14 @@ def alignment(faces: list[np.ndarray]) -> None:
             continue
         start = align.ffhq_transform(near[0].landmarks, 1, align.DETECTED_ZOOM)
         for name, found in (("detector", start), ("refined", aligner(canvas, start, 1))):
-            for list_, where in zip(errors[name], (POINTS, CORNERS), strict=True):
+            for list_, where in zip(errors[name], (POINTS, GRID, CORNERS), strict=True):
                 seen = where @ truth[:, :2].T + truth[:, 2]
                 list_.append(400 * np.hypot(*(seen @ found[:, :2].T + found[:, 2] - where).T).mean())
-    for name, (points, corners) in errors.items():
-        print(
-            f"{name}: {len(points)} faces, % of the eyes' distance, median and p95: "
-            f"at eyes, nose and mouth {np.median(points):.1f} {np.quantile(points, 0.95):.1f}, "
-            f"at the crop's corners {np.median(corners):.1f} {np.quantile(corners, 0.95):.1f}"
-        )
+    for name, lists in errors.items():
+        print(f"{name}: {len(lists[0])} faces, % of the eyes' distance, median and p95:", end="")
+        for where, list_ in zip(("eyes, nose and mouth", "all over the crop", "its corners"), lists, strict=True):
+            print(f" {where} {np.median(list_):.1f} {np.quantile(list_, 0.95):.1f};", end="")
+        print()
 
 
 def resident() -> float:

@@ -65,6 +65,16 @@ def test_the_rest_is_enlarged_by_it_and_the_face_is_not(doubling, tmp_path):
     ]
     assert run([*arguments, "--scale", "2"]) == 0
     assert run(arguments) == 2
+    # A folder's too: also photos without a face, and again if there is another network.
+    (tmp_path / "album").mkdir()
+    Image.fromarray(data.brick()[:64, :64]).save(tmp_path / "album/wall.png")
+    arguments = ["restore", str(tmp_path / "album"), "-o", str(tmp_path / "out"), "--engine", "bicubic", "--scale", "2"]
+    means = []
+    for more in ([], ["--background", str(doubling())]):
+        assert run([*arguments, *more]) == 0
+        means.append(np.asarray(Image.open(tmp_path / "out/wall.png")).mean())
+    assert 9 < means[1] - means[0] < 11
+    assert run([*arguments[:-1], "1", *more]) == 2
 
 
 def test_what_is_no_such_network(doubling, tmp_path, capsys):

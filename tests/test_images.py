@@ -8,7 +8,7 @@ from PIL import Image, ImageCms, ImageOps, IptcImagePlugin, PngImagePlugin, feat
 from skimage import data
 
 from panini import images
-from panini.deep import write_png
+from panini.deep import WRITERS, eight_bits
 from panini.images import ImageError
 
 ASTRONAUT = Image.fromarray(data.astronaut()).resize((96, 64))
@@ -116,23 +116,22 @@ def test_sixteen_bits_become_eight(tmp_path):
     np.testing.assert_allclose(photo.pixels[..., 0], values / 257, atol=1)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize(
-    ("shape", "suffix"), [((40, 60), ".png"), ((40, 60), ".tif"), ((40, 60, 3), ".png"), ((40, 60, 4), ".png")]
-)
+@pytest.mark.parametrize("orientation", range(9))  # 0: no EXIF
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("shape", [(40, 60), (40, 60, 3), (40, 60, 4)])
 def test_sixteen_bits_are_kept(tmp_path, shape, suffix, orientation):
     deep = np.random.default_rng(0).integers(0, 65536, shape).astype(np.uint16)
     source = tmp_path / f"in{suffix}"
-    options = {"exif": exif(orientation), "icc_profile": ICC, "dpi": (300, 300)}
+    options = {"icc_profile": ICC, "dpi": (300, 300)} | ({"exif": exif(orientation).tobytes()} if orientation else {})
     if len(shape) == 2:
         Image.fromarray(deep).save(source, **options)
     else:
         with source.open("wb") as file:
-            write_png(file, deep, options)
+            WRITERS["PNG" if suffix == ".png" else "TIFF"](file, deep, options)
     photo = images.load(source)
     written = images.load(images.save(photo, tmp_path / f"out{suffix}"))
     np.testing.assert_array_equal(written.deep, photo.deep)
-    assert np.array_equal(written.deep, deep) == (orientation == 1)
+    assert np.array_equal(written.deep, deep) == (orientation < 2)
     assert sorted(written.deep.ravel()) == sorted(deep.ravel())
     assert (written.metadata.icc_profile, written.metadata.dpi) == (ICC, pytest.approx((300, 300), abs=0.1))
     # Upright as Pillow would have it, which knows of 8 bits alone.
@@ -150,17 +149,67 @@ def test_sixteen_bits_are_kept(tmp_path, shape, suffix, orientation):
     assert images.load(images.save(photo, tmp_path / "out.jpg")).pixels.shape == photo.pixels.shape
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_sixteen_bits_of_a_colour_tiff_go_to_png(tmp_path, orientation):
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("target", [".png", ".tif"])
+def test_metadata_survives_beside_sixteen_bits(tmp_path, suffix, channels, target):
+    deep = np.random.default_rng(0).integers(0, 65536, (40, 60, channels)).astype(np.uint16)
+    metadata = images.Metadata(exif().tobytes(), XMP, ICC, (300.0, 300.0))
+    source = images.save(images.Photo(eight_bits(deep), metadata=metadata, deep=deep), tmp_path / f"in{suffix}")
+    written = images.load(round_trip(source, target))
+    np.testing.assert_array_equal(written.deep, deep)
+    assert (written.metadata.xmp, written.metadata.icc_profile) == (XMP, ICC)
+    assert written.metadata.dpi == pytest.approx((300, 300), abs=0.1)
+    tags = Image.Exif()
+    tags.load(written.metadata.exif)
+    assert tags[0x010F] == "Camera"
+    assert tags.get_ifd(0x8769)[0x9003] == "1969:07:20 20:17:40"
+    assert tags.get_ifd(0x8825)[1] == "N"
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [
+        (3, {}),
+        (3, {"compression": "zlib", "predictor": True}),
+        (3, {"tile": (16, 16)}),
+        (4, {"extrasamples": ["unassalpha"]}),
+        (4, {"extrasamples": ["unspecified"]}),
+    ],
+)
+def test_sixteen_bits_of_a_colour_tiff_are_read_and_written(tmp_path, order, channels, options):
     tifffile = pytest.importorskip("tifffile")
-    deep = np.random.default_rng(0).integers(0, 65536, (40, 60, 3)).astype(np.uint16)
-    tag = [(274, "H", 1, orientation, True)]
-    tifffile.imwrite(tmp_path / "in.tif", deep, photometric="rgb", extratags=tag)
-    photo = images.load(tmp_path / "in.tif")
-    expected = {1: deep, 3: deep[::-1, ::-1], 6: np.rot90(deep, -1)}[orientation]
-    np.testing.assert_array_equal(photo.deep, expected)
-    np.testing.assert_array_equal(images.load(images.save(photo, tmp_path / "out.png")).deep, expected)
-    np.testing.assert_array_equal(images.load(images.save(photo, tmp_path / "out.tif")).pixels, photo.pixels)
+    deep = np.random.default_rng(0).integers(0, 65536, (40, 60, channels)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "in.tif", deep, photometric="rgb", byteorder=order, **options)
+    expected = deep[..., :3] if options.get("extrasamples") == ["unspecified"] else deep
+    np.testing.assert_array_equal(images.load(tmp_path / "in.tif").deep, expected)
+    np.testing.assert_array_equal(tifffile.imread(round_trip(tmp_path / "in.tif", ".tif")), expected)
+
+
+def test_other_tiffs_of_sixteen_bits(tmp_path):
+    tifffile, path = pytest.importorskip("tifffile"), tmp_path / "in.tif"
+    deep = np.random.default_rng(0).integers(0, 65536, (40, 60, 4)).astype(np.uint16)
+    # White is 0.
+    tifffile.imwrite(path, deep[..., 0], photometric="miniswhite")
+    np.testing.assert_array_equal(images.load(path).deep, 65535 - deep[..., 0])
+    # Colours times alpha.
+    multiplied = np.concatenate([deep[..., :3] * (deep[..., 3:] / 65535), deep[..., 3:]], 2).astype(np.uint16)
+    tifffile.imwrite(path, multiplied, photometric="rgb", extrasamples=["assocalpha"])
+    photo = images.load(path)
+    assert photo.deep is None
+    opaque = photo.alpha > 128
+    assert np.abs(photo.pixels - deep[..., :3] / 257)[opaque].max() < 4
+    tifffile.imwrite(path, deep, photometric="separated")
+    photo = images.load(path)
+    assert (photo.deep, photo.alpha, photo.pixels.shape) == (None, None, (40, 60, 3))
+    # A plane for each colour: Pillow reads it right if it is compressed, OpenCV never.
+    planes = np.ascontiguousarray(deep[..., :3].transpose(2, 0, 1))
+    tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", compression="zlib")
+    assert np.abs(images.load(path).pixels - deep[..., :3] / 257).max() < 1
+    tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ImageError, match="interleaved"):
+        images.load(path)
 
 
 def test_captions_and_comments_of_a_jpeg_stay(tmp_path):

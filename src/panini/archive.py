@@ -18,9 +18,11 @@ from time import perf_counter
 from typing import Any
 
 from panini import images
+from panini.background import Upscaler
 from panini.errors import NoFaceError, PaniniError
 from panini.report import thumbnail
 from panini.restorer import Restoration, Restorer
+from panini.truth import as_dict
 
 STATE = ".panini"
 """The folder in the output folder that holds the journal and the report's small pictures."""
@@ -42,7 +44,7 @@ class Entry:
     """`restored`, `copied` (no face in it) or `failed`; in the journal `begun` too, before its output is written."""
     error: str = ""
     faces: list[dict[str, Any]] = field(default_factory=list)
-    """Of each face `box` (x, y, w, h in pixels), `score` and `prior_share` (mean over the levels)."""
+    """Of each face `box` (x, y, w, h in px), `score`, `prior_share` (mean over levels), `imagined` (of its detail)."""
     seconds: float = 0.0
     thumbnail: str = ""
     """Relative to the output folder."""
@@ -65,14 +67,15 @@ class Archive:
         settings: dict[str, Any] | None = None,
         maker: str = "",
         mark: bool = True,
+        background: Upscaler | None = None,
     ) -> None:
-        """`settings` are arguments of `Restorer.restore`; photos restored with others, or by another `maker`, are done
-        anew. mark: as of `Restoration.save`.
+        """`settings` and `background` are arguments of `Restorer.restore`; photos restored with other settings, or by
+        another `maker`, are done anew. mark: as of `Restoration.save`.
 
         Makes `target` if need be. Raises PaniniError if `source` cannot be listed or `target` not be written to.
         """
         self.source, self.target, self.overwrite, self.mark = source, target, overwrite, mark
-        self.settings = settings or {}
+        self.settings, self._background = settings or {}, background
         self._digest = json.dumps([self.settings, maker, mark], sort_keys=True)
         try:
             if target.exists() and target.samefile(source):
@@ -177,7 +180,8 @@ class Archive:
         if isinstance(photo, Exception):
             return photo
         try:
-            return restorer.restore(photo, keep=self.settings.get("scale", 1) != 1, **self.settings)
+            keep = self.settings.get("scale", 1) != 1
+            return restorer.restore(photo, keep=keep, background=self._background, **self.settings)
         except NoFaceError:
             return photo
         except Exception as error:
@@ -205,6 +209,7 @@ class Archive:
                         "box": [round(v, 1) for v in face.face.box],
                         "score": round(face.face.score, 3),
                         "prior_share": round(float(face.prior_share.mean()), 3),
+                        "imagined": as_dict(face.report)["imagined"],
                     }
                     for face in made.faces
                 ]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from panini.errors import PaniniError
+from panini.inference import open_network
 
 _TILE = 256  # px that the network sees at once: bounds memory
 _MARGIN = 16  # px around each tile that are seen and not used
@@ -21,15 +21,12 @@ Pixels = NDArray[np.uint8]
 class Upscaler:
     """A network from RGB [1, 3, H, W] in [0, 1] to the same some times larger, run tile by tile."""
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        """Raises PaniniError if the file is no such network. `threads` 0 means all cores."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        """Raises PaniniError if the file is no such network. `threads` as of `open_network`."""
         if not path.is_file():
             raise PaniniError(f"{path} is no file")
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = open_network(path, threads)
             (self._input,) = self._session.get_inputs()
             side = self._input.shape[-1]
             self._side = side if isinstance(side, int) else _TILE  # some are exported for one size

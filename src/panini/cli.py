@@ -115,23 +115,24 @@ def restore(
         "aligned": aligned,
         "only": only,
         "box": box,
-        "background": background,
     }
     one_photo |= {"consistent": consistent, "strip": strip, "explain": explain, "json": as_json}
     choices: dict[str, Any] = {"grain": grain, "dial": dial, "dial_level": dial_level, "strength": strength}
     if images.is_folder(photo):
         terminal.refuse("a folder", **one_photo, like=like)
         switches = {"recursive": recursive, "overwrite": overwrite, "mark": not no_mark}
-        terminal.restore_folder(photo, output, engine, min_face, {"scale": int(scale.value)} | choices, **switches)
+        settings = {"scale": int(scale.value)} | choices
+        terminal.restore_folder(photo, output, engine, min_face, settings, background, **switches)
     elif images.is_video(photo):
-        terminal.refuse("a video", **one_photo, scale=scale != Scale.ONE, keep=keep, recursive=recursive)
+        photos_only: dict[str, object] = {"scale": scale != Scale.ONE, "background": background, "keep": keep}
+        terminal.refuse("a video", **one_photo, **photos_only, recursive=recursive)
         terminal.restore_clip(
             photo, output, engine, min_face, overwrite=overwrite, mark=not no_mark, like=like, **choices
         )
     elif strip is not None:
         others = {name: value for name, value in one_photo.items() if name not in ("aligned", "strip")}
         turns = {"like": like, "dial": dial, "dial-level": dial_level, "strength": strength < 1}
-        terminal.refuse("--strip", **others, **turns, grain=grain, scale=scale != Scale.ONE)
+        terminal.refuse("--strip", **others, **turns, grain=grain, scale=scale != Scale.ONE, background=background)
         terminal.write_strip(photo, output, engine, min_face, strip, aligned=aligned, overwrite=overwrite)
     else:
         terminal.restore_photo(

@@ -1,4 +1,4 @@
-"""Pictures of 16 bits a channel, which Pillow reduces to 8: read, and PNG written, by OpenCV beside it."""
+"""Pictures of 16 bits a channel, which Pillow reduces to 8: read by OpenCV, and PNG and TIFF written, beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import IO, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 Deep = NDArray[np.uint16]
 
@@ -25,39 +26,54 @@ _UPRIGHT: dict[int, Callable[[Any], Any]] = {
 }
 
 
-def read_deep(image: Image.Image, path: Path) -> Deep | None:
+def read_deep(image: Image.Image, tiles: Any, path: Path) -> Deep | None:
     """The pixels of a 16-bit PNG or TIFF, upright: [H, W], [H, W, 3] RGB or [H, W, 4] RGBA; None for all others.
 
-    `image` is the file at `path`, opened by Pillow, its pixels not yet loaded.
+    `image` is the file at `path`, opened by Pillow; `tiles` what Pillow says of its layout before pixels are loaded.
+    Raises ValueError for a layout that neither library reads right.
     """
-    tiles = getattr(image, "tile", ())
+    tags: Any = getattr(image, "tag_v2", {})  # of a TIFF
+    separate = tags.get(Tag.PlanarConfiguration) == 2
+    if separate and 16 in tags.get(Tag.BitsPerSample, ()) and tiles[0][0] == "raw":
+        raise ValueError("16 bits with a plane for each colour and no compression: save it interleaved")
     if image.format not in ("PNG", "TIFF") or not any("16" in str(tile[3]) for tile in tiles):
         return None
+    if image.mode == "CMYK" or separate or tags.get(Tag.ExtraSamples) == (1,):  # 1: colours times alpha
+        return None
     # A TIFF both libraries turn upright when they load it.
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if image.format == "PNG" else 1
+    orientation = image.getexif().get(Tag.Orientation, 1) if image.format == "PNG" else 1
     if image.mode.startswith("I;16"):
         array: Any = np.asarray(image)
+        if tags.get(Tag.PhotometricInterpretation) == 0:  # white is 0, which Pillow minds with 8 bits alone
+            array = 65535 - array
     else:
         array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
         if array is None or array.dtype != np.uint16 or array.ndim != 3:
             return None
-        array = array[..., [2, 1, 0, 3][: array.shape[2]]]
+        array = array[..., [2, 1, 0] if image.mode == "RGB" else [2, 1, 0, 3][: array.shape[2]]]
     return np.ascontiguousarray(_UPRIGHT.get(orientation, np.asarray)(array)).astype(np.uint16)
 
 
 def eight_bits(deep: Deep) -> NDArray[np.uint8]:
     """The same picture with 8 bits, rounded."""
-    return ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    result = np.empty(deep.shape, np.uint8)
+    for row, made in zip(deep, result, strict=True):  # row by row: a scan has hundreds of megabytes
+        made[:] = _rounded(row)
+    return result
 
 
 def carried_over(deep: Deep, pixels: NDArray[np.uint8]) -> Deep:
     """`deep` with the changes that `pixels` [H, W, 3] made to its 8 bits: where there are none, every bit stays."""
     result = deep.copy()
     colour = result[..., None] if result.ndim == 2 else result[..., :3]
-    before = eight_bits(colour)
-    change = (pixels[..., : colour.shape[2]].astype(np.int32) - before) * 257
-    colour[:] = np.clip(colour + change, 0, 65535)
+    for row, changed in zip(colour, pixels, strict=True):
+        change = (changed[:, : row.shape[1]].astype(np.int32) - _rounded(row)) * 257
+        row[:] = np.clip(row + change, 0, 65535)
     return result
+
+
+def _rounded(row: Deep) -> NDArray[np.uint32]:
+    return (row.astype(np.uint32) + 128) // 257
 
 
 def write_png(file: IO[bytes], deep: Deep, options: dict[str, Any]) -> None:
@@ -72,6 +88,32 @@ def write_png(file: IO[bytes], deep: Deep, options: dict[str, Any]) -> None:
     header, *rest = _chunks(encoded.tobytes())
     file.write(b"".join([_SIGNATURE, header, *ours, *rest]))
 
+
+def write_tiff(file: IO[bytes], deep: Deep, options: dict[str, Any]) -> None:
+    """Writes [H, W, 3] RGB or [H, W, 4] RGBA as uncompressed TIFF, with the metadata that Pillow's `options` say."""
+    height, width, channels = deep.shape
+    tags = Image.Exif()  # Pillow's EXIF is a TIFF without a picture
+    tags.load(options.get("exif", b""))
+    tags.endian = tags.endian or "<"
+    data = np.ascontiguousarray(deep, f"{tags.endian}u2")
+    tags[Tag.ImageWidth], tags[Tag.ImageLength] = width, height
+    tags[Tag.BitsPerSample], tags[Tag.SamplesPerPixel] = (16,) * channels, channels
+    tags[Tag.Compression], tags[Tag.PhotometricInterpretation] = 1, 2  # none; RGB
+    tags[Tag.RowsPerStrip], tags[Tag.StripByteCounts] = height, data.nbytes
+    tags[Tag.StripOffsets] = 0  # counted from the end of the tags
+    if channels == 4:
+        tags[Tag.ExtraSamples] = 2  # alpha, by which the colours are not multiplied
+    if "dpi" in options:
+        tags[Tag.XResolution], tags[Tag.YResolution] = options["dpi"]
+        tags[Tag.ResolutionUnit] = 2  # inch
+    if "icc_profile" in options:
+        tags[Tag.InterColorProfile] = options["icc_profile"]
+    file.write(tags.tobytes().removeprefix(b"Exif\0\0"))
+    file.write(data.data)
+
+
+WRITERS = {"PNG": write_png, "TIFF": write_tiff}
+"""By Pillow's name of the format."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

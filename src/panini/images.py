@@ -4,7 +4,7 @@ Inside, a photo is 8-bit RGB, upright, with its alpha channel and metadata besid
 1-bit and floating-point pictures become 8-bit grey, palettes RGB, CMYK and Lab RGB (through the embedded profile if
 there is one, and are then sRGB); of an animation the first frame is taken. What goes out: the mode that came in after
 that (L, LA, RGB or RGBA); JPEG and BMP hold no transparency, so there it is laid over white. All 16 bits of a picture
-are kept in PNG, and in TIFF if it is grey.
+are kept in PNG and TIFF.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, features
 
-from panini.deep import carried_over, eight_bits, read_deep, write_png
+from panini.deep import WRITERS, carried_over, eight_bits, read_deep
 from panini.errors import PaniniError
 
 FORMATS = {
@@ -164,10 +164,10 @@ def save(photo: Photo, path: str | os.PathLike[str], *, overwrite: bool = False)
     try:
         image, options = _encoding(photo, format)
         deep = None if photo.deep is None else carried_over(photo.deep, photo.pixels)
-        if deep is not None and deep.ndim == 2 and format in ("PNG", "TIFF"):
+        if deep is not None and deep.ndim == 2 and format in WRITERS:
             image = Image.fromarray(deep)
-        if deep is not None and deep.ndim == 3 and format == "PNG":
-            write_atomically(path, lambda file: write_png(file, deep, options))
+        if deep is not None and deep.ndim == 3 and format in WRITERS:
+            write_atomically(path, lambda file: WRITERS[format](file, deep, options))
         else:
             write_atomically(path, lambda file: image.save(file, format, **options))
     except (OSError, ValueError, OverflowError, MemoryError) as error:
@@ -269,13 +269,14 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
 
 def _decode(image: Image.Image, path: Path | None) -> Photo:
     quality, subsampling = _jpeg_encoding(image)
+    tiles = getattr(image, "tile", ())  # gone once the EXIF of a PNG without any is asked for
     exif, tiff_xmp = _exif(image)  # before the pixels are loaded: that may close the file
     blocks = b"".join(
         b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data
         for name, data in getattr(image, "applist", ())
         if name == "APP13"
     )
-    deep = None if path is None else read_deep(image, path)
+    deep = None if path is None else read_deep(image, tiles, path)
     lossless = image.format == "WEBP" and path is not None and b"VP8L" in _head(path)
     if path is None:
         upright = ImageOps.exif_transpose(image)

@@ -98,12 +98,14 @@ def _page(archive: Archive, entries: list[Entry], summary: dict[str, object]) ->
     parts.append("<h2>Restored</h2><p>The photo; its largest face before and after.</p><main>")
     for entry in entries:
         if entry.outcome == "restored":
-            share = np.mean([face["prior_share"] for face in entry.faces])
+            shares = [face["imagined"] for face in entry.faces if face.get("imagined") is not None]
+            imagined = f", {np.mean(shares):.0%} imagined" if shares else ""
             result = link(archive.target / entry.output, entry.output)
             original = link(archive.source / entry.source, "original")
             parts.append(
                 f'<figure><img loading="lazy" src="{quote(entry.thumbnail)}" alt=""><figcaption>{result} ({original}), '
-                f"{len(entry.faces)} faces, {share:.0%} imagined, {entry.seconds} s</figcaption></figure>"
+                f"{len(entry.faces)} {'face' if len(entry.faces) == 1 else 'faces'}{imagined}, {entry.seconds:.1f} s"
+                "</figcaption></figure>"
             )
     parts.append("</main>")
     copied = [entry for entry in entries if entry.outcome == "copied"]
@@ -113,9 +115,13 @@ def _page(archive: Archive, entries: list[Entry], summary: dict[str, object]) ->
     return parts
 
 
-_HEAD = """<!doctype html><meta charset="utf-8"><title>Panini</title><style>
-body { font: 15px/1.4 system-ui, sans-serif; margin: 2em; color: #222 }
-main { display: flex; flex-wrap: wrap; gap: 1em }
-figure { margin: 0; max-width: 60em } figcaption { font-size: 13px; overflow-wrap: anywhere }
-td { padding: 0 1em 0 0; vertical-align: top }
+_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Panini</title><style>
+:root { color-scheme: light dark }
+body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; overflow-wrap: anywhere }
+h1 { font-size: 1.5em } h2 { font-size: 1.2em; margin-top: 2em }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26em), 1fr)); gap: 1.5em }
+figure { margin: 0 } figcaption { font-size: 13px }
+img { display: block; max-width: 100%; margin-bottom: .3em }
+td { padding: 0 1em .3em 0; vertical-align: top; min-width: 6em }
 </style>"""

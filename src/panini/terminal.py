@@ -41,6 +41,12 @@ def load_restorer(engine: str, min_face: float) -> Restorer:
     return Restorer(load_engine(engine), None if min_face == 24 else CenterFace(min_face=min_face))
 
 
+def _load_upscaler(background: Path | None, scale: int) -> Upscaler | None:
+    if background is not None and scale == 1:
+        raise PaniniError("--background goes with --scale 2 or 4")
+    return None if background is None else Upscaler(background)
+
+
 def refuse(what: str, **options: object) -> None:
     """Raises PaniniError if one of the options, which do not go with `what`, was given."""
     for name, value in options.items():
@@ -71,9 +77,7 @@ def restore_photo(
     images.check_input(source)
     for path in (target, explained) if explain else (target,):
         images.check_output(path, source, overwrite=overwrite)  # before the work, not after
-    if background is not None and choices["scale"] == 1:
-        raise PaniniError("--background goes with --scale 2 or 4")
-    upscaler = None if background is None else Upscaler(background)
+    upscaler = _load_upscaler(background, choices["scale"])
     result = load_restorer(engine, min_face).restore(source, background=upscaler, **choices)
     result.save(target, overwrite=overwrite, mark=mark)
     if explain and result.faces:
@@ -101,7 +105,13 @@ def write_strip(
 
 
 def restore_folder(
-    source: Path, target: Path | None, engine: str, min_face: float, settings: dict[str, Any], **options: bool
+    source: Path,
+    target: Path | None,
+    engine: str,
+    min_face: float,
+    settings: dict[str, Any],
+    background: Path | None,
+    **options: bool,
 ) -> None:
     """Restores a folder as `Archive` does, with a bar on stderr; Ctrl-C finishes the files in hand.
 
@@ -109,9 +119,11 @@ def restore_folder(
     """
     if target is None:
         raise PaniniError(f"{source} is a folder: name one for the results with -o")
+    upscaler = _load_upscaler(background, settings["scale"])
     restorer = load_restorer(engine, min_face)
     start, stop = perf_counter(), threading.Event()
-    archive = Archive(source, target, settings=settings, maker=f"{engine}, faces from {min_face:g}", **options)
+    maker = f"{engine}, faces from {min_face:g}" + (f", background {background.resolve()}" if background else "")
+    archive = Archive(source, target, settings=settings, maker=maker, background=upscaler, **options)
     if not archive.names and not archive.unreadable:
         deeper = "" if options.get("recursive") else " (-r looks into its folders too)"
         raise PaniniError(f"there is no picture in {source}{deeper}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import onnxruntime
 from panini import calibration
 from panini.engine.base import Array, EngineOutput, by_level
 from panini.errors import PaniniError
+from panini.inference import open_network
 from panini.weights import DEFAULT, read_header
 
 
@@ -54,20 +54,12 @@ class OnnxEngine:
 
 
 def _session(graph: Path, digest: str, threads: int | None) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _cores()
-    options.log_severity_level = 3  # errors; they are raised too
     if not graph.exists():
         raise PaniniError(f"{graph} is missing: `panini export` writes it")
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = open_network(graph, threads)
     except Exception as error:  # ONNX Runtime has a dozen kinds without a common ancestor
         raise PaniniError(f"cannot load the network {graph}: {error}") from error
     if session.get_modelmeta().custom_metadata_map.get("weights") != digest:
         raise PaniniError(f"{graph} belongs to other weights: `panini export` writes it anew")
     return session
-
-
-def _cores() -> int:
-    """Cores that this process may use: ONNX Runtime's own count knows nothing of an affinity mask."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,10 +10,10 @@ from importlib import resources
 
 import cv2
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from panini.faces.align import Transform, invert, scaled, warp
+from panini.inference import open_network
 
 _VIEW = 128  # px that the network sees,
 _SEEN = 0.72  # and the share of the crop's side that they show
@@ -24,13 +24,9 @@ _FARTHEST = 0.15  # of the crop's side: what would move a corner farther than th
 class Aligner:
     """Corrects the transform from a photo to an FFHQ crop."""
 
-    def __init__(self, threads: int = 0) -> None:
-        """`threads` 0 means all cores."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        model = resources.files(__package__).joinpath("aligner.onnx").read_bytes()
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    def __init__(self, threads: int | None = None) -> None:
+        """`threads` as of `open_network`."""
+        self._session = open_network(resources.files(__package__).joinpath("aligner.onnx").read_bytes(), threads)
 
     def __call__(self, image: NDArray[np.uint8], transform: Transform, size: int) -> Transform:
         """`transform` takes a photo uint8 RGB [H, W, 3] to a crop of side `size`; returns a more exact one.

@@ -13,22 +13,24 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from panini.errors import PaniniError
 from panini.faces.align import Transform, invert, warp
+from panini.inference import open_network
 
 _STRIDE = 4  # the network's output stride
 _MULTIPLE = 32  # its input's sides must be multiples of this
 _TILE = 1024  # most pixels of a side that the network sees at once: bounds memory on large scans
-_OVERLAP = 160  # of neighbouring tiles; larger faces are found whole at the next coarser level
+_OVERLAP = 112  # of neighbouring tiles; larger faces are found whole at the next coarser level
 _LEVEL_STEP = 4  # between levels; the network finds faces from about 10 to 400 px
 _COARSEST = 320  # a level whose longer side is at most this is the last
-_SMALLEST = 24  # px that the smallest face measures at the finest level
-_CANDIDATE = 0.12  # the score at which a face is looked at again, upright, where `min_score` decides
-_CLOSE_UP = 224  # px of the view in which a face is looked at again,
-_CLOSE_UP_FACE = 105  # and of the face's box in it: there its landmarks come out best
+_SMALLEST = 20  # px that the smallest face measures at the finest level
+_CANDIDATE = 0.05  # the score at which a face is looked at again, upright, where `min_score` decides
+_PLAUSIBLE = 0.35  # the score that the best of four ways up must have then
+_FIRST_VIEW = 128  # px of the views in which a face is looked at again four ways up, small because there are many,
+_CLOSE_UP = 224  # and of the last, which its landmarks are from;
+_CLOSE_UP_FACE = 0.47  # the share of either that its box takes: there the network is most exact
 
 Maps = NDArray[np.float32]
 Box = tuple[float, float, float, float]
@@ -92,15 +94,11 @@ def choose(faces: Sequence[Face], numbers: Sequence[int] = (), boxes: Sequence[B
 class CenterFace:
     """Finds faces from `min_face` pixels across to the whole frame, at any angle."""
 
-    def __init__(self, min_score: float = 0.6, min_face: float = 24, threads: int = 0) -> None:
-        """Faces below `min_score` or narrower than `min_face` pixels are left out; `threads` 0 means all cores."""
+    def __init__(self, min_score: float = 0.6, min_face: float = 24, threads: int | None = None) -> None:
+        """Faces below `min_score` or narrower than `min_face` pixels are left out; `threads` as of `open_network`."""
         self.min_score = min_score
         self.min_face = min_face
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        model = resources.files(__package__).joinpath("centerface.onnx").read_bytes()
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = open_network(resources.files(__package__).joinpath("centerface.onnx").read_bytes(), threads)
 
     def __call__(self, image: NDArray[np.uint8], /) -> list[Face]:
         """Faces in a uint8 RGB picture [H, W, 3], largest first, none twice."""
@@ -143,11 +141,11 @@ class CenterFace:
     def _look_closer(self, image: NDArray[np.uint8], face: Face) -> Face | None:
         """The face seen again upright and at a fixed size, where landmarks are most exact; None if it is none."""
         # Which way is up is not sure of a turned face: the best of four ways is.
-        looks = self._look(image, face, [face.angle + turn for turn in (0, 90, 180, 270)])
+        looks = self._look(image, face, _FIRST_VIEW, [face.angle + turn for turn in (0, 90, 180, 270)], 4 * [False])
         best = max((other for other in looks if other is not None), key=lambda other: other.score, default=None)
-        if best is None:
+        if best is None or best.score < _PLAUSIBLE:
             return None
-        straight, mirrored = self._look(image, best, [best.angle, best.angle], mirrored=(False, True))
+        straight, mirrored = self._look(image, best, _CLOSE_UP, [best.angle, best.angle], [False, True])
         if straight is None or mirrored is None or (straight.score + mirrored.score) / 2 < self.min_score:
             return None
         points = np.stack([straight.landmarks, mirrored.landmarks])
@@ -161,17 +159,17 @@ class CenterFace:
         )
 
     def _look(
-        self, image: NDArray[np.uint8], face: Face, angles: list[float], mirrored: tuple[bool, ...] = (False,) * 4
+        self, image: NDArray[np.uint8], face: Face, side: int, angles: list[float], mirrored: Sequence[bool]
     ) -> list[Face | None]:
-        """The face seen again at a fixed size, upright if it is turned by each of `angles`; None if not found there."""
+        """The face seen again in views of `side` px, upright if it is turned by each of `angles`; None if not found."""
         views, ways = [], []
         for angle, mirror in zip(angles, mirrored, strict=True):
             cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-            linear = np.array([[cos, sin], [-sin, cos]]) * (_CLOSE_UP_FACE / max(*face.box[2:], 1.0))
+            linear = np.array([[cos, sin], [-sin, cos]]) * (_CLOSE_UP_FACE * side / max(*face.box[2:], 1.0))
             if mirror:
                 linear[0] *= -1
-            ways.append(np.hstack([linear, (_CLOSE_UP / 2 - linear @ face.centre)[:, None]]))
-            views.append(warp(image, ways[-1], (_CLOSE_UP, _CLOSE_UP), border=cv2.BORDER_CONSTANT))
+            ways.append(np.hstack([linear, (side / 2 - linear @ face.centre)[:, None]]))
+            views.append(warp(image, ways[-1], (side, side), border=cv2.BORDER_CONSTANT))
         found: list[Face | None] = []
         for seen, way, mirror in zip(self._detect(np.stack(views)), ways, mirrored, strict=True):
             here = [_seen_through(invert(way), other, mirror) for other in seen if abs(other.angle) < 60]
@@ -219,8 +217,9 @@ def _spans(length: int) -> list[tuple[int, int]]:
     if length <= _TILE:
         return [(0, length)]
     count = int(np.ceil((length - _OVERLAP) / (_TILE - _OVERLAP)))
-    starts = np.linspace(0, length - _TILE, count).astype(int)
-    return [(int(start), int(start) + _TILE) for start in starts]
+    side = int(np.ceil((length + (count - 1) * _OVERLAP) / count))
+    starts = np.linspace(0, length - side, count).astype(int)
+    return [(int(start), int(start) + side) for start in starts]
 
 
 def overlap(a: Face, b: Face) -> tuple[float, float]:
