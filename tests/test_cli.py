@@ -236,6 +236,7 @@ def test_the_dial_of_the_shipped_weights(photo, capsys):
     ("arguments", "message"),
     [
         (["--dial", "2"], "dial must be"),
+        (["--dial-level", "64"], "wants --dial"),
         (["--strength", "2"], "strength must be"),
         (["--dial", "1"], "no dial"),
         (["--strip", "1"], "2 to 21"),

@@ -111,6 +111,8 @@ def restore(
 
     if weights is not None:
         engine = str(weights)
+    if dial_level is not None and not dial:
+        raise PaniniError("--dial-level wants --dial: at 0 there is nothing to turn")
     one_photo: dict[str, object] = {
         "aligned": aligned,
         "only": only,
