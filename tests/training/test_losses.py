@@ -3,7 +3,7 @@
 import torch
 
 from panini.nn.lce import LowRankLatentCodeEncoder
-from panini.training.losses import LatentMemory
+from panini.training.losses import LatentMemory, lattice
 
 
 def test_from_remembered_faces_the_latent_code_encoder_learns_w_of_others() -> None:
@@ -39,3 +39,15 @@ def test_what_the_memory_asks_depends_on_the_step_alone() -> None:
     with torch.no_grad():
         assert memories[0](lce, 5) == memories[1](lce, 5)
         assert memories[0](lce, 5) != memories[0](lce, 6)
+
+
+def test_a_lattice_is_what_repeats_from_cell_to_cell() -> None:
+    torch.manual_seed(0)
+    pattern = torch.randn(1, 3, 4, 4)
+    pattern -= pattern.mean((2, 3), keepdim=True)
+    repeated = pattern.repeat(1, 1, 8, 8)
+    torch.testing.assert_close(lattice(repeated, 4), pattern.abs().mean())
+    torch.testing.assert_close(lattice(repeated + 5, 4), lattice(repeated, 4))
+    flat = torch.randn(1, 3, 2, 2).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    assert lattice(flat, 4) < 1e-6
+    assert lattice(torch.randn(1, 3, 32, 32), 4) < 0.4 * torch.randn(1, 3, 32, 32).abs().mean()
