@@ -64,7 +64,7 @@ def strip(restorer: Restorer, image: Source, count: int = 5, *, aligned: bool = 
     Raises PaniniError as `Restorer.restore` does.
     """
     results = [restorer.restore(image, aligned=aligned, dial=dial).faces for dial in settings(count)]
-    titles = ["before", *(f"dial {dial:+g}" for dial in settings(count))]
+    titles = ["before", *(f"dial {dial:+g}" if dial else "dial 0" for dial in settings(count))]
     rows = []
     for same in zip(*results, strict=True):
         rows.append(_captioned([_to_side(p) for p in (same[0].before, *(face.after for face in same))], titles, ""))

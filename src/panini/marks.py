@@ -80,7 +80,7 @@ def _maker(said: Mapping[str, str]) -> str:
 def _comment(said: Mapping[str, str]) -> str:
     comment = f"{_BEGIN} {_maker(said)}, dial {said['Dial']}"
     if "Imagined" in said:
-        comment += f"; about {100 * float(said['Imagined']):.0f} % of their detail is imagined"
+        comment += f"; about {100 * float(said['Imagined']):.0f} % of the detail is imagined"
     return comment
 
 

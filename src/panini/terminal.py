@@ -85,7 +85,7 @@ def restore_photo(
     if as_json:
         print(json.dumps({"photo": str(source), "output": str(target)} | result.as_dict(), indent=1))
         return
-    share = "" if result.imagined is None else f", about {100 * result.imagined:.0f} % of their detail imagined"
+    share = "" if result.imagined is None else f", about {100 * result.imagined:.0f} % of the detail imagined"
     print(f"{one_line(target)}: {count(len(result.faces))}{share}, {perf_counter() - start:.1f} s")
     if explain and result.faces:
         print(f"{one_line(explained)}: {describe(result.faces[0].report)}")
@@ -135,7 +135,7 @@ def restore_folder(
 
     console = Console(stderr=True)
     main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, on_interrupt) if main_thread else None
+    before = {s: signal.signal(s, on_interrupt) for s in (signal.SIGINT, signal.SIGTERM)} if main_thread else {}
     try:
         with Progress(*_columns(), console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task("restoring", total=len(archive.todo))
@@ -144,8 +144,8 @@ def restore_folder(
                 if entry.outcome == FAILED:
                     _tell(progress.console, entry)
     finally:
-        if main_thread:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     for entry in archive.unreadable:
         _tell(console, entry)
 
