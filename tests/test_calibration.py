@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from panini import PaniniError
-from panini.calibration import NAME, load
+from panini.calibration import NAME, load, moved
 from panini.weights import DEFAULT, read_header
 
 
@@ -57,6 +58,14 @@ def test_the_dial_turns_v_and_keeps_its_length(shipped):
             np.linalg.norm(shipped.turned(v, dial), axis=1), np.linalg.norm(v, axis=1), rtol=1e-5
         )
     np.testing.assert_array_equal(shipped.turned(v, 1.0)[2], shipped.turned(v[2], 1.0))
+
+
+def test_v_moves_in_training_as_it_does_in_use(shipped):
+    v = np.random.default_rng(0).standard_normal((5, len(shipped.direction))).astype(np.float32)
+    step = np.array([[-1], [-0.5], [0], [0.2], [1]], np.float32)
+    ours = moved(v, shipped.direction, step)
+    theirs = moved(torch.from_numpy(v), torch.from_numpy(shipped.direction), torch.from_numpy(step))
+    np.testing.assert_allclose(theirs.numpy(), ours, rtol=1e-5, atol=1e-6)
 
 
 def test_what_was_measured_holds_what_the_dial_and_the_map_promise(shipped):

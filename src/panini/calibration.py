@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,15 @@ NAME = "calibration.json"
 FORMAT = "panini-calibration-1"
 
 Array = NDArray[np.float32]
+Vectors = TypeVar("Vectors", bound=Any)  # NumPy's or PyTorch's
+
+
+def moved(v: Vectors, direction: Vectors, step: Any) -> Vectors:
+    """v_DR [..., dim] edited: `step` of its own length (a number, or [..., 1]) along the unit vector `direction`. Its
+    length stays, for the encoder fixes that."""
+    length = (v * v).sum(-1, keepdims=True) ** 0.5
+    edited = v + step * length * direction
+    return edited * (length / (edited * edited).sum(-1, keepdims=True) ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -70,10 +79,9 @@ class Calibration:
     """Figures of merit on the validation faces, and what was fitted on: for people to read."""
 
     def turned(self, v: Array, dial: float) -> Array:
-        """v_DR [..., dim] edited: the dial in [-1, 1], 0 leaves it. Its length stays, for the encoder fixes that."""
-        length = np.linalg.norm(v, axis=-1, keepdims=True)
-        moved = v + dial * (self.realistic if dial > 0 else self.faithful) * length * self.direction
-        return np.asarray(moved * (length / np.linalg.norm(moved, axis=-1, keepdims=True)), np.float32)
+        """v_DR [..., dim] edited by the dial in [-1, 1]; 0 leaves it."""
+        step = dial * (self.realistic if dial > 0 else self.faithful)
+        return np.asarray(moved(v, self.direction, step), np.float32)
 
     def save(self, path: Path) -> None:
         """Writes it; the same calibration is the same file. Raises PaniniError."""

@@ -14,6 +14,7 @@ from panini.nn.dafi import DAFI, PictureDAFI, enlarge
 from panini.nn.dre import DegradationEncoder, FixedDegradation
 from panini.nn.ife import RRDBExtractor
 from panini.nn.lce import LatentCodeEncoder, LowRankLatentCodeEncoder
+from panini.nn.prior import MobilePrior, Prior, StyleGAN2Prior
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +122,17 @@ def test_default_network_shapes_and_size() -> None:
     assert network(x).shape == (1, 3, 1024, 1024)
     v = torch.randn(1, 256)
     assert torch.equal(network.encode(x, v).v, v)
+
+
+@pytest.mark.parametrize("prior", [MobilePrior(), StyleGAN2Prior(64, 256, 8)], ids=["mobile", "stylegan2"])
+def test_a_prior_s_parameters_from_a_resolution_are_what_makes_finer_features(prior: Prior) -> None:
+    mapping = {id(p) for p in prior.mapping.parameters()}
+    assert {id(p) for p in prior.parameters_from(4)} == {id(p) for p in prior.parameters()} - mapping
+    with torch.enable_grad():
+        w = torch.randn(1, prior.latents, prior.latent_dim)
+        prior.features(w, 32)[32].features.sum().backward()
+    coarse = {id(p) for p in prior.parameters() if p.grad is not None}
+    finer = {id(p) for p in prior.parameters_from(64)}
+    assert finer
+    assert not finer & coarse
+    assert coarse <= {id(p) for p in prior.parameters_from(4)}

@@ -80,7 +80,7 @@ def test_two_processes_are_one_with_the_double_batch(photos: Path, tmp_path: Pat
         settings = ["steps=1", "checkpoint_every=1", "trust_steps=0", f"batch={batch}", "optimizer.name=sgd"]
         settings += ["optimizer.momentum=0.0", "optimizer.lr=0.1", "optimizer.warmup=1", "optimizer.clip=0.0"]
         settings += [f"hardware.devices={devices}", "hardware.accelerator=cpu", "hardware.threads=1"]
-        settings += [f"real={photos}", f"output={tmp_path / name}"]
+        settings += [f"real={photos}", f"output={tmp_path / name}", "dialled=1.0", "train_prior=256"]
         sets = [part for setting in settings for part in ("--set", setting)]
         command = [sys.executable, "-m", "panini.cli", "train", "restorer", "--config", str(SMOKE), *sets]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -96,6 +96,22 @@ def test_two_processes_are_one_with_the_double_batch(photos: Path, tmp_path: Pat
             moved += bool(change > 0)
             assert (tensor - two[name]).abs().max() <= 1e-3 * change + 1e-7, name
     assert moved > 100
+
+
+def test_the_dial_moves_v_and_weighs_what_is_perceived(photos: Path, tmp_path: Path) -> None:
+    training = RestorationTraining(_smoke(photos, tmp_path, "trust_steps=0", "dialled=1.0", "losses.feature=0.0"))
+    sample = training.samples[0]
+    assert -1 <= sample["dial"] <= 1
+    assert sample["dial"] != training.samples[1]["dial"]
+    objective, batch = training.restoration.eval(), {name: value[None] for name, value in sample.items()}
+    assert objective.direction is not None
+    with torch.no_grad():
+        at = {dial: objective(batch | {"dial": torch.tensor([dial])}, 0) for dial in (0.0, 1.0)}
+        objective.direction.zero_()
+        still = objective(batch | {"dial": torch.tensor([1.0])}, 0)
+    assert at[1.0]["l1"] != at[0.0]["l1"], "v_DR moved, and so did the result"
+    assert still["l1"] == at[0.0]["l1"]
+    torch.testing.assert_close(still["perceptual"], objective.DIAL_WEIGHT * at[0.0]["perceptual"])
 
 
 def test_everything_of_the_paper_s_recipe_at_a_small_size(photos: Path, tmp_path: Path, monkeypatch) -> None:

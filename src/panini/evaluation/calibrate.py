@@ -5,7 +5,7 @@ What is fitted is fitted on one set of faces, and what is reported is measured o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,10 +41,10 @@ HEAVY = (
     Degradation((Blur(5.0), Downsample(8.0), Noise(15.0), Jpeg(25), Enlarge())),
 )
 """What the dial's direction leads to: damage that leaves little of a face and so asks for imagination."""
-STEPS = (0.15, 0.4, 0.7)
-"""How far the dial may reach to either side, in lengths of v_DR: short, usual, long."""
-MOST_LOSS = 1.0
-"""dB of PSNR that the dial's 1 may cost."""
+STEPS = (0.15, 0.25, 0.35, 0.5, 0.65)
+"""How far the dial may reach to either side, in lengths of v_DR. `default` was trained to answer to 0.5."""
+MOST_LOSS = 1.5
+"""dB of PSNR that an end of the dial may cost the median face (one nearly clean face would decide the mean)."""
 SETTINGS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 Log = Callable[[str], None]
@@ -77,9 +77,9 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
         log(f"{kind}: presence {probe.accuracy:.1%} balanced accuracy, strength Spearman {probe.correlation:.2f}")
 
     nothing = Linear(np.zeros(0, np.float32), 0.0)
-    directions = _directions(engine, faces, count // 2)
-    draft = Calibration(engine.digest, directions[-1], 1.0, 1.0, probes, nothing, nothing)
-    draft = _dialled(engine, draft, directions, list(_samples(engine, faces, max(8, 2 * count // 5), seed=3)), log)
+    tried = directions(lambda picture: _seen(engine, picture), faces, count // 2)
+    draft = Calibration(engine.digest, tried[-1], 1.0, 1.0, probes, nothing, nothing)
+    draft = _dialled(engine, draft, tried, list(_samples(engine, faces, max(8, 2 * count // 5), seed=3)), log)
     error, imagined = _fit_truth(engine, draft, _samples(engine, faces, 2 * count, seed=4))
     draft = replace(draft, error=error, imagined=imagined)
     held_out = list(_samples(engine, validation, count // 2, seed=5))
@@ -93,7 +93,8 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
                 "map: Spearman {map:.3f} (input sharpness {sharpness:.3f}); "
                 "imagined: Spearman {imagined:.2f}, off by {imagined_error:.3f}".format(**truth)
             )
-        curve.append({"dial": dial} | _means(held_out, restored))
+        means = _measure(held_out, restored).mean(0)
+        curve.append({"dial": dial} | dict(zip(NAMES, map(float, means), strict=True)))
         log(
             "dial {dial:+.1f}: PSNR {psnr:.2f} dB, sharpness {sharpness:.3f}, share of the prior {prior:.3f} "
             "(features {features:.3f}, picture {picture:.3f})".format(**curve[-1])
@@ -111,12 +112,13 @@ def _seen(engine: Engine, picture: Pixels) -> Array:
     return engine.degradation(to_signed(picture)[None])[0]
 
 
-def _directions(engine: Engine, faces: Pictures, count: int) -> list[Array]:
-    """From whole to damaged, a unit vector for each damage of `HEAVY`, and one between them."""
+def directions(see: Callable[[Pixels], Array], faces: Pictures, count: int) -> list[Array]:
+    """From the v_DR of whole faces to that of damaged ones, a unit vector [dim] for each damage of `HEAVY`, and one
+    between them. see: the v_DR [dim] of a picture [512, 512, 3]."""
     moves = np.zeros((len(HEAVY), 1), np.float32)
     for i in range(count):
         whole = faces[i % len(faces)]
-        moves = moves + np.stack([_seen(engine, d.apply(whole, i)) for d in HEAVY]) - _seen(engine, whole)
+        moves = moves + np.stack([see(d.apply(whole, i)) for d in HEAVY]) - see(whole)
     units = moves / np.linalg.norm(moves, axis=1, keepdims=True)
     units = np.concatenate([units, units.mean(0, keepdims=True)])
     return [np.asarray(unit / np.linalg.norm(unit), np.float32) for unit in units]
@@ -145,14 +147,13 @@ def sharpness(picture: Pixels) -> float:
     return float(np.log(np.std(luma - cv2.GaussianBlur(luma, (0, 0), 1.5)) + 1e-3))
 
 
-def _mean_scores(engine: Engine, calibration: Calibration, samples: Sequence[Sample], dial: float) -> dict[str, float]:
-    """`_means` at one setting."""
-    return _means(samples, [_restore(engine, calibration, sample, dial) for sample in samples])
+NAMES = ("psnr", "sharpness", "prior", "features", "picture")
+"""What is measured of a restoration: PSNR to the truth, `sharpness`, and the prior's share in all interpolations of the
+network, in those of features (DAFI) and in those of the picture's bands (PictureDAFI)."""
 
 
-def _means(samples: Sequence[Sample], restorations: Sequence[Restored]) -> dict[str, float]:
-    """Means over faces: PSNR, sharpness, and the prior's share in all interpolations of the network, in those of
-    features (DAFI) and in those of the picture's bands (PictureDAFI)."""
+def _measure(samples: Sequence[Sample], restorations: Sequence[Restored]) -> NDArray[np.float64]:
+    """[faces, `NAMES`]."""
     rows = []
     for sample, restored in zip(samples, restorations, strict=True):
         picture = resize(restored.after, sample.truth.shape[0], cv2.INTER_AREA)
@@ -165,8 +166,7 @@ def _means(samples: Sequence[Sample], restorations: Sequence[Restored]) -> dict[
                 1 - restored.image_share.mean(),
             )
         )
-    names = ("psnr", "sharpness", "prior", "features", "picture")
-    return dict(zip(names, map(float, np.mean(rows, 0)), strict=True))
+    return np.array(rows)
 
 
 def _dialled(
@@ -174,36 +174,40 @@ def _dialled(
 ) -> Calibration:
     """`calibration` with a dial: the direction that trades most fidelity for realism, and how far it goes either way.
 
-    On both sides PSNR is to fall and sharpness to rise towards realism. Where not even the shortest step does that, it
-    is taken all the same, and said.
+    From each of `STEPS` to the next towards realism mean PSNR is to fall and mean sharpness to rise. Where not even the
+    shortest does that, it is taken all the same, and said.
     """
-    middle = _mean_scores(engine, calibration, samples, 0.0)
 
-    def tried(direction: Array, side: int, step: float) -> dict[str, float]:
-        dialled = replace(calibration, direction=direction, faithful=step, realistic=step)
-        return _mean_scores(engine, dialled, samples, float(side))
+    def tried(direction: Array, reach: float) -> NDArray[np.float64]:
+        dialled = replace(calibration, direction=direction, faithful=-reach, realistic=reach)
+        return _measure(samples, [_restore(engine, dialled, sample, float(np.sign(reach))) for sample in samples])
 
-    def fits(before: Mapping[str, float], now: Mapping[str, float], side: int) -> bool:
-        falls = side * (before["psnr"] - now["psnr"]) > 0
-        rises = side * (now["sharpness"] - before["sharpness"]) > 0
-        return falls and rises and middle["psnr"] - now["psnr"] < MOST_LOSS
+    def trades(faithful: NDArray[np.float64], realistic: NDArray[np.float64]) -> bool:
+        psnr, sharp = (realistic - faithful).mean(0)[:2]
+        return bool(psnr < 0 < sharp)
 
-    ends = [{side: tried(direction, side, STEPS[1]) for side in (-1, 1)} for direction in directions]
+    middle = tried(directions[0], 0.0)
+    usual = STEPS[2]
+    ends = [(tried(direction, -usual), tried(direction, usual)) for direction in directions]
 
     def worth(i: int) -> tuple[int, float]:
         """First how many sides are as they should be, then how much fidelity is to be had."""
-        return sum(fits(middle, ends[i][side], side) for side in (-1, 1)), ends[i][-1]["psnr"] - ends[i][1]["psnr"]
+        faithful, realistic = ends[i]
+        return trades(faithful, middle) + trades(middle, realistic), (faithful - realistic).mean(0)[0]
 
     best = max(range(len(directions)), key=worth)
     reach = {}
     for side, name in ((-1, "faithful"), (1, "realistic")):
-        short, usual, long = STEPS
-        if not fits(middle, ends[best][side], side):
-            reach[side] = short
-            if not fits(middle, tried(directions[best], side, short), side):
-                log(f"the dial is not monotone on its {name} side")
-        else:
-            reach[side] = long if fits(ends[best][side], tried(directions[best], side, long), side) else usual
+        before, reach[side] = middle, 0.0
+        for step in STEPS:
+            now = tried(directions[best], side * step)
+            fits = trades(*((before, now) if side > 0 else (now, before)))
+            if not fits or np.median(middle - now, 0)[0] > MOST_LOSS:
+                break
+            before, reach[side] = now, step
+        if not reach[side]:
+            reach[side] = STEPS[0]
+            log(f"the dial is not monotone on its {name} side")
     log(f"dial: direction {best}, {reach[-1]:g} to faithful, {reach[1]:g} to realistic")
     return replace(calibration, direction=directions[best], faithful=reach[-1], realistic=reach[1])
 

@@ -164,9 +164,10 @@ class DamagedSamples(Dataset[dict[str, Tensor]]):
 
 class RestorationSamples(DamagedSamples):
     """Item i: {truth: [3, S, S] in [-1, 1]; given: the same damaged, unless `damage` is off; index: i;
-    w: [latent_dim] and known: 1 where the prior's latent is known, else 0}.
+    w: [latent_dim] and known: 1 where the prior's latent is known, else 0; dial: in [-1, 1]}.
 
     prior_share: how many of the faces come from `sampled`. Those keep their pixels, since their latents do.
+    dialled: how many of the samples are to be restored at a setting of the dial other than 0.
     """
 
     def __init__(
@@ -177,11 +178,13 @@ class RestorationSamples(DamagedSamples):
         prior_share: float,
         seed: int,
         damage: bool = True,
+        dialled: float = 0.0,
     ) -> None:
         super().__init__(mixture, seed, damage)
         self.real = real
         self.sampled = sampled
         self.prior_share = prior_share
+        self.dialled = dialled
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, i))
@@ -193,11 +196,14 @@ class RestorationSamples(DamagedSamples):
                 w, known = self.sampled.latents[j], 1.0
         else:
             truth = vary(self.real[int(rng.integers(len(self.real)))], rng)
+        rng = np.random.default_rng((self.seed, i, 2))
+        dial = rng.uniform(-1, 1) if rng.random() < self.dialled else 0.0
         sample = {
             "truth": torch.from_numpy(to_signed(truth)),
             "w": torch.from_numpy(w),
             "known": torch.tensor(known),
             "index": torch.tensor(i),
+            "dial": torch.tensor(dial, dtype=torch.float32),
         }
         if self.damage:
             degradation, seed = self.degradation(i)

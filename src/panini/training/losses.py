@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from panini.calibration import moved
 from panini.evaluation.stlpips import STLPIPS
 from panini.nn.panini_net import Encoding, PaniniNet
 from panini.nn.prior import MobilePrior
@@ -174,8 +175,8 @@ class VGGDistance(nn.Module):
 
 
 def seem_real(logits: Tensor) -> Tensor:
-    """What the generator minimises: the non-saturating ("vanilla") loss of StyleGAN2 and the paper."""
-    return F.softplus(-logits).mean()
+    """What the generator minimises, for each sample [N]: the non-saturating ("vanilla") loss of StyleGAN2 and paper."""
+    return F.softplus(-logits)
 
 
 def tell_apart(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
@@ -210,8 +211,15 @@ class RestorationObjective(nn.Module):
     perceptual: distance of two pictures, each sample's. window: side, in pixels of the last fused features, of what
     goes through the prior's last blocks at full resolution; the whole face is compared at 256, in a preview
     (`PreviewHead`) that is a linear map of the fused features. 0: everything goes through, as in the paper.
-    discriminator and memory are taken as they are; they are no part of this module.
+    discriminator and memory are taken as they are; they are no part of this module. direction: [dr_dim], the dial's;
+    a sample's v_DR is moved along it as far as its dial says, and its perceptual terms count `DIAL_WEIGHT` to the power
+    of its dial times: so v_DR learns to lead from faithful to realistic (loss-conditional training, "You Only Train
+    Once", ICLR 2020).
     """
+
+    DIAL_REACH = 0.5
+    """What a dial of 1 moves v_DR by, in its own lengths."""
+    DIAL_WEIGHT = 4.0
 
     def __init__(
         self,
@@ -222,10 +230,12 @@ class RestorationObjective(nn.Module):
         preview: PreviewHead | None = None,
         discriminator: nn.Module | None = None,
         memory: LatentMemory | None = None,
+        direction: Tensor | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
+        self.direction = direction
         self.weights = weights
         self.window = window
         self.preview = preview
@@ -242,10 +252,16 @@ class RestorationObjective(nn.Module):
         given, truth = (batch[k].contiguous(memory_format=torch.channels_last) for k in ("given", "truth"))
         if self.network.input_size < given.shape[-1]:  # the paper's SR starts from a small picture
             given = F.interpolate(truth, self.network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
-        encoding = self.network.encode(given)
+        v = None
+        if self.direction is not None:
+            v = moved(self.network.dre(given), self.direction, self.DIAL_REACH * batch["dial"][:, None])
+        encoding = self.network.encode(given, v)
         compare = self._by_window if self.window else self._whole
         terms = compare(encoding, given, truth, step)
         weights = self.weights
+        for name in ("perceptual", "adversarial"):
+            if name in terms:
+                terms[name] = (terms[name] * self.DIAL_WEIGHT ** batch["dial"]).mean()
         if weights.feature:
             terms["feature"] = weights.feature * distillation(self.network, encoding, batch["w"], batch["known"])
         if (memory := self._others[2]) is not None:
@@ -302,10 +318,11 @@ class RestorationObjective(nn.Module):
         return terms | self._judged(ours, theirs, *judged)
 
     def _judged(self, ours: Tensor, theirs: Tensor, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """The terms that the dial weighs, for each sample [N]."""
         perceptual, discriminator, _ = self._others
         terms = {}
         if self.weights.perceptual:
-            terms["perceptual"] = self.weights.perceptual * perceptual(ours, theirs).float().mean()  # type: ignore[misc]
+            terms["perceptual"] = self.weights.perceptual * perceptual(ours, theirs).float()  # type: ignore[misc]
         if discriminator is not None:
             terms["adversarial"] = self.weights.adversarial * seem_real(discriminator(fake).float())
             self.shown = fake.detach(), real

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from panini.checkpoint import build, load_network
 from panini.errors import PaniniError
+from panini.evaluation.calibrate import directions
 from panini.evaluation.stlpips import STLPIPS
 from panini.evaluation.validation import Face, Scorer, Scores, grid, load_faces, table, validate
 from panini.nn.dafi import Rule
@@ -23,7 +26,7 @@ from panini.nn.dre import DegradationEncoder
 from panini.nn.panini_net import PaniniNet
 from panini.nn.prior import MobilePrior
 from panini.nn.released import load_released
-from panini.pixels import Signed
+from panini.pixels import Pixels, Signed, to_signed
 from panini.prior_wheel import load_prior
 from panini.training.config import RunConfig
 from panini.training.data import FACE_SIZE, Faces, RestorationSamples, aligned, check_disjoint
@@ -56,8 +59,9 @@ class RestorationConfig(RunConfig):
     start: str = ""  # a weights file, or the state of the whole network
     trust_steps: int = 0  # of `training.trust`, before a run whose DRE starts from scratch
     train_dre: bool = False  # with image losses alone, v_DR drifts to one value for every picture
-    train_prior: bool = False
+    train_prior: int = 0  # its blocks from this resolution on (4: all of them) learn too; 0: none
     prior_lr: float = 0.1  # times lr
+    dialled: float = 0.0  # of the samples: at a setting of the dial other than 0, see `RestorationObjective`
     deciding_lr: float = 4.0  # times lr: the small networks that decide by v_DR, which learn slowly otherwise
     rule: Rule = "interpolate"  # DAFI's, for ablations
     window: int = 32  # see `RestorationObjective`
@@ -82,6 +86,7 @@ class RestorationTraining(Training[RestorationConfig]):
             config.prior_share,
             config.seed,
             damage=self.fabric.device.type == "cpu",
+            dialled=config.dialled,
         )
         if config.validate_every:
             check_disjoint([self.samples.real], Path(config.validation))
@@ -113,10 +118,21 @@ class RestorationTraining(Training[RestorationConfig]):
             preview,
             self.fabric.to_device(self.discriminator) if self.discriminator else None,
             self.memory and self.memory.to(self.fabric.device),
+            self._direction().to(self.fabric.device) if config.dialled else None,
             config.seed,
         )
         self.average.to(self.fabric.device)
         self._validation: tuple[list[Face], Scorer, dict[tuple[str, str], Scores]] | None = None
+
+    @torch.no_grad()
+    def _direction(self) -> Tensor:
+        """What the dial edits v_DR along: as `panini calibrate` finds it, on some of the faces to train on."""
+
+        def see(face: Pixels) -> NDArray[np.float32]:
+            v: NDArray[np.float32] = self.network.dre.eval()(torch.from_numpy(to_signed(face)[None]))[0].numpy()
+            return v
+
+        return torch.from_numpy(directions(see, self.samples.real, 32)[-1])
 
     def _build(self) -> PaniniNet:
         config = self.config
@@ -133,10 +149,10 @@ class RestorationTraining(Training[RestorationConfig]):
         if config.dre:
             load_network(Path(config.dre), network, ("dre.", "picture."))
         network.dafi.rule = config.rule
-        network.prior.requires_grad_(config.train_prior)
-        mapping = getattr(network.prior, "mapping", None)
-        if mapping is not None:
-            mapping.requires_grad_(False)  # only sampling uses it
+        network.prior.requires_grad_(False)
+        if config.train_prior:
+            for parameter in network.prior.parameters_from(config.train_prior):
+                parameter.requires_grad_()
         network.dre.requires_grad_(config.train_dre)
         if isinstance(network.dre, DegradationEncoder):
             network.dre.projection.requires_grad_(False)

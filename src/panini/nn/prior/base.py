@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -65,6 +66,14 @@ class Prior(nn.Module, ABC):
     def resolutions(self) -> list[int]:
         """Resolutions of the blocks, ascending from 4."""
         return sorted(self.channels)
+
+    def parameters_from(self, resolution: int) -> Iterator[nn.Parameter]:
+        """Those of the blocks from `resolution` on and of what makes the picture; never the mapping network's."""
+        for name, parameter in self.named_parameters():
+            part, rest = name.split(".", 1) if "." in name else (name, "")
+            where = {"constant": 4, "conv": 4, "to_rgb": 4, "mapping": 0}.get(part, self.size)
+            if (int(rest.split(".")[0]) if part == "blocks" else where) >= max(resolution, 4):
+                yield parameter
 
     def features(self, w: Tensor, last: int | None = None) -> dict[int, PriorState]:
         """States after each block up to resolution `last` (default: all), nothing exchanged."""
