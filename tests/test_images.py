@@ -89,6 +89,20 @@ def test_grey_with_alpha_survives_in_png_and_lies_on_white_in_jpeg(tmp_path):
     assert (paper.mode, paper.getpixel((5, 5))) == ("L", 255)
 
 
+@pytest.mark.parametrize(("mode", "colour"), [("L", 10), ("RGB", (9, 8, 7)), ("P", 3)])
+def test_a_transparent_colour_becomes_alpha(tmp_path, mode, colour):
+    image = Image.new(mode, (32, 32), colour)
+    if mode == "P":
+        image.putpalette(range(256), "L")
+    image.paste(colour if mode == "RGB" else 200, (0, 0, 8, 8))
+    image.putpixel((20, 20), (0, 0, 0) if mode == "RGB" else 5)
+    image.save(tmp_path / "in.png", transparency=colour)
+    with Image.open(round_trip(tmp_path / "in.png", ".png")) as result:
+        assert result.mode == ("LA" if mode == "L" else "RGBA")
+        assert result.getpixel((30, 30))[-1] == 0
+        assert result.getpixel((20, 20))[-1] == 255
+
+
 @pytest.mark.parametrize(
     ("mode", "suffix", "becomes"),
     [("1", ".png", "L"), ("P", ".png", "RGB"), ("P", ".gif", "RGB"), ("CMYK", ".jpg", "RGB"), ("LAB", ".tif", "RGB")],

@@ -293,6 +293,8 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
         upright, icc_profile = _to_srgb(upright, icc_profile), b""
     elif upright.mode not in ("L", "LA", "RGB", "RGBA"):
         upright = _to_eight_bits(upright)
+    elif upright.mode in ("L", "RGB") and upright.has_transparency_data:  # one colour of a PNG
+        upright = upright.convert(upright.mode + "A")
     alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
     if deep is None:
         pixels = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))

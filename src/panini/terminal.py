@@ -15,7 +15,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -32,6 +32,32 @@ from panini.pixels import to_signed
 from panini.report import write_reports
 from panini.restorer import Restorer, sharpness
 from panini.truth import damages, describe
+
+_EVERY = 30.0  # seconds between two lines where no bar can be drawn
+
+
+class Bar(Progress):
+    """How far the work is, with the time left: a bar on a terminal, a line now and then in a log."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        super().__init__(*columns, console=console, disable=not console.is_terminal)
+        self._told = perf_counter()
+        self._first: dict[TaskID, tuple[float, int]] = {}
+
+    def reached(self, task: TaskID, done: int, of: int) -> None:
+        """`of`: 0 if not known."""
+        self.update(task, completed=done, total=of or None)
+        now = perf_counter()
+        began, before = self._first.setdefault(task, (now, done))
+        if self.disable and now - self._told >= _EVERY:
+            self._told = now
+            left = f", {(now - began) / (done - before) * (of - done) / 60:.1f} min left" if before < done < of else ""
+            text = f"{self.tasks[task].description}: {done} of {of}{left}" if of else f"{done} so far"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def load_restorer(engine: str, min_face: float) -> Restorer:
@@ -137,10 +163,10 @@ def restore_folder(
     main_thread = threading.current_thread() is threading.main_thread()
     before = {s: signal.signal(s, on_interrupt) for s in (signal.SIGINT, signal.SIGTERM)} if main_thread else {}
     try:
-        with Progress(*_columns(), console=console, disable=not console.is_terminal) as progress:
+        with Bar(console) as progress:
             bar = progress.add_task("restoring", total=len(archive.todo))
-            for entry in archive.run(restorer, stop.is_set):
-                progress.advance(bar)
+            for done, entry in enumerate(archive.run(restorer, stop.is_set), 1):
+                progress.reached(bar, done, len(archive.todo))
                 if entry.outcome == FAILED:
                     _tell(progress.console, entry)
     finally:
@@ -183,11 +209,11 @@ def restore_clip(
     start, console = perf_counter(), Console(stderr=True)
     restorer = load_restorer(engine, min_face)
     setting = restorer.setting(**choices)
-    with Progress(*_columns(), console=console, disable=not console.is_terminal) as progress:
+    with Bar(console) as progress:
         bars = {step: progress.add_task(step, total=None) for step in ("finding faces", "restoring")}
 
         def show(step: str, done: int, of: int) -> None:
-            progress.update(bars[step], completed=done, total=of or None)
+            progress.reached(bars[step], done, of)
 
         faces = restore_video(
             restorer, source, target, setting=setting, grain=grain, overwrite=overwrite, mark=mark, progress=show
@@ -238,13 +264,6 @@ def _tell(console: Console, entry: Entry) -> None:
     """A failure, in one line above the bar."""
     words = f"panini: {one_line(entry.source)}: {one_line(entry.error)}"
     console.print(words, markup=False, highlight=False, emoji=False, soft_wrap=True)
-
-
-def _columns() -> tuple[ProgressColumn, ...]:
-    return (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
 
 
 def parse_box(text: str) -> Box:
