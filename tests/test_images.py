@@ -93,7 +93,7 @@ def test_grey_with_alpha_survives_in_png_and_lies_on_white_in_jpeg(tmp_path):
 def test_a_transparent_colour_becomes_alpha(tmp_path, mode, colour):
     image = Image.new(mode, (32, 32), colour)
     if mode == "P":
-        image.putpalette(range(256), "L")
+        image.putpalette(list(range(256)) * 3)
     image.paste(colour if mode == "RGB" else 200, (0, 0, 8, 8))
     image.putpixel((20, 20), (0, 0, 0) if mode == "RGB" else 5)
     image.save(tmp_path / "in.png", transparency=colour)
