@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -194,28 +195,69 @@ def test_stopping_the_real_process(tmp_path, capsys, sent):
     assert len(pictures(tmp_path / "out")) == 40  # and no parts of any
 
 
-@pytest.mark.skipif(os.name == "nt", reason="limits of files are of POSIX")
-def test_a_full_disk_stops_with_one_line_and_leaves_nothing_half_written(album):
-    mount = album.with_name("tiny")
+@pytest.fixture
+def tiny_disk(tmp_path):
+    mount = tmp_path / "tiny"
     mount.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k", "none", mount], check=False, capture_output=True
-    ).returncode:
+    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "none", mount]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("no right to mount a small disk")
-    try:
-        for i in range(9):
-            FACE.save(album / f"more{i}.png")
-        arguments = ["restore", str(album), "-o", str(mount / "out"), *ENGINE]
-        done = subprocess.run(
-            [sys.executable, "-m", "panini.cli", *arguments], check=False, capture_output=True, text=True
-        )
-        assert done.returncode == 2
-        assert "full" in done.stderr.splitlines()[-1]
-        assert "Traceback" not in done.stderr
-        for name in pictures(mount / "out"):
-            Image.open(mount / "out" / name).load()
-    finally:
-        subprocess.run(["umount", mount], check=True)
+    yield mount
+    subprocess.run(["umount", mount], check=True)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_full_disk_stops_with_one_line_and_leaves_nothing_half_written(album, tiny_disk, suffix):
+    for i in range(9):
+        FACE.save(album / f"more{i}{suffix}", quality=100)
+    arguments = ["restore", str(album), "-o", str(tiny_disk / "out"), *ENGINE]
+    done = subprocess.run([sys.executable, "-m", "panini.cli", *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.search(r"is full, \d+ of 11 are done", done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr
+    assert pictures(tiny_disk / "out")
+    for name in pictures(tiny_disk / "out"):
+        Image.open(tiny_disk / "out" / name).load()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".bmp"])
+def test_a_full_disk_leaves_nothing_of_a_single_photo(tiny_disk, tmp_path, capfd, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (700, 700, 3), dtype=np.uint8)
+    noise[:240, :240] = np.asarray(FACE)
+    Image.fromarray(noise).save(tmp_path / "photo.png")
+    out = tiny_disk / f"out{suffix}"
+    assert run(["restore", str(tmp_path / "photo.png"), "-o", str(out), *ENGINE]) == 2
+    assert capfd.readouterr().err == f"panini: {out} cannot be written: No space left on device\n"
+    assert not list(tiny_disk.iterdir())
+
+
+def test_what_is_not_in_a_result_is_said(tmp_path, capsys):
+    album, out = tmp_path / "album", tmp_path / "out"
+    album.mkdir()
+    FACE.save(album / "pages.tif", save_all=True, append_images=[FACE])
+    see_through = FACE.copy()
+    see_through.putalpha(100)
+    see_through.save(album / "see-through.jpg", "PNG")
+    FACE.save(album / "whole.png")
+    (album / "film.mp4").write_bytes(b"no picture")
+    assert run(["restore", str(album), "-o", str(out), *ENGINE]) == 0
+    said = capsys.readouterr()
+    assert "3 of 3 restored (3 faces), 0 without a face copied, 0 failed, 1 of other kinds left alone" in said.out
+    assert said.err.splitlines() == [
+        "panini: pages.tif: only the first of 2 pages",
+        "panini: see-through.jpg: transparent parts lie on white",
+    ]
+    with (out / "whole.png").open("ab") as file:
+        file.write(b"retouched")
+    assert run(["restore", str(album), "-o", str(out), *ENGINE]) == 0
+    assert "3 of all that in earlier runs" in capsys.readouterr().out
+    report = json.loads((out / "report.json").read_text())
+    notes = {entry["source"]: entry["note"] for entry in report["files"]}
+    assert notes["whole.png"] == "changed since it was written, and left so"
+    assert report["other_files"] == 1
+    assert "only the first of 2 pages" in (out / "report.html").read_text()
+    assert run(["restore", str(album / "pages.tif"), "-o", str(tmp_path / "one.png"), *ENGINE]) == 0
+    assert "pages.tif: only the first of 2 pages" in capsys.readouterr().err
 
 
 def test_an_unreadable_folder_is_told_and_the_rest_done(album, restorer, monkeypatch):

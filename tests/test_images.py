@@ -89,6 +89,13 @@ def test_grey_with_alpha_survives_in_png_and_lies_on_white_in_jpeg(tmp_path):
     assert (paper.mode, paper.getpixel((5, 5))) == ("L", 255)
 
 
+def test_a_jpeg_without_a_resolution_stays_without(tmp_path):
+    ASTRONAUT.save(tmp_path / "in.jpg")
+    assert images.load(tmp_path / "in.jpg").metadata.dpi is None
+    with Image.open(round_trip(tmp_path / "in.jpg", ".jpg")) as result:
+        assert result.info["jfif_unit"] == 0
+
+
 @pytest.mark.parametrize(("mode", "colour"), [("L", 10), ("RGB", (9, 8, 7)), ("P", 3)])
 def test_a_transparent_colour_becomes_alpha(tmp_path, mode, colour):
     image = Image.new(mode, (32, 32), colour)

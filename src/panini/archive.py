@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
 from time import perf_counter
 from typing import Any
@@ -43,6 +43,8 @@ class Entry:
     outcome: str = FAILED
     """`restored`, `copied` (no face in it) or `failed`; in the journal `begun` too, before its output is written."""
     error: str = ""
+    note: str = ""
+    """What of the file is not in the result, or that the result was changed since."""
     faces: list[dict[str, Any]] = field(default_factory=list)
     """Of each face `box` (x, y, w, h in px), `score`, `prior_share` (mean over levels), `imagined` (of its detail)."""
     seconds: float = 0.0
@@ -92,6 +94,8 @@ class Archive:
                     part.unlink(missing_ok=True)
         self.unreadable: list[Entry] = []
         """Folders that could not be listed."""
+        self.others = 0
+        """How many files that are no pictures were seen, and left alone; hidden ones do not count."""
         self.names = self._list(recursive)
         """Of every picture in the folder, relative, in order."""
         self.todo = [name for name in self.names if not self._up_to_date(name)]
@@ -134,8 +138,13 @@ class Archive:
 
     def finished(self) -> list[Entry]:
         """What became of each picture that is or was dealt with, in order."""
-        entries = (self.entries.get(name) for name in self.names)
-        return [entry for entry in entries if entry is not None and entry.outcome != BEGUN]
+        entries = [e for name in self.names if (e := self.entries.get(name)) is not None and e.outcome != BEGUN]
+        return [
+            replace(entry, note="changed since it was written, and left so")
+            if entry.output and _stamp(self.target / entry.output) != entry.output_stamp
+            else entry
+            for entry in entries
+        ]
 
     def _list(self, recursive: bool) -> list[str]:
         """Relative names of the pictures; links to folders are not followed, so that none leads in circles."""
@@ -153,9 +162,11 @@ class Archive:
         for folder, folders, files in os.walk(self.source, onerror=unreadable):
             here = Path(folder)
             folders[:] = sorted(f for f in folders if recursive and f[0] != "." and (here / f).resolve() != ours)
-            for file in sorted(files):
-                if file[0] != "." and PurePath(file).suffix.lower() in images.READABLE:
+            for file in sorted(f for f in files if f[0] != "."):
+                if PurePath(file).suffix.lower() in images.READABLE:
                     names.append(os.path.relpath(here / file, self.source))
+                else:
+                    self.others += 1
         return names
 
     def _output_of(self, name: str) -> str:
@@ -190,7 +201,7 @@ class Archive:
     def _finish(self, name: str, made: Restoration | images.Photo | Exception, start: float) -> Entry:
         """Writes a result and says what became of the file."""
         source, output = self.source / name, self._output_of(name)
-        stamp, faces, small = _stamp(source), [], ""
+        stamp, faces, small, note = _stamp(source), [], "", ""
         try:
             if isinstance(made, Exception):
                 raise made
@@ -203,6 +214,7 @@ class Archive:
             self._note(Entry(name, output, BEGUN))
             if isinstance(made, Restoration):
                 made.save(path, overwrite=True, mark=self.mark)
+                note = "; ".join(images.not_kept(made.photo, path))
                 small = thumbnail(made, self.target / STATE, name) if made.faces else ""
                 faces = [
                     {
@@ -221,12 +233,17 @@ class Archive:
         except Exception as error:
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise PaniniError(f"the disk of {self.target} is full; the same command goes on from here") from error
+                done = len(self.finished())
+                raise PaniniError(
+                    f"the disk of {self.target} is full, {done} of {len(self.names)} are done; "
+                    "the same command goes on from here"
+                ) from error
             return self._note(Entry(name, error=_words(error, source), source_stamp=stamp, settings=self._digest))
         entry = Entry(
             source=name,
             output=output,
             outcome=RESTORED if faces else COPIED,
+            note=note,
             faces=faces,
             seconds=round(perf_counter() - start, 2),
             thumbnail=small,

@@ -504,7 +504,7 @@ def run(arguments: list[str]) -> int:
         usage = getattr(error, "format_message", None)  # how the command-line library words a usage error
         if usage is None:
             raise
-        return _fail(usage(), 2)
+        return _fail(usage().replace("Value error, ", ""), 2)
 
 
 def _fail(message: str, code: int) -> int:

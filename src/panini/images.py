@@ -49,6 +49,7 @@ JPEG_QUALITY = 95
 _JPEG_TABLE_SUM = 3692
 _JPEG_BLOCK = 65_500  # bytes that EXIF or XMP may have in a JPEG; a picture without them is better than none
 _XMP_TAG = 700  # in TIFF
+_OPAQUE = {"JPEG", "BMP"}
 
 
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}
@@ -94,6 +95,8 @@ class Photo:
     """The file it came from."""
     deep: NDArray[np.uint16] | None = None
     """The 16-bit picture that it is, [H, W], [H, W, 3] or [H, W, 4]; `pixels` may have moved on from it."""
+    left_out: tuple[str, ...] = ()
+    """What of the file is not in it, in words."""
 
     def image(self) -> Image.Image:
         """A Pillow image in the mode the photo came in: L, LA, RGB or RGBA."""
@@ -175,6 +178,12 @@ def save(photo: Photo, path: str | os.PathLike[str], *, overwrite: bool = False)
     return path
 
 
+def not_kept(photo: Photo, path: Path) -> list[str]:
+    """What of the file that a photo came from is not in the file at `path` it was saved to, in words."""
+    flat = photo.alpha is not None and FORMATS[path.suffix.lower()] in _OPAQUE
+    return [*photo.left_out, *(["transparent parts lie on white"] if flat else [])]
+
+
 def default_output(path: Path) -> Path:
     """Where the result for the photo at `path` goes if nobody says: beside it, PNG if its format cannot be written."""
     suffix = path.suffix if path.suffix.lower() in FORMATS else ".png"
@@ -239,8 +248,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Has `write` fill a file beside `path` that then takes its name; on failure nothing is left behind."""
     handle, name = tempfile.mkstemp(prefix=".panini-", suffix=".part", dir=path.parent)
     try:
-        with os.fdopen(handle, "w+b") as file:
+        with _Written(io.FileIO(handle, "w+"), 1 << 20) as file:
             write(file)
+            file.flush()
+            os.fsync(handle)  # some disks say only now that they are full
         mask = os.umask(0)
         os.umask(mask)
         Path(name).chmod(0o666 & ~mask)
@@ -248,6 +259,13 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+class _Written(io.BufferedRandom):
+    """A file that hides its handle: writing to that, Pillow's encoders take no notice of a full disk."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
 
 
 def _line(error: BaseException) -> str:
@@ -268,6 +286,7 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
 
 
 def _decode(image: Image.Image, path: Path | None) -> Photo:
+    left_out = _other_frames(image)
     quality, subsampling = _jpeg_encoding(image)
     tiles = getattr(image, "tile", ())  # gone once the EXIF of a PNG without any is asked for
     exif, tiff_xmp = _exif(image)  # before the pixels are loaded: that may close the file
@@ -290,8 +309,11 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or tiff_xmp
 
     if upright.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
+        left_out.append(f"colours were {upright.mode} and are sRGB now")
         upright, icc_profile = _to_srgb(upright, icc_profile), b""
     elif upright.mode not in ("L", "LA", "RGB", "RGBA"):
+        if upright.mode[0] in "IF" and deep is None:
+            left_out.append("8 bits are left")
         upright = _to_eight_bits(upright)
     elif upright.mode in ("L", "RGB") and upright.has_transparency_data:  # one colour of a PNG
         upright = upright.convert(upright.mode + "A")
@@ -308,7 +330,7 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
             exif=exif,
             xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
             icc_profile=icc_profile,
-            dpi=_dpi(info.get("dpi")),
+            dpi=None if _no_density(image, exif) else _dpi(info.get("dpi")),
             jpeg_quality=quality,
             jpeg_subsampling=subsampling,
             jpeg_blocks=blocks,
@@ -317,7 +339,22 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
         ),
         path=path,
         deep=deep,
+        left_out=tuple(left_out),
     )
+
+
+def _other_frames(image: Image.Image) -> list[str]:
+    """Says that there are more pictures in the file; those of an MPO are of the same view."""
+    try:
+        count = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+    except Exception:  # broken ones, which the first says itself if it is of them
+        return []
+    return [f"only the first of {count} {'pages' if image.format == 'TIFF' else 'frames'}"] if count > 1 else []
+
+
+def _no_density(image: Image.Image, exif: bytes) -> bool:
+    """Whether it is a JPEG that says nothing of its resolution, for which Pillow puts 72 dpi."""
+    return image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not exif
 
 
 def _rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -407,7 +444,7 @@ _LAYOUT_TAGS = {
 def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
     """The image as the format can hold it, and what Pillow needs to write it."""
     image, metadata = photo.image(), photo.metadata
-    if photo.alpha is not None and format in ("JPEG", "BMP"):
+    if photo.alpha is not None and format in _OPAQUE:
         paper = Image.new("L" if photo.grey else "RGB", image.size, "white")
         paper.paste(image.convert(paper.mode), mask=image.getchannel("A"))
         image = paper

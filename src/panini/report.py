@@ -58,6 +58,7 @@ def write_reports(archive: Archive, seconds: float) -> list[Path]:
         "restored": counts["restored"],
         "copied": counts["copied"],
         "failed": counts["failed"],
+        "other_files": archive.others,
         "faces": sum(len(entry.faces) for entry in entries),
     }
 
@@ -79,6 +80,10 @@ def write_reports(archive: Archive, seconds: float) -> list[Path]:
     return paths
 
 
+def _left_alone(others: int) -> str:
+    return f"{others} other {'file was' if others == 1 else 'files were'} left alone." if others else ""
+
+
 def _page(archive: Archive, entries: list[Entry], summary: dict[str, object]) -> list[str]:
     seconds = summary["seconds"]
 
@@ -90,11 +95,12 @@ def _page(archive: Archive, entries: list[Entry], summary: dict[str, object]) ->
     parts = [
         _HEAD,
         f"<h1>{html.escape(str(archive.source))}</h1><p>{summary['restored']} restored ({summary['faces']} faces), "
-        f"{summary['copied']} without a face copied, {summary['failed']} failed; {seconds} s in this run.</p>",
+        f"{summary['copied']} without a face copied, {summary['failed']} failed; {seconds} s in this run. "
+        f"{_left_alone(archive.others)}</p>",
     ]
     if failures:
         rows = (f"<tr><td>{html.escape(e.source)}<td>{html.escape(e.error)}" for e in failures)
-        parts.append(f"<h2>Failed</h2><table>{''.join(rows)}</table>")
+        parts.append(f"<h2>Failed: nothing of these is in the output</h2><table>{''.join(rows)}</table>")
     parts.append("<h2>Restored</h2><p>The photo; its largest face before and after.</p><main>")
     for entry in entries:
         if entry.outcome == "restored":
@@ -105,6 +111,7 @@ def _page(archive: Archive, entries: list[Entry], summary: dict[str, object]) ->
             parts.append(
                 f'<figure><img loading="lazy" src="{quote(entry.thumbnail)}" alt=""><figcaption>{result} ({original}), '
                 f"{len(entry.faces)} {'face' if len(entry.faces) == 1 else 'faces'}{imagined}, {entry.seconds:.1f} s"
+                f"{f'; <b>{html.escape(entry.note)}</b>' if entry.note else ''}"
                 "</figcaption></figure>"
             )
     parts.append("</main>")

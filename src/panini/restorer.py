@@ -226,7 +226,7 @@ class Restorer:
         with _clock(timings, "detect"):
             found = choose(self.detector(photo.pixels), only, boxes)
         if not found and not keep:
-            raise NoFaceError(f"{photo.path or 'the picture'}: no face found")
+            raise self._no_face(photo)
         with _clock(timings, "align"):
             size = self.engine.input_size
             transforms = [self.transform(photo.pixels, face) for face in found]
@@ -244,6 +244,11 @@ class Restorer:
                 blend.paste(result.pixels, patch, mask, transform, size, scale)
         restored = Restoration(result, faces, timings, self.engine.digest)
         return restored.made_consistent(photo) if consistent else restored
+
+    def _no_face(self, photo: images.Photo) -> NoFaceError:
+        smallest = getattr(self.detector, "min_face", 24)
+        among = "" if smallest == 24 else f" from {smallest:g} pixels across"
+        return NoFaceError(f"{photo.path or 'the picture'}: no face{among} found")
 
     def setting(
         self, dial: float, dial_level: int | None, strength: float, like: Source | None, *, aligned: bool = False
@@ -270,7 +275,7 @@ class Restorer:
         else:
             found = self.detector(photo.pixels)
             if not found:
-                raise NoFaceError(f"{photo.path or 'the picture'}: no face found")
+                raise self._no_face(photo)
             crop = self.crop(photo.pixels, self.transform(photo.pixels, found[0]))
         return self.engine.degradation(to_signed(crop)[None])[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 from pathlib import Path
 from time import perf_counter
@@ -106,6 +107,8 @@ def restore_photo(
     upscaler = _load_upscaler(background, choices["scale"])
     result = load_restorer(engine, min_face).restore(source, background=upscaler, **choices)
     result.save(target, overwrite=overwrite, mark=mark)
+    for words in images.not_kept(result.photo, target):
+        print(f"panini: {one_line(source)}: {words}", file=sys.stderr)
     if explain and result.faces:
         images.save(images.load(explanation(result.faces)), explained, overwrite=overwrite)
     if as_json:
@@ -167,7 +170,7 @@ def restore_folder(
             bar = progress.add_task("restoring", total=len(archive.todo))
             for done, entry in enumerate(archive.run(restorer, stop.is_set), 1):
                 progress.reached(bar, done, len(archive.todo))
-                if entry.outcome == FAILED:
+                if entry.error or entry.note:
                     _tell(progress.console, entry)
     finally:
         for number, handler in before.items():
@@ -178,11 +181,14 @@ def restore_folder(
     entries = archive.finished()
     report = write_reports(archive, perf_counter() - start)[-1]
     restored = [entry for entry in entries if entry.faces]
+    earlier = len(archive.names) - len(archive.todo)
     failed = sum(entry.outcome == FAILED for entry in entries) + len(archive.unreadable)
     faces = sum(len(entry.faces) for entry in restored)
     print(
         f"{one_line(target)}: {len(restored)} of {len(archive.names)} restored ({faces} faces), "
         f"{len(entries) - len(restored) - failed + len(archive.unreadable)} without a face copied, {failed} failed, "
+        f"{f'{archive.others} of other kinds left alone, ' if archive.others else ''}"
+        f"{f'{earlier} of all that in earlier runs, ' if earlier else ''}"
         f"{perf_counter() - start:.1f} s; {one_line(report)}"
     )
     if stop.is_set():
@@ -261,8 +267,8 @@ def draw(photo: images.Photo, faces: list[Face]) -> Image.Image:
 
 
 def _tell(console: Console, entry: Entry) -> None:
-    """A failure, in one line above the bar."""
-    words = f"panini: {one_line(entry.source)}: {one_line(entry.error)}"
+    """What went wrong, or is not in the result, in one line above the bar."""
+    words = f"panini: {one_line(entry.source)}: {one_line(entry.error or entry.note)}"
     console.print(words, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
