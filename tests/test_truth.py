@@ -65,6 +65,14 @@ def test_it_can_be_said_and_stored(faces):
         assert damage.words
 
 
+def test_where_little_is_imagined_the_map_is_explained():
+    unsure, sure = (
+        truth.Report([], [], [], 0.01, {"eyes": error}, np.full((4, 4), error, np.float32)) for error in (20.0, 1.0)
+    )
+    assert truth.describe(sure) == "Little of the detail in this face is imagined."
+    assert truth.describe(unsure).endswith("is imagined; where the map is bright, the photo itself may be off.")
+
+
 def test_without_a_calibration_it_does_not_guess(intact):
     told = Restorer(BicubicEngine()).restore(intact, aligned=True).faces[0].report
     assert told.imagined is None

@@ -28,6 +28,7 @@ REGIONS: dict[str, tuple[float, float, float, float]] = {
 """Where they lie in the FFHQ crop: left, top, right, bottom, as shares of its side. The skin is what is left of the
 face's oval, and the surroundings all else."""
 
+_UNSURE = 6.0  # of 255: the map's mean from which a face with little imagined is still said to be doubtful
 _SMOOTH = 1.5  # of the map's pixels: the neighbourhood in which energy is measured
 
 
@@ -110,6 +111,8 @@ def describe(report: Report) -> str:
         ordered = sorted(report.regions, key=lambda name: -report.regions[name])
         where = f"; most doubtful: {ordered[0]}" if report.imagined >= 0.075 and ordered else ""
         share = f"About {5 * round(20 * report.imagined)} %" if report.imagined >= 0.075 else "Little"
+        if not where and report.map is not None and report.map.mean() > _UNSURE:
+            where = "; where the map is bright, the photo itself may be off"
         sentences.append(f"{share} of the detail in this face is imagined{where}.")
     else:
         sentences.append("How much of this face is imagined is not known: the network has no calibration.")
