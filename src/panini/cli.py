@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
@@ -16,6 +13,18 @@ from typing import Annotated, Any
 import typer
 
 from panini import __version__
+from panini.cli_research import (
+    ablate,
+    calibrate,
+    degrade,
+    evaluate,
+    export,
+    figures,
+    import_prior,
+    probe,
+    sample,
+    train,
+)
 from panini.errors import PaniniError
 
 app = typer.Typer(
@@ -193,285 +202,8 @@ def demo(
     print(f"side by side: {made.side_by_side}")
 
 
-@app.command()
-def degrade(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A new or empty folder.")],
-    distribution: Annotated[str, typer.Option(help="What damage to draw: paper, wild or sr16.")] = "paper",
-    seed: Annotated[int, typer.Option(help="The same seed makes the same damage.")] = 0,
-    copies: Annotated[int, typer.Option(help="How many of each picture.")] = 1,
-) -> None:
-    """Write degraded copies of the face crops in FOLDER, and a manifest of what was done to each."""
-    from panini.degrade_folder import MANIFEST, degrade_folder
-
-    entries = degrade_folder(folder, output, distribution, seed, copies)
-    print(f"{output}: {len(entries)} pictures, described in {output / MANIFEST}")
-
-
-@app.command()
-def import_prior(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", show_default=False)],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="SOURCE with the suffix .safetensors if not given."),
-    ] = None,
-) -> None:
-    """Turn SOURCE, a random-face wheel or a StyleGAN2 checkpoint, into a safetensors file of the prior in it."""
-    with _needs_train_extra("import-prior"):
-        from panini import prior_wheel
-
-    target = source.with_suffix(".safetensors") if output is None else output
-    origin = prior_wheel.import_prior(source, target)
-    print(f"{target}: {' '.join(filter(None, (origin.name, origin.version)))}, sha256 {origin.sha256}")
-
-
-@app.command()
-def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", show_default=False)],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write; CHECKPOINT's if not given.")
-    ] = None,
-    preset: Annotated[str, typer.Option(help="Of what preset a training checkpoint is.")] = "default",
-    samples: Annotated[int | None, typer.Option(help="How many samples training has seen, to be noted.")] = None,
-) -> None:
-    """Write the ONNX graphs of CHECKPOINT, a weights file; of a training checkpoint (.pt), weights and graphs."""
-    try:
-        from panini.export import export as write
-    except ModuleNotFoundError as error:
-        raise PaniniError(f"export needs {error.name}: pip install 'panini[train]'") from error
-
-    folder = checkpoint.parent if output is None else output
-    weights = write(checkpoint, folder, preset, {} if samples is None else {"samples": str(samples)})
-    for path in (weights, folder / "dre.onnx", folder / "restorer.onnx"):
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
-
-
-Recipe = Annotated[Path, typer.Option("--config", metavar="FILE", help="A recipe, such as configs/default.toml.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it: steps=100, optimizer.lr=2e-4, …"),
-]
-
-
-class Network(StrEnum):
-    """What can be trained."""
-
-    UDRL = "udrl"
-    RESTORER = "restorer"
-
-
-@app.command()
-def train(
-    network: Annotated[Network, typer.Argument(show_default=False)],
-    config: Recipe,
-    overrides: Overrides = None,
-) -> None:
-    """Train the degradation encoder (udrl) or the restorer; the same command goes on with a run that was stopped."""
-    with _needs_train_extra("train"):
-        from panini.training import config as configs
-        from panini.training.restoration import RestorationConfig, RestorationTraining
-        from panini.training.udrl import UDRLConfig, UDRLTraining
-
-    if network == Network.UDRL:
-        UDRLTraining(configs.load(UDRLConfig, config, overrides or ())).run()
-    else:
-        RestorationTraining(configs.load(RestorationConfig, config, overrides or ())).run()
-
-
-@app.command()
-def ablate(config: Recipe, overrides: Overrides = None) -> None:
-    """Train the paper's ablations at equal compute; print their scores and plot DAFI's weights by damage."""
-    with _needs_train_extra("ablate"):
-        from panini.evaluation.ablation import ablate as compare
-        from panini.training import config as configs
-        from panini.training.restoration import RestorationConfig
-
-    print(compare(configs.load(RestorationConfig, config, overrides or ())))
-
-
-@app.command()
-def sample(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="A new folder.")],
-    count: Annotated[int, typer.Option(min=1, help="How many faces.")] = 1000,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same faces.")] = 0,
-    prior: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What import-prior reads; the small prior if not given.")
-    ] = None,
-) -> None:
-    """Write faces sampled from the prior, with their latents, for the restorer to learn from (sampled=FOLDER)."""
-    with _needs_train_extra("sample"):
-        from panini.prior_wheel import load_prior
-        from panini.training.sample import sample_faces
-        from panini.wheels import PRIOR, fetch_wheel
-
-    sample_faces(load_prior(prior or fetch_wheel(PRIOR))[0], output, count, seed)
-    print(f"{output}: {count} faces")
-
-
-@app.command()
-def probe(
-    encoders: Annotated[
-        list[str], typer.Argument(metavar="[PRESET:]FILE…", help="best.pt of `panini train udrl`, or a weights file.")
-    ],
-    train: Annotated[Path, typer.Option("--train", metavar="FOLDER", help="Faces that probes are fitted on.")],
-    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that no training saw.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write.")] = Path("probe"),
-    count: Annotated[int, typer.Option(min=100, help="Damaged faces of each side.")] = 2000,
-) -> None:
-    """Show what degradation encoders know: a table of linear probes and neighbours, and a plot of v_DR by damage.
-
-    An untrained encoder of each preset stands beside them.
-    """
-    with _needs_train_extra("probe"):
-        from panini.evaluation.probe import report
-
-    print(report(encoders, train, data, output, count))
-
-
-WeightsFile = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
-]
-
-
-class Part(StrEnum):
-    """Of the validation faces."""
-
-    ALL = "all"
-    EVEN = "even"
-    ODD = "odd"
-
-
-class Task(StrEnum):
-    """What is to be undone."""
-
-    MFR = "mfr"
-    SR16 = "sr16"
-    WILD = "wild"
-
-
-@app.command()
-def evaluate(
-    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="manifest.json, gt/, mfr/, sr16/; or faces.")],
-    tasks: Annotated[list[Task] | None, typer.Option("--task", help="May be given again; mfr and sr16 if not.")] = None,
-    engine: Annotated[str, typer.Option(help="default or bicubic.")] = "default",
-    weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="Another weights file, run in PyTorch.")
-    ] = None,
-    results: Annotated[
-        Path | None, typer.Option("--results", metavar="FOLDER", help="Score these pictures, called as the inputs are.")
-    ] = None,
-    dial: Annotated[float, typer.Option(metavar="-1…1", help="From faithful to realistic.")] = 0.0,
-    consistent: Annotated[
-        bool, typer.Option("--consistent", help="For sr16: results that shrink to the input.")
-    ] = False,
-    part: Annotated[
-        Part, typer.Option(help="Which names: even ones choose between recipes, odd ones report.")
-    ] = Part.ALL,
-    limit: Annotated[int | None, typer.Option("--faces", metavar="N", help="At most so many of a task.")] = None,
-    seed: Annotated[int, typer.Option(help="Of damage that is drawn, and of the confidence intervals.")] = 0,
-    as_csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write every face's scores.")] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as data.")] = None,
-    chart: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Write a bar chart.")] = None,
-    look: Annotated[Path | None, typer.Option("--grid", metavar="FILE", help="Write ten faces to look at.")] = None,
-) -> None:
-    """Print how near restored faces come to the truth beside their inputs, by kind and strength of damage."""
-    with _needs_train_extra("evaluate"):
-        from panini.evaluation import table
-        from panini.evaluation.validation import Face
-
-    from panini.engine import load_engine
-    from panini.pixels import Pixels
-    from panini.restorer import Restorer
-
-    digest = ""
-    if results is not None:
-        restored = table.results_of(results)
-    else:
-        if weights is None:
-            runner = load_engine(engine)
-        else:
-            from panini.engine.torch import TorchEngine
-
-            runner = TorchEngine(weights)
-        restorer = Restorer(runner)
-        digest = runner.digest
-
-        def restored(case: Face) -> Pixels:
-            return restorer.restore(case.given, aligned=True, dial=dial, consistent=consistent).photo.pixels
-
-    def progress(done: int, count: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done} of {count} faces", end="\n" if done == count else "", file=sys.stderr)
-
-    rows: list[table.Scored] = []
-    found: list[table.Group] = []
-    for task in tasks or (Task.MFR, Task.SR16):
-        faces = table.cases(data, task.value, seed, limit, part.value)
-        scored = table.score(restored, faces, progress)
-        named = [replace(group, name=f"{task.value}: {group.name}") for group in table.groups(scored, seed)]
-        rows, found = [*rows, *scored], [*found, *named]
-    print(table.markdown(found))
-    if as_csv is not None:
-        table.write_csv(as_csv, rows)
-    if as_json is not None:
-        settings = {"version": __version__, "weights": digest, "dial": dial, "consistent": consistent, "seed": seed}
-        table.write_json(as_json, found, settings | {"results": None if results is None else str(results)})
-    if chart is not None:
-        table.plot(chart, found)
-    if look is not None:
-        table.write_grid(rows, look)
-
-
-@app.command()
-def calibrate(
-    data: Annotated[Path, typer.Option("--data", metavar="FACES", help="Aligned faces to fit on: a folder or tars.")],
-    validation: Annotated[Path, typer.Option("--validation", metavar="FOLDER", help="Other faces, to report on.")],
-    weights: WeightsFile = None,
-    count: Annotated[int, typer.Option(help="More is better and slower: 9 restorations each.")] = 64,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the dial's curve.")] = None,
-) -> None:
-    """Measure the dial, the damage and the share imagined of some weights; writes calibration.json beside them."""
-    with _needs_train_extra("calibrate"):
-        from panini.evaluation.calibrate import calibrate as measure
-        from panini.evaluation.calibrate import plot_dial
-        from panini.evaluation.validation import load_truths
-        from panini.training.data import Faces
-
-    from panini.calibration import NAME
-    from panini.engine.onnx import OnnxEngine
-    from panini.weights import DEFAULT
-
-    path = DEFAULT if weights is None else weights
-    made = measure(OnnxEngine(path), Faces.open(data), load_truths(validation), count)
-    made.save(path.with_name(NAME))
-    print(f"{path.with_name(NAME)}: for the weights {made.weights[:12]}")
-    if plot is not None:
-        plot_dial(made, plot)
-
-
-@app.command()
-def figures(
-    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that were not trained on.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A folder to write to.")],
-    weights: WeightsFile = None,
-) -> None:
-    """Draw how DAFI's weights move with the strength of each damage, and v_DR's clusters."""
-    with _needs_train_extra("figures"):
-        from panini.evaluation.figures import write_figures
-        from panini.evaluation.validation import load_truths
-
-    from panini.weights import DEFAULT
-
-    for path in write_figures(DEFAULT if weights is None else weights, load_truths(data), output):
-        print(path)
-
-
-@contextmanager
-def _needs_train_extra(verb: str) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise PaniniError(f"{verb} needs {error.name}: pip install 'panini[train]'") from error
+for verb in (degrade, sample, train, ablate, export, import_prior, probe, evaluate, calibrate, figures):
+    app.command()(verb)
 
 
 def main(arguments: list[str] | None = None) -> None:
