@@ -42,7 +42,7 @@ HEAVY = (
 )
 """What the dial's direction leads to: damage that leaves little of a face and so asks for imagination."""
 STEPS = (0.15, 0.25, 0.35, 0.5, 0.65)
-"""How far the dial may reach to either side, in lengths of v_DR. `default` was trained to answer to 0.5."""
+"""How far the dial may reach to either side, in lengths of v_DR; training goes to `RestorationObjective.DIAL_REACH`."""
 MOST_LOSS = 1.5
 """dB of PSNR that an end of the dial may cost the median face (one nearly clean face would decide the mean)."""
 SETTINGS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -172,7 +172,7 @@ def _measure(samples: Sequence[Sample], restorations: Sequence[Restored]) -> NDA
 def _dialled(
     engine: Engine, calibration: Calibration, directions: Sequence[Array], samples: Sequence[Sample], log: Log
 ) -> Calibration:
-    """`calibration` with a dial: the direction that trades most fidelity for realism, and how far it goes either way.
+    """`calibration` with a dial: the first direction that trades fidelity for realism on both sides, and its reach.
 
     From each of `STEPS` to the next towards realism mean PSNR is to fall and mean sharpness to rise. Where not even the
     shortest does that, it is taken all the same, and said.
@@ -187,15 +187,16 @@ def _dialled(
         return bool(psnr < 0 < sharp)
 
     middle = tried(directions[0], 0.0)
-    usual = STEPS[2]
-    ends = [(tried(direction, -usual), tried(direction, usual)) for direction in directions]
 
-    def worth(i: int) -> tuple[int, float]:
-        """First how many sides are as they should be, then how much fidelity is to be had."""
-        faithful, realistic = ends[i]
-        return trades(faithful, middle) + trades(middle, realistic), (faithful - realistic).mean(0)[0]
+    def worth(direction: Array) -> int:
+        """How many of its sides are as they should be, a usual step from the middle."""
+        faithful, realistic = (tried(direction, side * STEPS[2]) for side in (-1, 1))
+        return trades(faithful, middle) + trades(middle, realistic)
 
-    best = max(range(len(directions)), key=worth)
+    best, most = 0, -1
+    for i in (len(directions) - 1, *range(len(directions) - 1)):  # first that between them, which is trained
+        if most < 2 and (sides := worth(directions[i])) > most:
+            best, most = i, sides
     reach = {}
     for side, name in ((-1, "faithful"), (1, "realistic")):
         before, reach[side] = middle, 0.0
