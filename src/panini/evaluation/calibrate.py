@@ -45,6 +45,8 @@ STEPS = (0.15, 0.25, 0.35, 0.5, 0.65)
 """How far the dial may reach to either side, in lengths of v_DR; training goes to `RestorationObjective.DIAL_REACH`."""
 MOST_LOSS = 1.5
 """dB of PSNR that an end of the dial may cost the median face (one nearly clean face would decide the mean)."""
+LEAST_TRADE = 0.02
+"""dB of PSNR that a step of the dial is to move at least: less is chance, and other faces may have the opposite."""
 SETTINGS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 Log = Callable[[str], None]
@@ -79,7 +81,7 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
     nothing = Linear(np.zeros(0, np.float32), 0.0)
     tried = directions(lambda picture: _seen(engine, picture), faces, count // 2)
     draft = Calibration(engine.digest, tried[-1], 1.0, 1.0, probes, nothing, nothing)
-    draft = _dialled(engine, draft, tried, list(_samples(engine, faces, max(8, 2 * count // 5), seed=3)), log)
+    draft = _dialled(engine, draft, tried, list(_samples(engine, faces, count // 2, seed=3)), log)
     error, imagined = _fit_truth(engine, draft, _samples(engine, faces, 2 * count, seed=4))
     draft = replace(draft, error=error, imagined=imagined)
     held_out = list(_samples(engine, validation, count // 2, seed=5))
@@ -184,7 +186,7 @@ def _dialled(
 
     def trades(faithful: NDArray[np.float64], realistic: NDArray[np.float64]) -> bool:
         psnr, sharp = (realistic - faithful).mean(0)[:2]
-        return bool(psnr < 0 < sharp)
+        return bool(psnr < -LEAST_TRADE and sharp > 0)
 
     middle = tried(directions[0], 0.0)
 
