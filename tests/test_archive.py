@@ -53,11 +53,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_log_says_how_far_the_work_is(album, capsys, monkeypatch):
     monkeypatch.setattr("panini.terminal._EVERY", 0.0)
     assert run(["restore", str(album), "-o", str(album.with_name("out")), "-r", *ENGINE]) == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("restoring: ")]
-    assert lines[0] == "restoring: 1 of 7"
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("panini: restoring: ")]
+    assert lines[0] == "panini: restoring: 1 of 7"
     assert "restoring: 3 of 7, " in lines[2]
     assert lines[2].endswith(" min left")
-    assert lines[-1] == "restoring: 7 of 7"
+    assert lines[-1] == "panini: restoring: 7 of 7"
 
 
 def pictures(folder: Path) -> set[str]:

@@ -113,7 +113,7 @@ def test_inspect_lists_and_draws(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{source}: 560x260, 3 faces"
     assert len(lines) == 7
-    assert all(line.startswith("     damage: ") for line in lines[2::2])
+    assert all("of the detail in this face is imagined" in line for line in lines[2::2])
     for number, line in enumerate(lines[1::2], 1):
         found = re.fullmatch(
             r" +(\d): box (-?\d+),(-?\d+),(\d+),(\d+)  score (0\.\d+|1\.00)  points within (\d+)% of the eyes' distance"
@@ -230,6 +230,12 @@ def test_the_dial_of_the_shipped_weights(photo, capsys):
     assert "detail in this face is imagined" in capsys.readouterr().out
     assert run(["restore", str(photo), "--strip", "2"]) == 0
     assert Image.open(photo.with_name("photo-strip.png")).width == 3 * 512
+    said = {
+        name: Image.open(photo.with_name(f"photo-{name}.png")).text["Comment"]
+        for name in ("strip", "restored-explained")
+    }
+    assert "dial -1 to 1" in said["strip"]
+    assert "dial 1, as if damaged like another photo" in said["restored-explained"]
 
 
 @pytest.mark.parametrize(

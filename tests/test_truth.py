@@ -155,7 +155,8 @@ def test_pictures_that_explain(faces, intact):
 
 
 def test_strips(restorer, heavy):
-    page = strip(restorer, heavy, 2, aligned=True)
+    page, shown = strip(restorer, heavy, 2, aligned=True)
+    assert shown.faces[0].report.dial == 1
     assert page.width == 3 * 512
     assert settings(5) == [-1, -0.5, 0, 0.5, 1]
     with pytest.raises(PaniniError, match="2 to 21"):

@@ -144,7 +144,9 @@ def restore(
         others = {name: value for name, value in one_photo.items() if name not in ("aligned", "strip")}
         turns = {"like": like, "dial": dial, "dial-level": dial_level, "strength": strength < 1}
         terminal.refuse("--strip", **others, **turns, grain=grain, scale=scale != Scale.ONE, background=background)
-        terminal.write_strip(photo, output, engine, min_face, strip, aligned=aligned, overwrite=overwrite)
+        terminal.write_strip(
+            photo, output, engine, min_face, strip, aligned=aligned, overwrite=overwrite, mark=not no_mark
+        )
     else:
         terminal.restore_photo(
             photo,
@@ -176,7 +178,7 @@ def inspect(
     min_face: MinFace = 24,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """List the faces in PHOTO, largest first: where and how sure, and what damage each has."""
+    """List the faces in PHOTO, largest first: where, how sure, what damage each has and how much would be imagined."""
     from panini import terminal
 
     terminal.inspect(photo, output, min_face, overwrite=overwrite)

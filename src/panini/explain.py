@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from panini.errors import PaniniError
 from panini.pixels import Pixels, resize
-from panini.restorer import RestoredFace, Restorer, Source
+from panini.restorer import Restoration, RestoredFace, Restorer, Source
 from panini.truth import Report, describe
 
 SIDE = 512
@@ -58,17 +58,20 @@ def settings(count: int) -> list[float]:
     return [round(float(dial), 2) for dial in np.linspace(-1, 1, count)]
 
 
-def strip(restorer: Restorer, image: Source, count: int = 5, *, aligned: bool = False) -> Image.Image:
-    """The faces of a photo, a row each, restored at `count` settings of the dial side by side, before them the input.
+def strip(
+    restorer: Restorer, image: Source, count: int = 5, *, aligned: bool = False
+) -> tuple[Image.Image, Restoration]:
+    """The faces of a photo, a row each, restored at `count` settings of the dial side by side, before them the input;
+    and the last of these restorations.
 
     Raises PaniniError as `Restorer.restore` does.
     """
-    results = [restorer.restore(image, aligned=aligned, dial=dial).faces for dial in settings(count)]
+    results = [restorer.restore(image, aligned=aligned, dial=dial) for dial in settings(count)]
     titles = ["before", *(f"dial {dial:+g}" if dial else "dial 0" for dial in settings(count))]
     rows = []
-    for same in zip(*results, strict=True):
+    for same in zip(*(result.faces for result in results), strict=True):
         rows.append(_captioned([_to_side(p) for p in (same[0].before, *(face.after for face in same))], titles, ""))
-    return _stacked(rows)
+    return _stacked(rows), results[-1]
 
 
 def _to_side(picture: Pixels) -> Pixels:

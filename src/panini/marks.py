@@ -20,7 +20,7 @@ from panini.images import Metadata
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """IPTC's term for a photo with parts that a trained model made (vocabulary of 2024, current)."""
 NAMESPACE = "https://panini.invalid/ns/1.0/"
-"""Of our own XMP properties: Version, Weights, Dial, Strength, Faces, Imagined."""
+"""Of our own XMP properties: Version, Weights, Dial, Strength, Like, Faces, Imagined."""
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _X = "adobe:ns:meta/"
@@ -31,15 +31,18 @@ _BEGIN = "Faces restored by Panini"
 _XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 
 
-def notes(weights: str, dial: float, strength: float, faces: int, imagined: float | None) -> dict[str, str]:
-    """What a mark says, by name. weights: digest of the weights file; imagined: share of detail, mean of the faces."""
+def notes(
+    weights: str, dial: float, strength: float, faces: int, imagined: float | None, like: bool = False
+) -> dict[str, str]:
+    """What a mark says, by name. weights: digest of the weights file; imagined: share of detail, mean of the faces;
+    like: whether another photo's v_DR was taken."""
     said = {
         "Version": __version__,
         "Weights": weights or "none",
         "Dial": f"{dial:g}",
         "Strength": f"{strength:g}",
         "Faces": str(faces),
-    }
+    } | ({"Like": "another photo"} if like else {})
     return said if imagined is None else said | {"Imagined": f"{imagined:.2f}"}
 
 
@@ -79,6 +82,8 @@ def _maker(said: Mapping[str, str]) -> str:
 
 def _comment(said: Mapping[str, str]) -> str:
     comment = f"{_BEGIN} {_maker(said)}, dial {said['Dial']}"
+    if "Like" in said:
+        comment += f", as if damaged like {said['Like']}"
     if "Imagined" in said:
         comment += f"; about {100 * float(said['Imagined']):.0f} % of the detail is imagined"
     return comment

@@ -141,12 +141,15 @@ class Restoration:
 
         mark: say in the metadata that faces were restored, by what, and how much is imagined; see `panini.marks`.
         """
-        photo = self.photo
-        if mark and self.faces:
-            first = self.faces[0].report
-            said = marks.notes(self.weights, first.dial, first.strength, len(self.faces), self.imagined)
-            photo = replace(photo, metadata=marks.marked(photo.metadata, said))
-        return images.save(photo, path, overwrite=overwrite)
+        return images.save(self.marked(self.photo) if mark else self.photo, path, overwrite=overwrite)
+
+    def marked(self, photo: images.Photo, dial: str = "") -> images.Photo:
+        """A picture that shows the restored faces, its metadata saying so. dial: words for its setting, if not one."""
+        if not self.faces:
+            return photo
+        first = self.faces[0].report
+        said = marks.notes(self.weights, first.dial, first.strength, len(self.faces), self.imagined, first.like)
+        return replace(photo, metadata=marks.marked(photo.metadata, said | ({"Dial": dial} if dial else {})))
 
 
 def check_grain(grain: float) -> None:
@@ -305,7 +308,8 @@ class Restorer:
             after = setting.mixed(blend.match_colour(from_signed(output.images[0]), crop, toned=toned), crop)
         with _clock(timings, "report"):
             prior, kept = output.prior_share[0], output.image_share[0]
-            report = make_report(self.engine.calibration, v, prior, kept, crop, after, setting.dial, setting.strength)
+            told = (setting.dial, setting.strength, setting.like is not None)
+            report = make_report(self.engine.calibration, v, prior, kept, crop, after, *told)
         return RestoredFace(face, crop, after, v, prior, report)
 
 

@@ -28,11 +28,11 @@ from panini.background import Upscaler
 from panini.engine import load_engine
 from panini.errors import PaniniError, SomeFailedError, StoppedError
 from panini.explain import explanation, strip
+from panini.faces.blend import is_toned
 from panini.faces.detect import Box, CenterFace, Face
-from panini.pixels import to_signed
 from panini.report import write_reports
-from panini.restorer import Restorer, sharpness
-from panini.truth import damages, describe
+from panini.restorer import Restorer, Setting, sharpness
+from panini.truth import describe, in_words
 
 _EVERY = 30.0  # seconds between two lines where no bar can be drawn
 
@@ -57,7 +57,7 @@ class Bar(Progress):
         if self.disable and now - self._told >= _EVERY:
             self._told = now
             left = f", {(now - began) / (done - before) * (of - done) / 60:.1f} min left" if before < done < of else ""
-            text = f"{self.tasks[task].description}: {done} of {of}{left}" if of else f"{done} so far"
+            text = f"panini: {self.tasks[task].description}: {done} {f'of {of}' if of else 'so far'}{left}"
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -110,26 +110,36 @@ def restore_photo(
     for words in images.not_kept(result.photo, target):
         print(f"panini: {one_line(source)}: {words}", file=sys.stderr)
     if explain and result.faces:
-        images.save(images.load(explanation(result.faces)), explained, overwrite=overwrite)
+        page = images.load(explanation(result.faces))
+        images.save(result.marked(page) if mark else page, explained, overwrite=overwrite)
     if as_json:
         print(json.dumps({"photo": str(source), "output": str(target)} | result.as_dict(), indent=1))
         return
-    share = "" if result.imagined is None else f", about {100 * result.imagined:.0f} % of the detail imagined"
+    share = "" if result.imagined is None else f", {in_words(result.imagined)} of the detail imagined"
     print(f"{one_line(target)}: {count(len(result.faces))}{share}, {perf_counter() - start:.1f} s")
     if explain and result.faces:
         print(f"{one_line(explained)}: {describe(result.faces[0].report)}")
 
 
 def write_strip(
-    source: Path, target: Path | None, engine: str, min_face: float, settings: int, *, aligned: bool, overwrite: bool
+    source: Path,
+    target: Path | None,
+    engine: str,
+    min_face: float,
+    settings: int,
+    *,
+    aligned: bool,
+    overwrite: bool,
+    mark: bool,
 ) -> None:
     """Writes the faces of one photo at `settings` settings of the dial side by side."""
     start = perf_counter()
     target = source.with_name(f"{source.stem}-strip.png") if target is None else target
     images.check_input(source)
     images.check_output(target, source, overwrite=overwrite)
-    picture = strip(load_restorer(engine, min_face), source, settings, aligned=aligned)
-    images.save(images.load(picture), target, overwrite=overwrite)
+    picture, shown = strip(load_restorer(engine, min_face), source, settings, aligned=aligned)
+    page = images.load(picture)
+    images.save(shown.marked(page, dial="-1 to 1") if mark else page, target, overwrite=overwrite)
     print(f"{one_line(target)}: {settings} settings of the dial, {perf_counter() - start:.1f} s")
 
 
@@ -228,13 +238,13 @@ def restore_clip(
 
 
 def inspect(path: Path, drawing: Path | None, min_face: float, *, overwrite: bool) -> None:
-    """Prints a line for each face in a photo, largest first, and draws them into `drawing`."""
+    """Prints of each face in a photo, largest first, where it is and what `describe` says of it; draws them all into
+    `drawing`."""
     images.check_input(path)
     if drawing is not None:
         images.check_output(drawing, path, overwrite=overwrite)
     restorer, photo = load_restorer("default", min_face), images.load(path)
-    calibration = restorer.engine.calibration
-    faces = restorer.detector(photo.pixels)
+    faces, toned = restorer.detector(photo.pixels), is_toned(photo.pixels)
     height, width = photo.pixels.shape[:2]
     print(f"{one_line(path)}: {width}x{height}, {len(faces)} {'face' if len(faces) == 1 else 'faces'}")
     for number, face in enumerate(faces, 1):
@@ -244,9 +254,7 @@ def inspect(path: Path, drawing: Path | None, min_face: float, *, overwrite: boo
             f"{number:3}: box {x},{y},{w},{h}  score {face.score:.2f}  points within {face.spread:.0%} of the eyes' "
             f"distance  turned {face.angle:+.0f} degrees  sharpness {sharpness(crop):.0f}"
         )
-        if calibration is not None:
-            seen = damages(calibration, restorer.engine.degradation(to_signed(crop)[None])[0])
-            print("     damage: " + (", ".join(d.words for d in seen if d.probability > 0.5) or "none seen"))
+        print(f"     {describe(restorer.restore_crop(face, crop, toned, Setting(), {}).report)}")
     if drawing is not None:
         images.save(images.load(draw(photo, faces)), drawing, overwrite=overwrite)
 

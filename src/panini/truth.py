@@ -29,6 +29,8 @@ REGIONS: dict[str, tuple[float, float, float, float]] = {
 face's oval, and the surroundings all else."""
 
 _UNSURE = 6.0  # of 255: the map's mean from which a face with little imagined is still said to be doubtful
+_FACE = 0.58  # of the crop's side: how wide a face is in it
+_WORST = 0.9  # the quantile by which regions are compared: what is bright in the map, not how much of it is
 _SMOOTH = 1.5  # of the map's pixels: the neighbourhood in which energy is measured
 
 
@@ -60,11 +62,13 @@ class Report:
     imagined: float | None
     """Share of the result's detail that the true face would not bear out, 0..1."""
     regions: dict[str, float]
-    """Mean of `map` by region of the face."""
+    """What the worst tenth of the map begins at, by region of the face."""
     map: Array | None
     """[S, S]: by how many of 255 levels each place of the crop is expected to be off the truth."""
     dial: float = 0.0
     strength: float = 1.0
+    like: bool = False
+    """Whether the face was treated as if damaged like that of another photo."""
 
     @property
     def found(self) -> list[Damage]:
@@ -81,15 +85,16 @@ def make_report(
     after: Pixels,
     dial: float = 0.0,
     strength: float = 1.0,
+    like: bool = False,
 ) -> Report:
     """The report of a face: its own v_DR [dim], the shares of its restoration, its crop before and after."""
     shares = ([float(x) for x in prior_share], [float(x) for x in image_share])
     if calibration is None:
-        return Report([], *shares, None, {}, None, dial, strength)
+        return Report([], *shares, None, {}, None, dial, strength, like)
     errors = np.maximum(np.expm1(calibration.error(error_features(before, after, image_share))), 0)
     imagined = float(_sigmoid(calibration.imagined(detail_features(before, after, image_share))))
-    regions = {name: float(errors[mask].mean()) for name, mask in region_masks(errors.shape[0]).items()}
-    return Report(damages(calibration, v), *shares, imagined, regions, errors, dial, strength)
+    regions = {name: float(np.quantile(errors[mask], _WORST)) for name, mask in region_masks(errors.shape[0]).items()}
+    return Report(damages(calibration, v), *shares, imagined, regions, errors, dial, strength, like)
 
 
 def damages(calibration: Calibration, v: Array) -> list[Damage]:
@@ -109,8 +114,8 @@ def describe(report: Report) -> str:
         sentences.append(f"Found: {', '.join(found)}." if found else "No damage found.")
     if report.imagined is not None:
         ordered = sorted(report.regions, key=lambda name: -report.regions[name])
-        where = f"; most doubtful: {ordered[0]}" if report.imagined >= 0.075 and ordered else ""
-        share = f"About {5 * round(20 * report.imagined)} %" if report.imagined >= 0.075 else "Little"
+        share = in_words(report.imagined).capitalize()
+        where = f"; most doubtful: {ordered[0]}" if share != "Little" and ordered else ""
         if not where and report.map is not None and report.map.mean() > _UNSURE:
             where = "; where the map is bright, the photo itself may be off"
         sentences.append(f"{share} of the detail in this face is imagined{where}.")
@@ -119,8 +124,13 @@ def describe(report: Report) -> str:
     return " ".join(sentences)
 
 
+def in_words(imagined: float) -> str:
+    """A share imagined, as exactly as it is known: "about 30 %", or "little"."""
+    return f"about {5 * round(20 * imagined)} %" if imagined >= 0.075 else "little"
+
+
 def as_dict(report: Report) -> dict[str, Any]:
-    """The report for JSON: all but the map, of which there are the means by region."""
+    """The report for JSON: all but the map, of which there are the worst tenths by region."""
     return {
         "summary": describe(report),
         "damage": [
@@ -138,6 +148,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "expected_error": {name: round(value, 2) for name, value in report.regions.items()},
         "dial": report.dial,
         "strength": report.strength,
+        "like": report.like,
     }
 
 
@@ -206,7 +217,7 @@ def _in_words(kind: str, strength: float) -> tuple[float, str]:
             sigma = float(np.expm1(strength * np.log1p(9.0)))
             return sigma, f"{degree(sigma, 1.5, 4)} blur"
         case "down":
-            pixels = 512 / 2 ** (4 * strength)
+            pixels = _FACE * 512 / 2 ** (4 * strength)
             return pixels, f"low resolution (about {_round(pixels)} pixels across the face)"
         case "noise":
             sigma = 32 * strength

@@ -100,7 +100,9 @@ def restore_video(
         tags = _tags(source)
         if mark:
             imagined = _imagined(restorer, source, tracks, setting)
-            said = marks.notes(engine.digest, setting.dial, setting.strength, len(tracks), imagined)
+            said = marks.notes(
+                engine.digest, setting.dial, setting.strength, len(tracks), imagined, setting.like is not None
+            )
             tags = marks.tagged(tags, said)
 
         def retouch(pixels: Pixels, number: int) -> None:

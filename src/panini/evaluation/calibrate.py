@@ -41,8 +41,8 @@ HEAVY = (
     Degradation((Blur(5.0), Downsample(8.0), Noise(15.0), Jpeg(25), Enlarge())),
 )
 """What the dial's direction leads to: damage that leaves little of a face and so asks for imagination."""
-STEPS = (0.15, 0.25, 0.35, 0.5, 0.65)
-"""How far the dial may reach to either side, in lengths of v_DR; training goes to `RestorationObjective.DIAL_REACH`."""
+STEPS = (0.15, 0.25, 0.35, 0.5)
+"""How far the dial may reach to either side, in lengths of v_DR: as far as training goes (`RestorationObjective`)."""
 MOST_LOSS = 1.5
 """dB of PSNR that an end of the dial may cost the median face (one nearly clean face would decide the mean)."""
 LEAST_TRADE = 0.02
