@@ -34,7 +34,7 @@ def explanation(faces: Sequence[RestoredFace]) -> Image.Image:
     for face in faces:
         before, after = (_to_side(picture) for picture in (face.before, face.after))
         panels = [before, after, *([] if face.report.map is None else [heat_map(face.report, after)])]
-        titles = ["before", "after", f"doubtful (bright: {MOST:.0f} of 255 off)"]
+        titles = ["before", "after", f"doubtful (dark: 0, bright: {MOST:.0f} of 255 off)"]
         rows.append(_captioned(panels, titles, describe(face.report)))
     return _stacked(rows)
 
