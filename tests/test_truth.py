@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from panini import NoFaceError, PaniniError, Restorer, truth
 from panini.degradation import Blur, Degradation, Downsample, Enlarge
@@ -63,6 +64,15 @@ def test_it_can_be_said_and_stored(faces):
     for damage in faces[1].report.damages:
         assert 0 <= damage.probability <= 1
         assert damage.words
+
+
+def test_a_small_face_is_of_low_resolution_whatever_the_network_thinks(restorer, intact):
+    small = np.asarray(Image.fromarray(intact).resize((96, 96), Image.Resampling.BICUBIC))
+    (found,) = (d for d in restorer.restore(small, aligned=True).faces[0].report.damages if d.kind == "down")
+    assert found.probability == 1
+    assert 10 < found.strength <= 0.58 * 96 + 1
+    (found,) = (d for d in restorer.restore(intact, aligned=True).faces[0].report.damages if d.kind == "down")
+    assert found.probability < 1
 
 
 def test_where_little_is_imagined_the_map_is_explained():

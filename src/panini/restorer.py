@@ -241,7 +241,7 @@ class Restorer:
         for face, transform, mask in zip(found, transforms, masks, strict=True):
             with _clock(timings, "align"):
                 crop = self.crop(photo.pixels, transform)
-            faces.append(self.restore_crop(face, crop, toned, setting, timings))
+            faces.append(self.restore_crop(face, crop, toned, setting, timings, size / align.scale_of(transform)))
             with _clock(timings, "blend"):
                 patch = blend.patch(photo.pixels, faces[-1].after, transform, size, grain)
                 blend.paste(result.pixels, patch, mask, transform, size, scale)
@@ -288,17 +288,23 @@ class Restorer:
         crop = _square(photo.pixels, self.engine.input_size)
         height, width = photo.pixels.shape[:2]
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
-        face = self.restore_crop(whole, crop, toned, setting, timings)
+        face = self.restore_crop(whole, crop, toned, setting, timings, float(height))
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
         photo = replace(photo, pixels=face.after, alpha=alpha, deep=None)
         return Restoration(photo, [face], timings, self.engine.digest)
 
     def restore_crop(
-        self, face: Face, crop: NDArray[np.uint8], toned: bool, setting: Setting, timings: dict[str, float]
+        self,
+        face: Face,
+        crop: NDArray[np.uint8],
+        toned: bool,
+        setting: Setting,
+        timings: dict[str, float],
+        native: float | None = None,
     ) -> RestoredFace:
         """Restores an aligned crop [input_size, input_size, 3] of a photo, `toned` if it is grey or sepia.
 
-        Adds what each step took to `timings`. Raises PaniniError as `Setting.degradation` does.
+        Adds what each step took to `timings`. native: as of `make_report`. Raises PaniniError as `Setting.degradation`.
         """
         with _clock(timings, "network"):
             faces = to_signed(crop)[None]
@@ -309,7 +315,7 @@ class Restorer:
         with _clock(timings, "report"):
             prior, kept = output.prior_share[0], output.image_share[0]
             told = (setting.dial, setting.strength, setting.like is not None)
-            report = make_report(self.engine.calibration, v, prior, kept, crop, after, *told)
+            report = make_report(self.engine.calibration, v, prior, kept, crop, after, *told, native)
         return RestoredFace(face, crop, after, v, prior, report)
 
 

@@ -28,6 +28,7 @@ from panini.background import Upscaler
 from panini.engine import load_engine
 from panini.errors import PaniniError, SomeFailedError, StoppedError
 from panini.explain import explanation, strip
+from panini.faces.align import scale_of
 from panini.faces.blend import is_toned
 from panini.faces.detect import Box, CenterFace, Face
 from panini.report import write_reports
@@ -249,12 +250,13 @@ def inspect(path: Path, drawing: Path | None, min_face: float, *, overwrite: boo
     print(f"{one_line(path)}: {width}x{height}, {len(faces)} {'face' if len(faces) == 1 else 'faces'}")
     for number, face in enumerate(faces, 1):
         x, y, w, h = (round(v) for v in face.box)
-        crop = restorer.crop(photo.pixels, restorer.transform(photo.pixels, face))
+        transform = restorer.transform(photo.pixels, face)
+        crop, native = restorer.crop(photo.pixels, transform), restorer.engine.input_size / scale_of(transform)
         print(
             f"{number:3}: box {x},{y},{w},{h}  score {face.score:.2f}  points within {face.spread:.0%} of the eyes' "
             f"distance  turned {face.angle:+.0f} degrees  sharpness {sharpness(crop):.0f}"
         )
-        print(f"     {describe(restorer.restore_crop(face, crop, toned, Setting(), {}).report)}")
+        print(f"     {describe(restorer.restore_crop(face, crop, toned, Setting(), {}, native).report)}")
     if drawing is not None:
         images.save(images.load(draw(photo, faces)), drawing, overwrite=overwrite)
 

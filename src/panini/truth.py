@@ -29,6 +29,8 @@ REGIONS: dict[str, tuple[float, float, float, float]] = {
 face's oval, and the surroundings all else."""
 
 _UNSURE = 6.0  # of 255: the map's mean from which a face with little imagined is still said to be doubtful
+_CROP = 512.0  # px: the side of a crop as the network sees it,
+_ENLARGED = 0.9  # and the share of it under which a face is said to have been enlarged for that
 _FACE = 0.58  # of the crop's side: how wide a face is in it
 _WORST = 0.9  # the quantile by which regions are compared: what is bright in the map, not how much of it is
 _SMOOTH = 1.5  # of the map's pixels: the neighbourhood in which energy is measured
@@ -86,24 +88,34 @@ def make_report(
     dial: float = 0.0,
     strength: float = 1.0,
     like: bool = False,
+    native: float | None = None,
 ) -> Report:
-    """The report of a face: its own v_DR [dim], the shares of its restoration, its crop before and after."""
+    """The report of a face: its own v_DR [dim], the shares of its restoration, its crop before and after.
+
+    native: side of the crop in the photo's own pixels, if known.
+    """
     shares = ([float(x) for x in prior_share], [float(x) for x in image_share])
     if calibration is None:
         return Report([], *shares, None, {}, None, dial, strength, like)
     errors = np.maximum(np.expm1(calibration.error(error_features(before, after, image_share))), 0)
     imagined = float(_sigmoid(calibration.imagined(detail_features(before, after, image_share))))
     regions = {name: float(np.quantile(errors[mask], _WORST)) for name, mask in region_masks(errors.shape[0]).items()}
-    return Report(damages(calibration, v), *shares, imagined, regions, errors, dial, strength, like)
+    return Report(damages(calibration, v, native), *shares, imagined, regions, errors, dial, strength, like)
 
 
-def damages(calibration: Calibration, v: Array) -> list[Damage]:
-    """What v_DR [dim] says of each kind of damage that it tells reliably; nothing need be restored for that."""
-    return [
-        Damage(kind, float(_sigmoid(probe.presence(v))), *_in_words(kind, float(probe.strength(v))))
-        for kind, probe in calibration.probes.items()
-        if probe.accuracy >= RELIABLE
-    ]
+def damages(calibration: Calibration, v: Array, native: float | None = None) -> list[Damage]:
+    """What v_DR [dim] says of each kind of damage that it tells reliably; nothing need be restored for that.
+
+    native: side of the crop in the photo's own pixels: a face cannot be of a higher resolution than its file.
+    """
+    seen = []
+    for kind, probe in calibration.probes.items():
+        if probe.accuracy >= RELIABLE:
+            likely, strength = float(_sigmoid(probe.presence(v))), float(probe.strength(v))
+            if kind == "down" and native is not None and native < _ENLARGED * _CROP:
+                likely, strength = 1.0, max(strength, float(np.log2(_CROP / native)) / 4)
+            seen.append(Damage(kind, likely, *_in_words(kind, strength)))
+    return seen
 
 
 def describe(report: Report) -> str:
@@ -217,7 +229,7 @@ def _in_words(kind: str, strength: float) -> tuple[float, str]:
             sigma = float(np.expm1(strength * np.log1p(9.0)))
             return sigma, f"{degree(sigma, 1.5, 4)} blur"
         case "down":
-            pixels = _FACE * 512 / 2 ** (4 * strength)
+            pixels = _FACE * _CROP / 2 ** (4 * strength)
             return pixels, f"low resolution (about {_round(pixels)} pixels across the face)"
         case "noise":
             sigma = 32 * strength
