@@ -50,6 +50,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def pictures(folder: Path) -> set[str]:
+    return {name for name in contents(folder) if not name.startswith((".panini", "report"))}
+
+
 def test_a_log_says_how_far_the_work_is(album, capsys, monkeypatch):
     monkeypatch.setattr("panini.terminal._EVERY", 0.0)
     assert run(["restore", str(album), "-o", str(album.with_name("out")), "-r", *ENGINE]) == 1
@@ -58,10 +62,6 @@ def test_a_log_says_how_far_the_work_is(album, capsys, monkeypatch):
     assert "restoring: 3 of 7, " in lines[2]
     assert lines[2].endswith(" min left")
     assert lines[-1] == "panini: restoring: 7 of 7"
-
-
-def pictures(folder: Path) -> set[str]:
-    return {name for name in contents(folder) if not name.startswith((".panini", "report"))}
 
 
 def test_a_folder_goes_through_and_a_second_run_has_nothing_to_do(album, capsys):

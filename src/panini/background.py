@@ -32,7 +32,7 @@ class Upscaler:
             self._side = side if isinstance(side, int) else _TILE  # some are exported for one size
             made = self._run(np.zeros((self._side, self._side, 3), np.uint8))
         except Exception as error:  # ONNX Runtime has a dozen kinds without a common ancestor
-            reason = str(error).rsplit(" : ", 1)[-1].splitlines()[0]  # before it come codes
+            reason = str(error).rsplit(" : ", 1)[-1]  # before it come codes
             raise PaniniError(f"{path} is no super-resolution network in ONNX: {reason}") from error
         self._factor = made.shape[0] / self._side
         if made.shape[0] != made.shape[1] or self._factor not in (2, 3, 4, 8):

@@ -13,18 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from panini import __version__
-from panini.cli_research import (
-    ablate,
-    calibrate,
-    degrade,
-    evaluate,
-    export,
-    figures,
-    import_prior,
-    probe,
-    sample,
-    train,
-)
+from panini.cli_research import VERBS
 from panini.errors import PaniniError
 
 app = typer.Typer(
@@ -204,7 +193,7 @@ def demo(
     print(f"side by side: {made.side_by_side}")
 
 
-for verb in (degrade, sample, train, ablate, export, import_prior, probe, evaluate, calibrate, figures):
+for verb in VERBS:
     app.command()(verb)
 
 

@@ -283,3 +283,7 @@ def figures(
 
     for path in write_figures(DEFAULT if weights is None else weights, load_truths(data), output):
         print(path)
+
+
+VERBS = (degrade, sample, train, ablate, export, import_prior, probe, evaluate, calibrate, figures)
+"""In the order in which `panini --help` lists them."""

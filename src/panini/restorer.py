@@ -239,9 +239,7 @@ class Restorer:
             masks = blend.masks(transforms, size)
         faces = []
         for face, transform, mask in zip(found, transforms, masks, strict=True):
-            with _clock(timings, "align"):
-                crop = self.crop(photo.pixels, transform)
-            faces.append(self.restore_crop(face, crop, toned, setting, timings, size / align.scale_of(transform)))
+            faces.append(self.restore_at(photo.pixels, face, transform, toned, setting, timings))
             with _clock(timings, "blend"):
                 patch = blend.patch(photo.pixels, faces[-1].after, transform, size, grain)
                 blend.paste(result.pixels, patch, mask, transform, size, scale)
@@ -288,24 +286,39 @@ class Restorer:
         crop = _square(photo.pixels, self.engine.input_size)
         height, width = photo.pixels.shape[:2]
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
-        face = self.restore_crop(whole, crop, toned, setting, timings, float(height))
+        face = self._restore_crop(whole, crop, float(height), toned, setting, timings)
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
         photo = replace(photo, pixels=face.after, alpha=alpha, deep=None)
         return Restoration(photo, [face], timings, self.engine.digest)
 
-    def restore_crop(
+    def restore_at(
         self,
+        pixels: NDArray[np.uint8],
         face: Face,
-        crop: NDArray[np.uint8],
+        transform: align.Transform,
         toned: bool,
         setting: Setting,
         timings: dict[str, float],
-        native: float | None = None,
     ) -> RestoredFace:
-        """Restores an aligned crop [input_size, input_size, 3] of a photo, `toned` if it is grey or sepia.
+        """Restores the crop that a transform takes from a photo uint8 RGB [H, W, 3], `toned` if it is grey or sepia.
 
-        Adds what each step took to `timings`. native: as of `make_report`. Raises PaniniError as `Setting.degradation`.
+        Adds what each step took to `timings`. Raises PaniniError as `Setting.degradation` does.
         """
+        with _clock(timings, "align"):
+            crop = self.crop(pixels, transform)
+        native = self.engine.input_size / align.scale_of(transform)
+        return self._restore_crop(face, crop, native, toned, setting, timings)
+
+    def _restore_crop(
+        self,
+        face: Face,
+        crop: NDArray[np.uint8],
+        native: float,
+        toned: bool,
+        setting: Setting,
+        timings: dict[str, float],
+    ) -> RestoredFace:
+        """`restore_at` of a crop [input_size, input_size, 3]; native: its side in the photo's own pixels."""
         with _clock(timings, "network"):
             faces = to_signed(crop)[None]
             v = self.engine.degradation(faces)[0]
@@ -314,8 +327,8 @@ class Restorer:
             after = setting.mixed(blend.match_colour(from_signed(output.images[0]), crop, toned=toned), crop)
         with _clock(timings, "report"):
             prior, kept = output.prior_share[0], output.image_share[0]
-            told = (setting.dial, setting.strength, setting.like is not None)
-            report = make_report(self.engine.calibration, v, prior, kept, crop, after, *told, native)
+            like, calibration = setting.like is not None, self.engine.calibration
+            report = make_report(calibration, v, prior, kept, crop, after, setting.dial, setting.strength, like, native)
         return RestoredFace(face, crop, after, v, prior, report)
 
 

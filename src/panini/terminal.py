@@ -28,12 +28,11 @@ from panini.background import Upscaler
 from panini.engine import load_engine
 from panini.errors import PaniniError, SomeFailedError, StoppedError
 from panini.explain import explanation, strip
-from panini.faces.align import scale_of
 from panini.faces.blend import is_toned
 from panini.faces.detect import Box, CenterFace, Face
 from panini.report import write_reports
 from panini.restorer import Restorer, Setting, sharpness
-from panini.truth import describe, in_words
+from panini.truth import describe, share_in_words
 
 _EVERY = 30.0  # seconds between two lines where no bar can be drawn
 
@@ -116,7 +115,7 @@ def restore_photo(
     if as_json:
         print(json.dumps({"photo": str(source), "output": str(target)} | result.as_dict(), indent=1))
         return
-    share = "" if result.imagined is None else f", {in_words(result.imagined)} of the detail imagined"
+    share = "" if result.imagined is None else f", {share_in_words(result.imagined)} of the detail imagined"
     print(f"{one_line(target)}: {count(len(result.faces))}{share}, {perf_counter() - start:.1f} s")
     if explain and result.faces:
         print(f"{one_line(explained)}: {describe(result.faces[0].report)}")
@@ -251,12 +250,12 @@ def inspect(path: Path, drawing: Path | None, min_face: float, *, overwrite: boo
     for number, face in enumerate(faces, 1):
         x, y, w, h = (round(v) for v in face.box)
         transform = restorer.transform(photo.pixels, face)
-        crop, native = restorer.crop(photo.pixels, transform), restorer.engine.input_size / scale_of(transform)
+        made = restorer.restore_at(photo.pixels, face, transform, toned, Setting(), {})
         print(
             f"{number:3}: box {x},{y},{w},{h}  score {face.score:.2f}  points within {face.spread:.0%} of the eyes' "
-            f"distance  turned {face.angle:+.0f} degrees  sharpness {sharpness(crop):.0f}"
+            f"distance  turned {face.angle:+.0f} degrees  sharpness {sharpness(made.before):.0f}"
         )
-        print(f"     {describe(restorer.restore_crop(face, crop, toned, Setting(), {}, native).report)}")
+        print(f"     {describe(made.report)}")
     if drawing is not None:
         images.save(images.load(draw(photo, faces)), drawing, overwrite=overwrite)
 

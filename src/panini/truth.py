@@ -28,6 +28,7 @@ REGIONS: dict[str, tuple[float, float, float, float]] = {
 """Where they lie in the FFHQ crop: left, top, right, bottom, as shares of its side. The skin is what is left of the
 face's oval, and the surroundings all else."""
 
+_LITTLE = 0.075  # imagined: less than what can be told from none
 _UNSURE = 6.0  # of 255: the map's mean from which a face with little imagined is still said to be doubtful
 _CROP = 512.0  # px: the side of a crop as the network sees it,
 _ENLARGED = 0.9  # and the share of it under which a face is said to have been enlarged for that
@@ -126,8 +127,8 @@ def describe(report: Report) -> str:
         sentences.append(f"Found: {', '.join(found)}." if found else "No damage found.")
     if report.imagined is not None:
         ordered = sorted(report.regions, key=lambda name: -report.regions[name])
-        share = in_words(report.imagined).capitalize()
-        where = f"; most doubtful: {ordered[0]}" if share != "Little" and ordered else ""
+        share = share_in_words(report.imagined).capitalize()
+        where = f"; most doubtful: {ordered[0]}" if report.imagined >= _LITTLE and ordered else ""
         if not where and report.map is not None and report.map.mean() > _UNSURE:
             where = "; where the map is bright, the photo itself may be off"
         sentences.append(f"{share} of the detail in this face is imagined{where}.")
@@ -136,9 +137,9 @@ def describe(report: Report) -> str:
     return " ".join(sentences)
 
 
-def in_words(imagined: float) -> str:
+def share_in_words(imagined: float) -> str:
     """A share imagined, as exactly as it is known: "about 30 %", or "little"."""
-    return f"about {5 * round(20 * imagined)} %" if imagined >= 0.075 else "little"
+    return f"about {5 * round(20 * imagined)} %" if imagined >= _LITTLE else "little"
 
 
 def as_dict(report: Report) -> dict[str, Any]:

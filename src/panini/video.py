@@ -236,8 +236,9 @@ def _imagined(restorer: Restorer, source: Path, tracks: list[Track], setting: Se
         for number, (_, pixels) in enumerate(_frames(container)):
             for track in tracks:
                 if number == track.first + len(track.places) // 2:
-                    crop = restorer.crop(pixels, _transform(track.places[number - track.first], size))
-                    faces.append(restorer.restore_crop(track.last, crop, blend.is_toned(pixels), setting, {}))
+                    transform = _transform(track.places[number - track.first], size)
+                    toned = blend.is_toned(pixels)
+                    faces.append(restorer.restore_at(pixels, track.last, transform, toned, setting, {}))
             if len(faces) == len(tracks):
                 break
     return mean_imagined(faces)
