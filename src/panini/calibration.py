@@ -19,6 +19,9 @@ from panini.errors import PaniniError
 NAME = "calibration.json"
 FORMAT = "panini-calibration-1"
 
+DIAL_REACH = 0.5
+"""The farthest that an end of the dial moves v_DR, in its own lengths: as far as training goes."""
+
 Array = NDArray[np.float32]
 Vectors = TypeVar("Vectors", bound=Any)  # NumPy's or PyTorch's
 

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from skimage.metrics import peak_signal_noise_ratio
 from sklearn.linear_model import Ridge, RidgeCV
 
-from panini.calibration import Calibration, Linear
+from panini.calibration import DIAL_REACH, Calibration, Linear
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.engine import Engine
 from panini.errors import PaniniError
@@ -41,8 +41,8 @@ HEAVY = (
     Degradation((Blur(5.0), Downsample(8.0), Noise(15.0), Jpeg(25), Enlarge())),
 )
 """What the dial's direction leads to: damage that leaves little of a face and so asks for imagination."""
-STEPS = (0.15, 0.25, 0.35, 0.5)
-"""How far the dial may reach to either side, in lengths of v_DR: as far as training goes (`RestorationObjective`)."""
+STEPS = (0.15, 0.25, 0.35, DIAL_REACH)
+"""How far the dial may reach to either side, in lengths of v_DR."""
 MOST_LOSS = 1.5
 """dB of PSNR that an end of the dial may cost the median face (one nearly clean face would decide the mean)."""
 LEAST_TRADE = 0.02
@@ -80,7 +80,7 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
 
     nothing = Linear(np.zeros(0, np.float32), 0.0)
     tried = directions(lambda picture: _seen(engine, picture), faces, count // 2)
-    draft = Calibration(engine.digest, tried[-1], 1.0, 1.0, probes, nothing, nothing)
+    draft = Calibration(engine.digest, tried[0], 1.0, 1.0, probes, nothing, nothing)
     draft = _dialled(engine, draft, tried, list(_samples(engine, faces, count // 2, seed=3)), log)
     error, imagined = _fit_truth(engine, draft, _samples(engine, faces, 2 * count, seed=4))
     draft = replace(draft, error=error, imagined=imagined)
@@ -96,7 +96,7 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
                 "imagined: Spearman {imagined:.2f}, off by {imagined_error:.3f}".format(**truth)
             )
         means = _measure(held_out, restored).mean(0)
-        curve.append({"dial": dial} | dict(zip(NAMES, map(float, means), strict=True)))
+        curve.append({"dial": dial} | dict(zip(MEASURES, map(float, means), strict=True)))
         log(
             "dial {dial:+.1f}: PSNR {psnr:.2f} dB, sharpness {sharpness:.3f}, share of the prior {prior:.3f} "
             "(features {features:.3f}, picture {picture:.3f})".format(**curve[-1])
@@ -115,14 +115,14 @@ def _seen(engine: Engine, picture: Pixels) -> Array:
 
 
 def directions(see: Callable[[Pixels], Array], faces: Pictures, count: int) -> list[Array]:
-    """From the v_DR of whole faces to that of damaged ones, a unit vector [dim] for each damage of `HEAVY`, and one
-    between them. see: the v_DR [dim] of a picture [512, 512, 3]."""
+    """From the v_DR of whole faces to that of damaged ones, unit vectors [dim]: first the one between them all, which
+    training turns the dial along, then one for each of `HEAVY`. see: the v_DR [dim] of a picture [512, 512, 3]."""
     moves = np.zeros((len(HEAVY), 1), np.float32)
     for i in range(count):
         whole = faces[i % len(faces)]
         moves = moves + np.stack([see(d.apply(whole, i)) for d in HEAVY]) - see(whole)
     units = moves / np.linalg.norm(moves, axis=1, keepdims=True)
-    units = np.concatenate([units, units.mean(0, keepdims=True)])
+    units = np.concatenate([units.mean(0, keepdims=True), units])
     return [np.asarray(unit / np.linalg.norm(unit), np.float32) for unit in units]
 
 
@@ -149,13 +149,13 @@ def sharpness(picture: Pixels) -> float:
     return float(np.log(np.std(luma - cv2.GaussianBlur(luma, (0, 0), 1.5)) + 1e-3))
 
 
-NAMES = ("psnr", "sharpness", "prior", "features", "picture")
+MEASURES = ("psnr", "sharpness", "prior", "features", "picture")
 """What is measured of a restoration: PSNR to the truth, `sharpness`, and the prior's share in all interpolations of the
 network, in those of features (DAFI) and in those of the picture's bands (PictureDAFI)."""
 
 
 def _measure(samples: Sequence[Sample], restorations: Sequence[Restored]) -> NDArray[np.float64]:
-    """[faces, `NAMES`]."""
+    """[faces, `MEASURES`]."""
     rows = []
     for sample, restored in zip(samples, restorations, strict=True):
         picture = resize(restored.after, sample.truth.shape[0], cv2.INTER_AREA)
@@ -196,9 +196,11 @@ def _dialled(
         return trades(faithful, middle) + trades(middle, realistic)
 
     best, most = 0, -1
-    for i in (len(directions) - 1, *range(len(directions) - 1)):  # first that between them, which is trained
-        if most < 2 and (sides := worth(directions[i])) > most:
+    for i, direction in enumerate(directions):
+        if (sides := worth(direction)) > most:
             best, most = i, sides
+        if most == 2:
+            break
     reach = {}
     for side, name in ((-1, "faithful"), (1, "realistic")):
         before, reach[side] = middle, 0.0

@@ -69,7 +69,7 @@ class DAFI(nn.Module):
 
     def forward(self, resolution: int, prior: Tensor, image: Tensor, weights: Tensor) -> Tensor:
         """F_DAFI [N, C, H, W] from the prior's [N, C, H, W] and the picture's features at `resolution`."""
-        a_prior, a_image = weights[..., None, None].unbind(1)
+        a_prior, a_image = weights[..., None, None].to(prior.dtype).unbind(1)
         return a_prior * prior + a_image * self.convs[str(resolution)](image)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from panini.nn.dafi import DAFI, PictureDAFI
+from panini.nn.deblur import Deblur
 from panini.nn.octaves import low_pass
 from panini.nn.prior import Prior, PriorState
 
@@ -16,21 +17,23 @@ class Encoding:
     """All that the picture says, before the prior is asked.
 
     w: w+, [N, latents, latent_dim]; image: IFE's features by resolution; weights: DAFI's [N, 2, C] by resolution
-    (a_prior, a_image); v: v_DR [N, dr_dim] or [N, levels + 1, dr_dim] (see `PaniniNet.encode`).
+    (a_prior, a_image); v: v_DR [N, dr_dim] or [N, levels + 1, dr_dim] (see `PaniniNet.encode`); picture: what the
+    features are of, [N, 3, S, S], the deblurred picture where there is a `Deblur`.
     """
 
     w: Tensor
     image: dict[int, Tensor]
     weights: dict[int, Tensor]
     v: Tensor
+    picture: Tensor
 
 
 class PaniniNet(nn.Module):
     """Damaged face [N, 3, S, S] in [-1, 1] -> restored face [N, 3, prior.size, prior.size].
 
     One class for the paper's MFR and SR networks and the small default: what differs is the parts (`presets.py`).
-    picture: the interpolation with the input itself, None in the paper. smooth: the last fused features pass a low-pass
-    filter (1 2 1) that takes out what alternates from pixel to pixel, which else shows as a lattice (not in the paper).
+    Not in the paper: picture, the interpolation with the input itself; deblur, which comes before all features; smooth:
+    the last fused features pass a low-pass filter (1 2 1) that takes out what alternates from pixel to pixel.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class PaniniNet(nn.Module):
         dre: nn.Module,
         dafi: DAFI,
         picture: PictureDAFI | None = None,
+        deblur: Deblur | None = None,
         input_size: int = 512,
         smooth: bool = False,
     ) -> None:
@@ -51,18 +55,23 @@ class PaniniNet(nn.Module):
         self.dre = dre
         self.dafi = dafi
         self.picture = picture
+        self.deblur = deblur
         self.input_size = input_size
         self.smooth = smooth
 
     def encode(self, x: Tensor, v: Tensor | None = None) -> Encoding:
-        """Everything before the prior. `v` stands in for the v_DR of `x` (editable restoration).
+        """Everything before the prior. `v` stands in for the v_DR of `x` in all interpolations (editable restoration);
+        what `x` is deblurred by stays its own, for a blur is a fact.
 
         It is one vector [N, dr_dim], or one for each of DAFI's resolutions and a last one for the picture.
         """
-        v = self.dre(x) if v is None else v
+        own = self.dre(x) if v is None or self.deblur is not None else v
+        v = own if v is None else v
+        if self.deblur is not None:
+            x = self.deblur(x, own)
         image = self.ife(x)
         weights = self.dafi.weights(v if v.ndim == 2 else v[:, :-1])
-        return Encoding(w=self.lce(image[4]), image=image, weights=weights, v=v)
+        return Encoding(w=self.lce(image[4]), image=image, weights=weights, v=v, picture=x)
 
     def picture_weights(self, v: Tensor) -> Tensor | None:
         """How much of each band of the picture itself is kept, [N, bands], finest first; None if nothing is."""
@@ -91,4 +100,6 @@ class PaniniNet(nn.Module):
         encoding = self.encode(x, v)
         generated = self.generate(self.fused(encoding), encoding.w)
         weights = self.picture_weights(encoding.v)
-        return generated if self.picture is None or weights is None else self.picture(x, generated, weights)
+        return (
+            generated if self.picture is None or weights is None else self.picture(encoding.picture, generated, weights)
+        )

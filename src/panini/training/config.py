@@ -19,7 +19,7 @@ Config = TypeVar("Config")
 class Optimizer:
     """How the weights move."""
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    name: Literal["muon", "adamw", "adam", "sgd"] = "adamw"
     lr: float = 4e-4
     momentum: float = 0.9  # Adam's first beta
     beta2: float = 0.99

@@ -28,6 +28,7 @@ from panini.images import write_atomically
 from panini.pixels import Pixels
 from panini.training.config import Hardware, Optimizer, RunConfig
 from panini.training.data import DamagedSamples
+from panini.training.muon import Muon
 
 Module = TypeVar("Module", bound=nn.Module)
 Config = TypeVar("Config", bound=RunConfig)
@@ -70,9 +71,9 @@ def gathered(rows: Tensor) -> Tensor:
     """The rows [N, ...] of all processes, [processes * N, ...], without gradients; of one, they themselves."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return rows
-    parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(parts, rows.contiguous())
-    return torch.cat(parts)
+    parts = rows.new_empty((torch.distributed.get_world_size(), *rows.shape))
+    torch.distributed.all_gather(list(parts), rows.contiguous())
+    return parts.flatten(0, 1)  # not by `cat`, which in autocast refuses half precision on a CPU
 
 
 def channels_last(module: Module) -> Module:
@@ -88,7 +89,7 @@ def make_optimizer(config: Optimizer, groups: Iterable[tuple[float, Sequence[nn.
     rows = [{"params": list(parameters), "scale": scale} for scale, parameters in groups]
     if config.name == "sgd":
         return torch.optim.SGD(rows, config.lr, config.momentum, weight_decay=config.weight_decay)
-    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    kind = {"muon": Muon, "adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.name]
     return kind(rows, config.lr, (config.momentum, config.beta2), weight_decay=config.weight_decay)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from panini.calibration import moved
+from panini.calibration import DIAL_REACH, moved
 from panini.evaluation.stlpips import STLPIPS
 from panini.nn.panini_net import Encoding, PaniniNet
 from panini.nn.prior import MobilePrior
@@ -214,11 +214,10 @@ class RestorationObjective(nn.Module):
     discriminator and memory are taken as they are; they are no part of this module. direction: [dr_dim], the dial's;
     a sample's v_DR is moved along it as far as its dial says, and its perceptual terms count `DIAL_WEIGHT` to the power
     of its dial times: so v_DR learns to lead from faithful to realistic (loss-conditional training, "You Only Train
-    Once", ICLR 2020).
+    Once", ICLR 2020). bare_every: with a window, of so many steps one has hardly anything of the picture itself in its
+    result; 0: none.
     """
 
-    DIAL_REACH = 0.5
-    """What a dial of 1 moves v_DR by, in its own lengths."""
     DIAL_WEIGHT = 4.0
 
     def __init__(
@@ -232,19 +231,17 @@ class RestorationObjective(nn.Module):
         memory: LatentMemory | None = None,
         direction: Tensor | None = None,
         seed: int = 0,
+        bare_every: int = 2,
     ) -> None:
         super().__init__()
         self.network = network
         self.direction = direction
+        self.bare_every = bare_every
         self.weights = weights
         self.window = window
         self.preview = preview
         self.seed = seed
-        self._others = (
-            perceptual,
-            discriminator,
-            memory,
-        )  # a tuple: not this module's to train or keep
+        self._others = (perceptual, discriminator, memory)  # a tuple: not this module's to train or keep
         self.shown: tuple[Tensor, Tensor] | None = None  # the last (restored, true) that the discriminator may judge
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -254,10 +251,10 @@ class RestorationObjective(nn.Module):
             given = F.interpolate(truth, self.network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
         v = None
         if self.direction is not None:
-            v = moved(self.network.dre(given), self.direction, self.DIAL_REACH * batch["dial"][:, None])
+            v = moved(self.network.dre(given), self.direction, DIAL_REACH * batch["dial"][:, None])
         encoding = self.network.encode(given, v)
         compare = self._by_window if self.window else self._whole
-        terms = compare(encoding, given, truth, step)
+        terms = compare(encoding, truth, step)
         weights = self.weights
         for name in ("perceptual", "adversarial"):
             if name in terms:
@@ -269,32 +266,33 @@ class RestorationObjective(nn.Module):
             terms["latent"] = weights.latent * memory(self.network.lce, step)
         return terms
 
-    def _whole(self, encoding: Encoding, given: Tensor, truth: Tensor, step: int) -> dict[str, Tensor]:
+    def _whole(self, encoding: Encoding, truth: Tensor, step: int) -> dict[str, Tensor]:
         network, weights = self.network, self.weights
         generated = network.generate(network.fused(encoding), encoding.w)
         result = generated
         if network.picture is not None:
-            result = network.picture(given, generated, network.picture.weights(encoding.v))
+            result = network.picture(encoding.picture, generated, network.picture.weights(encoding.v))
         ours, bare = (F.avg_pool2d(x.float(), x.shape[-1] // truth.shape[-1]) for x in (result, generated))
         terms = {"l1": weights.l1 * F.l1_loss(ours, truth)}
         if weights.l1_generated:
             terms["l1_generated"] = weights.l1_generated * F.l1_loss(bare, truth)
         return terms | self._judged(ours, truth, ours, truth)
 
-    def _by_window(self, encoding: Encoding, given: Tensor, truth: Tensor, step: int) -> dict[str, Tensor]:
+    def _by_window(self, encoding: Encoding, truth: Tensor, step: int) -> dict[str, Tensor]:
         network, weights, picture, side = self.network, self.weights, self.network.picture, self.window
         assert picture is not None
         assert self.preview is not None
-        state = network.fused(encoding)
+        state, seen = network.fused(encoding), encoding.picture
         bands = picture.weights(encoding.v)
-        if step % 2:
-            # Every other step the picture gives only what is coarser than 1/64 of the face. Otherwise the easy way,
-            # taking every band from it, is found first, and the rest of the network is never asked for detail.
-            bands = (torch.arange(picture.bands, device=bands.device) >= picture.bands - 3).to(bands).expand_as(bands)
+        if self.bare_every and step % self.bare_every == self.bare_every - 1:
+            # The picture gives only what is coarser than 1/64 of the face. Otherwise the easy way, taking every band
+            # from it, is found first, and the rest of the network is never asked for detail.
+            coarse = (torch.arange(picture.bands, device=bands.device) >= picture.bands - 3).to(bands)
+            bands = coarse + 0 * bands  # several processes want a gradient of everything at every step
         # The whole face at 256: what is where, and its colours.
         generated = self.preview(state.features).float()
         truth256 = F.avg_pool2d(truth, truth.shape[-1] // 256)
-        whole = picture(F.avg_pool2d(given, given.shape[-1] // 256), generated, bands[:, 1:])
+        whole = picture(F.avg_pool2d(seen, seen.shape[-1] // 256), generated, bands[:, 1:])
         terms = {
             "l1": weights.l1 * F.l1_loss(whole, truth256),
             "l1_generated": weights.l1_generated * F.l1_loss(generated, truth256),
@@ -304,7 +302,7 @@ class RestorationObjective(nn.Module):
         row, column = torch.randint(0, state.features.shape[-1] - side + 1, (2,), generator=chance).tolist()
         rows, columns = (slice(4 * start, 4 * (start + side)) for start in (row, column))
         window = network.generate(state.crop(row, column, side), encoding.w).float()
-        full = picture(given[..., rows, columns], window, bands)
+        full = picture(seen[..., rows, columns], window, bands)
         ours, theirs = F.avg_pool2d(full, 2), truth[..., rows, columns]
         terms["l1_window"] = weights.l1 * F.l1_loss(ours, theirs)
         if weights.lattice:

@@ -4,20 +4,19 @@ only; distillation where the prior's own answer is known; adversarial if asked f
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from panini.checkpoint import build, load_network
 from panini.errors import PaniniError
 from panini.evaluation.calibrate import directions
+from panini.evaluation.probe import sight
 from panini.evaluation.stlpips import STLPIPS
 from panini.evaluation.validation import Face, Scorer, Scores, grid, load_faces, table, validate
 from panini.nn.dafi import Rule
@@ -26,10 +25,11 @@ from panini.nn.dre import DegradationEncoder
 from panini.nn.panini_net import PaniniNet
 from panini.nn.prior import MobilePrior
 from panini.nn.released import load_released
-from panini.pixels import Pixels, Signed, to_signed
+from panini.pixels import Signed
 from panini.prior_wheel import load_prior
 from panini.training.config import RunConfig
 from panini.training.data import FACE_SIZE, Faces, RestorationSamples, aligned, check_disjoint
+from panini.training.deblur import train_deblur
 from panini.training.loop import Training, Validation, channels_last, make_optimizer
 from panini.training.losses import LatentMemory, PreviewHead, RestorationObjective, VGGDistance, Weights, r1, tell_apart
 from panini.training.trust import train_trust
@@ -58,6 +58,7 @@ class RestorationConfig(RunConfig):
     dre: str = ""  # `best.pt` of UDRL; from scratch if empty
     start: str = ""  # a weights file, or the state of the whole network
     trust_steps: int = 0  # of `training.trust`, before a run whose DRE starts from scratch
+    deblur_faces: int = 0  # of `training.deblur`, before a run whose `Deblur` starts from scratch
     train_dre: bool = False  # with image losses alone, v_DR drifts to one value for every picture
     train_prior: int = 0  # its blocks from this resolution on (4: all of them) learn too; 0: none
     prior_lr: float = 0.1  # times lr
@@ -65,6 +66,7 @@ class RestorationConfig(RunConfig):
     deciding_lr: float = 4.0  # times lr: the small networks that decide by v_DR, which learn slowly otherwise
     rule: Rule = "interpolate"  # DAFI's, for ablations
     window: int = 32  # see `RestorationObjective`
+    bare_every: int = 2  # steps; see there
     perceptual: Literal["stlpips", "vgg"] = "stlpips"
     losses: Weights = field(default_factory=Weights)
     ema: float = 0.995  # of the moving average that is validated and kept; 0: none, the weights as they are
@@ -120,19 +122,14 @@ class RestorationTraining(Training[RestorationConfig]):
             self.memory and self.memory.to(self.fabric.device),
             self._direction().to(self.fabric.device) if config.dialled else None,
             config.seed,
+            config.bare_every,
         )
         self.average.to(self.fabric.device)
         self._validation: tuple[list[Face], Scorer, dict[tuple[str, str], Scores]] | None = None
 
-    @torch.no_grad()
     def _direction(self) -> Tensor:
         """What the dial edits v_DR along: as `panini calibrate` finds it, on some of the faces to train on."""
-
-        def see(face: Pixels) -> NDArray[np.float32]:
-            v: NDArray[np.float32] = self.network.dre.eval()(torch.from_numpy(to_signed(face)[None]))[0].numpy()
-            return v
-
-        return torch.from_numpy(directions(see, self.samples.real, 32)[-1])
+        return torch.from_numpy(directions(sight(self.network.dre.eval()), self.samples.real, 32)[0])
 
     def _build(self) -> PaniniNet:
         config = self.config
@@ -187,10 +184,18 @@ class RestorationTraining(Training[RestorationConfig]):
         """What the rest of the network decides by comes before the rest (`training.trust`)."""
         if self.config.trust_steps:
             steps = train_trust(self.network, self.samples, self.config.trust_steps)
-            for error in (bar := tqdm(steps, "trust", self.config.trust_steps, unit="step")):
-                bar.set_postfix(error=f"{error:.3f}", refresh=False)
+            self._watch("trust", steps, self.config.trust_steps)
             self.network.dre.requires_grad_(self.config.train_dre)
-            self.average.load_state_dict(self.network.state_dict())
+        if self.config.deblur_faces:
+            if self.network.deblur is None:
+                raise PaniniError(f"deblur_faces: the preset {self.config.preset!r} does not deblur; set it to 0")
+            faces = train_deblur(self.network, self.samples, self.config.deblur_faces)
+            self._watch("deblur", faces, 2 * self.config.deblur_faces + 2)
+        self.average.load_state_dict(self.network.state_dict())
+
+    def _watch(self, name: str, errors: Iterator[float], total: int) -> None:
+        for error in (bar := tqdm(errors, name, total, disable=not self.fabric.is_global_zero)):
+            bar.set_postfix(error=f"{error:.3f}", refresh=False)
 
     def update(self, batch: dict[str, Tensor]) -> dict[str, float]:
         self.network.train()

@@ -70,9 +70,9 @@ class Prior(nn.Module, ABC):
     def parameters_from(self, resolution: int) -> Iterator[nn.Parameter]:
         """Those of the blocks from `resolution` on and of what makes the picture; never the mapping network's."""
         for name, parameter in self.named_parameters():
-            part, rest = name.split(".", 1) if "." in name else (name, "")
+            part, _, rest = name.partition(".")
             where = {"constant": 4, "conv": 4, "to_rgb": 4, "mapping": 0}.get(part, self.size)
-            if (int(rest.split(".")[0]) if part == "blocks" else where) >= max(resolution, 4):
+            if (int(rest.partition(".")[0]) if part == "blocks" else where) >= max(resolution, 4):
                 yield parameter
 
     def features(self, w: Tensor, last: int | None = None) -> dict[int, PriorState]:

@@ -22,10 +22,14 @@ def inverse_haar(ll: Tensor, details: Tensor) -> Tensor:
         kernel = 0.5 * patterns[:, None].repeat(ll.shape[1], 1, 1, 1)
         coefficients = torch.cat((ll[:, :, None], details), 2).flatten(1, 2)
         return F.conv_transpose2d(coefficients, kernel, stride=2, groups=ll.shape[1])
-    lh, hl, hh = details.unbind(2)
-    even, odd = ll + lh, ll - lh
-    pixels = torch.stack((even + hl + hh, even - hl - hh, odd + hl - hh, odd - hl + hh), 2)
-    return F.pixel_shuffle(pixels.flatten(1, 2) * 0.5, 2)
+    ll, (lh, hl, hh) = ll * 0.5, (details * 0.5).unbind(2)
+    even, odd, sum_, difference = ll + lh, ll - lh, hl + hh, hl - hh
+    rows = (
+        torch.stack((left.permute(0, 2, 3, 1), right.permute(0, 2, 3, 1)), 3)
+        for left, right in ((even + sum_, even - sum_), (odd + difference, odd - difference))
+    )
+    pixels = torch.stack(tuple(rows), 2)  # [N, H, 2, W, 2, C]: channels last, as convolutions like it
+    return pixels.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 class Modulation(nn.Module):
@@ -64,7 +68,7 @@ class StyledConv(nn.Module):
         x = self.conv(self.depthwise(x))
         row, column = origin
         noise = self.noise[..., row : row + x.shape[2], column : column + x.shape[3]]
-        return F.leaky_relu(x + noise, 0.2)
+        return F.leaky_relu(x + noise.to(x.dtype), 0.2)
 
 
 class MobileBlock(nn.Module):
