@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from panini.evaluation.table import (
     plot,
     results_of,
     score,
+    skin,
     write_csv,
     write_json,
 )
@@ -66,6 +68,23 @@ def test_groups_by_kind_and_strength(rows):
     assert "identity" not in found["all"].scores
     assert found["heavy damage"].scores["psnr"][0].mean < found["light damage"].scores["psnr"][0].mean
     assert found["all"].scores["frechet"][1].mean == pytest.approx(4)
+
+
+def test_groups_by_skin(rows):
+    colours = {"light": (235, 200, 180), "medium": (180, 130, 105), "dark": (95, 65, 50)}
+    for name, colour in colours.items():
+        assert skin(np.full((512, 512, 3), colour, np.uint8)) == name
+    assert skin(np.full((512, 512, 3), 128, np.uint8)) is None
+    assert skin(np.full((512, 512, 3), (90, 130, 200), np.uint8)) is None
+    painted = [
+        replace(row, case=replace(row.case, truth=np.full((64, 64, 3), colours[name], np.uint8)))
+        for row, name in zip(rows, ["dark", "light", "light"] * 4, strict=True)
+    ]
+    found = {group.name: group for group in groups(painted)}
+    assert [(name, group.count) for name, group in found.items() if "skin" in name] == [
+        ("light skin", 8),
+        ("dark skin", 4),
+    ]
 
 
 def test_the_same_seed_is_the_same_table(rows):
