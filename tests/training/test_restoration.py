@@ -98,6 +98,32 @@ def test_two_processes_are_one_with_the_double_batch(photos: Path, tmp_path: Pat
     assert moved > 100
 
 
+def test_two_processes_take_every_kind_of_step(photos: Path, tmp_path: Path) -> None:
+    """With sampled faces whose w is known, in half precision: on every other step PictureDAFI decides nothing."""
+    from panini.prior_wheel import load_prior
+    from panini.training.sample import sample_faces
+    from panini.wheels import PRIOR, fetch_wheel
+
+    sample_faces(load_prior(fetch_wheel(PRIOR))[0], tmp_path / "sampled", 3)
+    settings = ["hardware.devices=2", "hardware.accelerator=cpu", "hardware.threads=1"]
+    settings += ["hardware.precision=bf16-mixed", "optimizer.name=muon", "steps=5", "trust_steps=0"]
+    settings += [f"real={photos}", f"output={tmp_path / 'run'}", f"sampled={tmp_path / 'sampled'}", "prior_share=0.7"]
+    sets = [part for setting in settings for part in ("--set", setting)]
+    command = [sys.executable, "-m", "panini.cli", "train", "restorer", "--config", str(SMOKE), *sets]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 5
+
+
+def test_a_run_from_scratch_learns_to_deblur_first(photos: Path, tmp_path: Path) -> None:
+    settings = ["trust_steps=0", "deblur_faces=24", "mixture={sr16=1.0}"]
+    network = RestorationTraining(_smoke(photos, tmp_path, *settings)).network
+    assert network.deblur is not None
+    gains = network.deblur.log_gains(torch.zeros(1, 256))[0]
+    assert gains.max() > 0.1, "a picture made small lost something"
+    assert gains[-1] < 0.5 * gains.max(), "what is gone altogether is not to be amplified"
+
+
 def test_the_dial_moves_v_and_weighs_what_is_perceived(photos: Path, tmp_path: Path) -> None:
     training = RestorationTraining(_smoke(photos, tmp_path, "trust_steps=0", "dialled=1.0", "losses.feature=0.0"))
     sample = training.samples[0]

@@ -23,8 +23,9 @@ class EngineOutput:
     prior_share: Array
     """[N, levels] in [0, 1]: how much of each of the network's levels, coarse to fine, came from the GAN prior."""
     image_share: Array
-    """[N, bands] in [0, 1]: how much of each band of the input's own detail was kept, finest first. The bands are the
-    octaves of `input_size`: what each halving loses, and last all that is left. One 0 if the network keeps nothing."""
+    """[N, bands] in [0, 1]: how much of each band of the input's own detail, deblurred, was kept, finest first. The
+    bands are the octaves of `input_size`: what each halving loses, and last all that is left. One 0 if the network
+    keeps nothing."""
 
 
 class Engine(Protocol):

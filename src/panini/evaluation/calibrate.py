@@ -46,7 +46,7 @@ STEPS = (0.15, 0.25, 0.35, DIAL_REACH)
 MOST_LOSS = 1.5
 """dB of PSNR that an end of the dial may cost the median face (one nearly clean face would decide the mean)."""
 LEAST_TRADE = 0.02
-"""dB of PSNR that a step of the dial is to move at least: less is chance, and other faces may have the opposite."""
+"""dB of PSNR that an end of the dial is to move at least: less is chance, and other faces may have the opposite."""
 SETTINGS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 Log = Callable[[str], None]
@@ -176,24 +176,23 @@ def _dialled(
 ) -> Calibration:
     """`calibration` with a dial: the first direction that trades fidelity for realism on both sides, and its reach.
 
-    From each of `STEPS` to the next towards realism mean PSNR is to fall and mean sharpness to rise. Where not even the
-    shortest does that, it is taken all the same, and said.
+    From each of `STEPS` to the next towards realism mean PSNR is to fall and mean sharpness to rise, and in all PSNR by
+    `LEAST_TRADE`. Where none does that, the shortest is taken all the same, and said.
     """
 
     def tried(direction: Array, reach: float) -> NDArray[np.float64]:
         dialled = replace(calibration, direction=direction, faithful=-reach, realistic=reach)
         return _measure(samples, [_restore(engine, dialled, sample, float(np.sign(reach))) for sample in samples])
 
-    def trades(faithful: NDArray[np.float64], realistic: NDArray[np.float64]) -> bool:
-        psnr, sharp = (realistic - faithful).mean(0)[:2]
-        return bool(psnr < -LEAST_TRADE and sharp > 0)
+    def trades(side: int, nearer: NDArray[np.float64], farther: NDArray[np.float64], least: float) -> bool:
+        psnr, sharp = side * (farther - nearer).mean(0)[:2]
+        return bool(psnr < -least and sharp > 0)
 
     middle = tried(directions[0], 0.0)
 
     def worth(direction: Array) -> int:
         """How many of its sides are as they should be, a usual step from the middle."""
-        faithful, realistic = (tried(direction, side * STEPS[2]) for side in (-1, 1))
-        return trades(faithful, middle) + trades(middle, realistic)
+        return sum(trades(side, middle, tried(direction, side * STEPS[2]), LEAST_TRADE) for side in (-1, 1))
 
     best, most = 0, -1
     for i, direction in enumerate(directions):
@@ -206,10 +205,11 @@ def _dialled(
         before, reach[side] = middle, 0.0
         for step in STEPS:
             now = tried(directions[best], side * step)
-            fits = trades(*((before, now) if side > 0 else (now, before)))
-            if not fits or np.median(middle - now, 0)[0] > MOST_LOSS:
+            if not trades(side, before, now, 0.0) or np.median(middle - now, 0)[0] > MOST_LOSS:
                 break
-            before, reach[side] = now, step
+            before = now
+            if trades(side, middle, now, LEAST_TRADE):
+                reach[side] = step
         if not reach[side]:
             reach[side] = STEPS[0]
             log(f"the dial is not monotone on its {name} side")

@@ -1,18 +1,38 @@
-"""Figures of what a weights file does with damage: DAFI's weights over its strength, and v_DR's clusters."""
+"""Figures of what a weights file does with damage: DAFI's weights over its strength, v_DR's clusters, and the gains
+that deblurring has."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from matplotlib.figure import Figure
+
 from panini.checkpoint import load_weights
+from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.evaluation import probe
 from panini.evaluation.ablation import plot_shares
-from panini.pixels import Pixels
+from panini.evaluation.figure import save_figure
+from panini.nn.deblur import radii, spectra
+from panini.nn.panini_net import PaniniNet
+from panini.pixels import Pixels, to_signed
+
+_DAMAGES = {
+    "blur": [Degradation((Blur(sigma),)) for sigma in (1.5, 3.0, 6.0)],
+    "made small": [Degradation((Downsample(by, "bicubic-aa"), Enlarge())) for by in (2.0, 4.0, 8.0)],
+    "others": [
+        Degradation(),
+        Degradation((Noise(15.0),)),
+        Degradation((Jpeg(30),)),
+        Degradation((Blur(3.0), Jpeg(30))),
+    ],
+}
 
 
 def write_figures(weights: Path, faces: Sequence[Pixels], folder: Path, count: int = 400) -> list[Path]:
-    """Writes `shares.png` and `clusters.png` (t-SNE of `count` damaged faces) into `folder`; returns their paths.
+    """Writes `shares.png`, `clusters.png` (t-SNE of `count` damaged faces) and, if the network deblurs, `gains.png`
+    into `folder`; returns their paths.
 
     faces: [512, 512, 3], not trained on. Raises PaniniError.
     """
@@ -21,4 +41,31 @@ def write_figures(weights: Path, faces: Sequence[Pixels], folder: Path, count: i
     plot_shares(network, faces[:: max(1, len(faces) // 12)], shares)
     damaged = probe.damaged(probe.sight(network.dre), probe.damaged_faces(faces, count, ("paper",), seed=2))
     probe.plot(damaged, clusters)
-    return [shares, clusters]
+    if network.deblur is None:
+        return [shares, clusters]
+    gains = folder / "gains.png"
+    plot_gains(network, faces[:: max(1, len(faces) // 8)], gains)
+    return [shares, clusters, gains]
+
+
+@torch.no_grad()
+def plot_gains(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None:
+    """How much a network amplifies each frequency under some damages (`Deblur`), beside what would be best (Wiener's
+    gain, which takes the truth); geometric means over faces [512, 512, 3]. Raises PaniniError."""
+    assert network.deblur is not None
+    radius = radii()
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    for axes, (name, damages) in zip(figure.subplots(1, 3, sharey=True).flat, _DAMAGES.items(), strict=True):
+        for colour, damage in enumerate(damages):
+            ours, best = [], []
+            for seed, face in enumerate(faces):
+                given, truth = (torch.from_numpy(to_signed(p))[None] for p in (damage.apply(face, seed), face))
+                ours.append(network.deblur.log_gains(network.dre(given)) @ network.deblur.at(radius))
+                xx, xt, _ = spectra(given, truth)[0]
+                best.append((xt / xx).clamp(1.0, 30.0).log()[None])
+            for rows, style, label in ((ours, "-", str(damage)), (best, ":", None)):
+                axes.plot(radius, torch.cat(rows).mean(0).exp(), style, color=f"C{colour}", label=label)
+        axes.set(title=name, xscale="log", yscale="log", xlim=(0.01, 1.4), xlabel="frequency (1: a wave of 2 pixels)")
+        axes.legend(fontsize=8, loc="upper left")
+    figure.axes[0].set_ylabel("gain (dotted: the best)")
+    save_figure(figure, path, 100)

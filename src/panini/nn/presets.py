@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from panini.nn.dafi import DAFI, PictureDAFI
+from panini.nn.deblur import Deblur
 from panini.nn.dre import DegradationEncoder, FixedDegradation
 from panini.nn.ife import RRDBExtractor, UNetExtractor
 from panini.nn.lce import LatentCodeEncoder, LowRankLatentCodeEncoder
@@ -15,7 +16,7 @@ _PAPER_FUSED = (4, 8, 16, 32, 64)
 def default() -> PaniniNet:
     """The small network that ships: 512 in, 1024 out, 16 M parameters, MFR and SR in one.
 
-    Beyond the paper: features fused at 128x128 too, a low-rank latent head, and DAFI on the picture.
+    Beyond the paper: features fused at 128x128 too, a low-rank latent head, DAFI on the picture, deblurring by v_DR.
     """
     widths = {256: 32, 128: 64, 64: 128, 32: 256, 16: 256, 8: 256, 4: 256}
     fused = (4, 8, 16, 32, 64, 128)
@@ -33,7 +34,7 @@ def default() -> PaniniNet:
         ife=UNetExtractor(
             widths,
             encoder={256: 1, 128: 2, 64: 2, 32: 2, 16: 2, 8: 1, 4: 1},
-            decoder={8: 1, 16: 1, 32: 2, 64: 2, 128: 1},
+            decoder={8: 1, 16: 1, 32: 2, 64: 3, 128: 4},
             outputs=fused,
         ),
         lce=LowRankLatentCodeEncoder(widths[4], latents=prior.latents, latent_dim=prior.latent_dim),
@@ -46,6 +47,7 @@ def default() -> PaniniNet:
             kernel_size=1,
         ),
         picture=PictureDAFI(dre.dim),
+        deblur=Deblur(dre.dim),
         smooth=True,
     )
 
