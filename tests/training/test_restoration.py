@@ -117,9 +117,11 @@ def test_two_processes_take_every_kind_of_step(photos: Path, tmp_path: Path) -> 
 
 def test_a_run_from_scratch_learns_to_deblur_first(photos: Path, tmp_path: Path) -> None:
     settings = ["trust_steps=0", "deblur_faces=24", "mixture={sr16=1.0}"]
-    network = RestorationTraining(_smoke(photos, tmp_path, *settings)).network
+    training = RestorationTraining(_smoke(photos, tmp_path, *settings))
+    network = training.network
     assert network.deblur is not None
-    gains = network.deblur.log_gains(torch.zeros(1, 256))[0]
+    with torch.no_grad():
+        gains = network.deblur.log_gains(network.dre(training.samples[0]["given"][None]))[0]
     assert gains.max() > 0.1, "a picture made small lost something"
     assert gains[-1] < 0.5 * gains.max(), "what is gone altogether is not to be amplified"
 

@@ -46,7 +46,7 @@ STEPS = (0.15, 0.25, 0.35, DIAL_REACH)
 MOST_LOSS = 1.5
 """dB of PSNR that an end of the dial may cost the median face (one nearly clean face would decide the mean)."""
 LEAST_TRADE = 0.02
-"""dB of PSNR that an end of the dial is to move at least: less is chance, and other faces may have the opposite."""
+"""dB of PSNR that is worth turning the dial farther: less is chance, and other faces may have the opposite."""
 SETTINGS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 Log = Callable[[str], None]
@@ -176,8 +176,8 @@ def _dialled(
 ) -> Calibration:
     """`calibration` with a dial: the first direction that trades fidelity for realism on both sides, and its reach.
 
-    From each of `STEPS` to the next towards realism mean PSNR is to fall and mean sharpness to rise, and in all PSNR by
-    `LEAST_TRADE`. Where none does that, the shortest is taken all the same, and said.
+    From each of `STEPS` to the next towards realism mean PSNR is to fall and mean sharpness to rise, and an end goes
+    farther where that moves PSNR by `LEAST_TRADE`. Where none does, the shortest is taken all the same, and said.
     """
 
     def tried(direction: Array, reach: float) -> NDArray[np.float64]:
@@ -202,14 +202,15 @@ def _dialled(
             break
     reach = {}
     for side, name in ((-1, "faithful"), (1, "realistic")):
-        before, reach[side] = middle, 0.0
+        end = before = middle
+        reach[side] = 0.0
         for step in STEPS:
             now = tried(directions[best], side * step)
             if not trades(side, before, now, 0.0) or np.median(middle - now, 0)[0] > MOST_LOSS:
                 break
             before = now
-            if trades(side, middle, now, LEAST_TRADE):
-                reach[side] = step
+            if trades(side, end, now, LEAST_TRADE):
+                end, reach[side] = now, step
         if not reach[side]:
             reach[side] = STEPS[0]
             log(f"the dial is not monotone on its {name} side")
