@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import tarfile
+import tempfile
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -106,20 +108,21 @@ def aligned(photos: Path, size: int = FACE_SIZE) -> Path:
         raise PaniniError(f"cannot read the photos in {photos}: {error.strerror}") from error
     folder = cache_folder() / "aligned" / str(size)
     folder = folder / hashlib.sha256(b"".join(hashlib.sha256(d).digest() for d in data.values())).hexdigest()[:16]
-    done = folder / "done"
-    if not done.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        detector, count = CenterFace(), 0
-        for i, (path, content) in enumerate(data.items()):
-            photo = decode_rgb(content, str(path))
-            if found := detector(photo):
-                transform = align.ffhq_transform(found[0].landmarks, size, align.DETECTED_ZOOM)
-                face = np.asarray(align.warp(photo, transform, (size, size)), np.uint8)
-                cv2.imwrite(str(folder / f"{i:05d}.png"), cv2.cvtColor(face, cv2.COLOR_RGB2BGR))
-                count += 1
-        if not count:
-            raise PaniniError(f"no face found in any photo of {photos}")
-        done.touch()
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        detector = CenterFace()
+        with tempfile.TemporaryDirectory(dir=folder.parent) as made:  # whole or not at all: processes start together
+            for i, (path, content) in enumerate(data.items()):
+                photo = decode_rgb(content, str(path))
+                if found := detector(photo):
+                    transform = align.ffhq_transform(found[0].landmarks, size, align.DETECTED_ZOOM)
+                    face = np.asarray(align.warp(photo, transform, (size, size)), np.uint8)
+                    cv2.imwrite(f"{made}/{i:05d}.png", cv2.cvtColor(face, cv2.COLOR_RGB2BGR))
+            if not any(Path(made).iterdir()):
+                raise PaniniError(f"no face found in any photo of {photos}")
+            with contextlib.suppress(OSError):  # another process was first
+                Path(made).rename(folder)
+                Path(made).mkdir()  # for the context to take away
     return folder
 
 
