@@ -24,6 +24,12 @@ def cosines(size: int, device: torch.device | None = None) -> Tensor:
     return waves * torch.where(k == 0, math.sqrt(0.5), 1.0)[:, None]
 
 
+def _frequencies(size: int, device: torch.device) -> Tensor:
+    """[size, size]: the radial frequency of each of a picture's cosines, 1 at the highest along an axis."""
+    k = torch.arange(size, dtype=torch.float32, device=device) / size
+    return (k[:, None].square() + k.square()).sqrt()
+
+
 def radii() -> Tensor:
     """[RINGS]: the middle of each ring, in units of the highest frequency along an axis."""
     edges = torch.exp(torch.linspace(math.log(_RING), math.log(math.sqrt(2)), RINGS))
@@ -35,8 +41,7 @@ def spectra(given: Tensor, truth: Tensor) -> Tensor:
     `given` and t of `truth`."""
     size = given.shape[-1]
     waves = cosines(size, given.device)
-    k = torch.arange(size, device=given.device) / size
-    radius = (k[:, None].square() + k.square()).sqrt()
+    radius = _frequencies(size, given.device)
     place = (radius / _RING).clamp_min(1e-6).log() / math.log(math.sqrt(2) / _RING) * (RINGS - 1)
     ring = (place.floor() + 1).clamp(0, RINGS - 1).long().flatten()
     x, t = (waves @ picture @ waves.T for picture in (given, truth))
@@ -79,8 +84,7 @@ class Deblur(nn.Module):
     def forward(self, x: Tensor, v: Tensor) -> Tensor:
         size = x.shape[-1]
         with torch.autocast(x.device.type, enabled=False):  # what is to be amplified is too small for bfloat16
-            k = torch.arange(size, dtype=torch.float32, device=x.device) / size
-            basis = self.at((k[:, None].square() + k.square()).sqrt())
+            basis = self.at(_frequencies(size, x.device))
             gains = torch.exp(self.log_gains(v) @ basis.flatten(1)).unflatten(1, (1, size, size))
             waves = cosines(size, x.device)
             return waves.T @ (gains * (waves @ x.float() @ waves.T)) @ waves

@@ -122,7 +122,6 @@ def aligned(photos: Path, size: int = FACE_SIZE) -> Path:
                 raise PaniniError(f"no face found in any photo of {photos}")
             with contextlib.suppress(OSError):  # another process was first
                 Path(made).rename(folder)
-                Path(made).mkdir()  # for the context to take away
     return folder
 
 
