@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,6 +8,8 @@ from skimage import data
 from panini import PaniniError, Restorer
 from panini.consistency import consistent, shrunk
 from panini.engine import BicubicEngine
+
+PRIOR = Path(__file__).parent / "data/prior"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,22 @@ def test_a_restorer_that_is_consistent(small):
     plain = Restorer(BicubicEngine()).restore(photo, scale=2)
     errors = [np.abs(shrunk(np.asarray(r.image), (200, 200)) - photo).mean() for r in (enlarged, plain)]
     assert errors[0] < errors[1] / 4
+
+
+@pytest.mark.parametrize("name", ["00002", "00047", "00088"])
+def test_a_small_face_that_is_plain_is_met_exactly_and_a_noisy_one_is_not(name):
+    restorer = Restorer()
+    face = Image.open(PRIOR / f"{name}.webp").convert("RGB")
+    plain = np.asarray(face.resize((64, 64), Image.Resampling.BICUBIC))
+    noisy = np.clip(plain + np.random.default_rng(0).normal(0, 8, plain.shape), 0, 255).astype(np.uint8)
+    apart = {}
+    for kind, small in (("plain", plain), ("noisy", noisy)):
+        result = np.asarray(restorer.restore(small, aligned=True).image)
+        apart[kind] = np.abs(shrunk(result, (64, 64)) - small).max()
+    assert apart["plain"] < 1.1
+    assert apart["noisy"] > 5
+    free = restorer.restore(plain, aligned=True, consistent=False)
+    assert np.abs(shrunk(np.asarray(free.image), (64, 64)) - plain).max() > 1.1
 
 
 def test_nothing_to_choose(small):

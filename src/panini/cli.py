@@ -87,8 +87,12 @@ def restore(
     ] = None,
     strength: Annotated[float, typer.Option(metavar="0…1", help="Blend with the photo: 0 keeps it, 1 restores.")] = 1.0,
     consistent: Annotated[
-        bool, typer.Option("--consistent", help="Enlarging: the result made small again is the photo.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--consistent/--no-consistent",
+            help="Enlarging: made small again, the result is the photo. By default for small, clean --aligned faces.",
+        ),
+    ] = None,
     strip: Annotated[
         int | None, typer.Option(metavar="N", help="Write N settings of the dial side by side, and nothing else.")
     ] = None,

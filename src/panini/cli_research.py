@@ -183,8 +183,9 @@ def evaluate(
     ] = None,
     dial: Annotated[float, typer.Option(metavar="-1…1", help="From faithful to realistic.")] = 0.0,
     consistent: Annotated[
-        bool, typer.Option("--consistent", help="For sr16: results that shrink to the input.")
-    ] = False,
+        bool | None,
+        typer.Option("--consistent/--no-consistent", help="Results that shrink to the input; see `restore`."),
+    ] = None,
     part: Annotated[
         Part, typer.Option(help="Which names: even ones choose between recipes, odd ones report.")
     ] = Part.ALL,

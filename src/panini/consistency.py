@@ -20,6 +20,9 @@ from panini.pixels import Pixels
 
 ENOUGH = 0.9
 """Of 255: the error that is left."""
+CLOSE = 2.0
+"""Of 255, root mean square: how nearly a result shrinks to its input where nothing in that had to be mended. Noise,
+blur and JPEG are mended by more."""
 ROUNDS = 100
 HASTE = 1.5
 """How much more than what is missing is added: where values are clipped, others must make up for them."""
@@ -52,6 +55,12 @@ def consistent(result: Pixels, given: Pixels) -> Pixels:
             now = np.clip(now + HASTE * (up @ missing @ along.T), 0, 255)
         channels.append(np.rint(now).astype(np.uint8))
     return np.stack(channels, -1)
+
+
+def close(result: Pixels, given: Pixels) -> bool:
+    """Whether `result` [H, W, 3], `shrunk` to the size of a smaller `given` [h, w, 3], is nearly that."""
+    height, width = given.shape[:2]
+    return bool(np.square(shrunk(result, (width, height)) - given).mean() < CLOSE**2)
 
 
 def shrunk(picture: Pixels, size: tuple[int, int]) -> Array:

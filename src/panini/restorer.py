@@ -195,7 +195,7 @@ class Restorer:
         dial_level: int | None = None,
         like: Source | None = None,
         strength: float = 1.0,
-        consistent: bool = False,
+        consistent: bool | None = None,
     ) -> Restoration:
         """Restores every face in a photo.
 
@@ -209,7 +209,9 @@ class Restorer:
         dial_level: turn the dial at one of the network's resolutions alone: 4, 8, 16, ….
         like: treat the faces as if they were damaged as the largest face of this other picture is.
         strength: 0 leaves the faces as they are, 1 restores them, between is a blend.
-        consistent: the result made small again is the photo: for plain down-samplings; see `panini.consistency`.
+        consistent: whether the result made small again is the photo, as it should for plain down-samplings (see
+            `panini.consistency`); by default of an aligned face that looks like one: smaller than what the network
+            takes, no noise and no JPEG found, and nearly consistent already.
         Raises PaniniError if the picture cannot be read or does not fit these choices.
         """
         if scale not in SCALES:
@@ -224,7 +226,8 @@ class Restorer:
             toned = blend.is_toned(photo.pixels)
         if aligned:
             restored = self._restore_aligned(photo, toned, setting, timings)
-            return restored.made_consistent(photo) if consistent else restored
+            plain = self._is_plain(restored, photo) if consistent is None else consistent
+            return restored.made_consistent(photo) if plain else restored
 
         with _clock(timings, "detect"):
             found = choose(self.detector(photo.pixels), only, boxes)
@@ -245,6 +248,14 @@ class Restorer:
                 blend.paste(result.pixels, patch, mask, transform, size, scale)
         restored = Restoration(result, faces, timings, self.engine.digest)
         return restored.made_consistent(photo) if consistent else restored
+
+    def _is_plain(self, restored: Restoration, given: images.Photo) -> bool:
+        """Whether an aligned photo looks like a larger one made small and no more, to judge by its restoration."""
+        if max(given.pixels.shape[:2]) >= self.engine.input_size or self.engine.calibration is None:
+            return False
+        report = restored.faces[0].report
+        mended = {damage.kind for damage in report.found} & {"noise", "jpeg"}
+        return not mended and report.strength == 1 and consistency.close(restored.photo.pixels, given.pixels)
 
     def _no_face(self, photo: images.Photo) -> NoFaceError:
         smallest = getattr(self.detector, "min_face", 24)

@@ -9,9 +9,7 @@ import torch
 from skimage.data import astronaut
 
 from panini.errors import PaniniError
-from panini.nn.prior.mobile import inverse_haar
 from panini.training.data import Faces, RestorationSamples, check_disjoint
-from panini.training.losses import haar
 
 
 @pytest.fixture
@@ -49,9 +47,3 @@ def test_training_on_a_validation_face_is_refused(folder: Path) -> None:
 def test_no_faces_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(PaniniError, match="no faces"):
         Faces.open(tmp_path)
-
-
-def test_haar_is_undone_by_its_inverse() -> None:
-    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    coefficients = haar(x)
-    torch.testing.assert_close(inverse_haar(coefficients[:, :3], coefficients[:, 3:]), x)

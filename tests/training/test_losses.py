@@ -2,8 +2,9 @@
 
 import torch
 
+from panini.nn.discriminator import FeatureDiscriminator
 from panini.nn.lce import LowRankLatentCodeEncoder
-from panini.training.losses import LatentMemory, lattice
+from panini.training.losses import LatentMemory, lattice, seem_real, tell_apart
 
 
 def test_from_remembered_faces_the_latent_code_encoder_learns_w_of_others() -> None:
@@ -51,3 +52,27 @@ def test_a_lattice_is_what_repeats_from_cell_to_cell() -> None:
     flat = torch.randn(1, 3, 2, 2).repeat_interleave(16, 2).repeat_interleave(16, 3)
     assert lattice(flat, 4) < 1e-6
     assert lattice(torch.randn(1, 3, 32, 32), 4) < 0.4 * torch.randn(1, 3, 32, 32).abs().mean()
+
+
+def test_a_discriminator_of_features_learns_to_tell_them_apart() -> None:
+    torch.manual_seed(0)
+    judge = FeatureDiscriminator([4, 8], hidden=8)
+    optimizer = torch.optim.Adam(judge.parameters(), 1e-2)
+
+    def features(real: bool) -> list[torch.Tensor]:
+        """At random, but for one channel of the finer ones."""
+        x = [torch.randn(2, 4, 16, 16), torch.randn(2, 8, 8, 8)]
+        x[0][:, 0] += 2.0 * real
+        return [part / part.norm(dim=1, keepdim=True) for part in x]
+
+    assert judge(features(True)).shape == (2, 2 * 8 * 8)
+    for _ in range(60):
+        optimizer.zero_grad()
+        tell_apart(judge, features(True), features(False)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        real, fake = judge(features(True)), judge(features(False))
+    assert real[:, :64].mean() > 0.5 > -0.5 > fake[:, :64].mean(), "the finer head sees it"
+    assert real[:, 64:].mean() - fake[:, 64:].mean() < 0.5, "the coarser cannot"
+    assert (seem_real(fake) > seem_real(real)).all()
+    assert seem_real(torch.zeros(3)).shape == (3,), "one logit a sample will do"

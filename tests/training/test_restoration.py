@@ -142,6 +142,20 @@ def test_the_dial_moves_v_and_weighs_what_is_perceived(photos: Path, tmp_path: P
     torch.testing.assert_close(still["perceptual"], objective.DIAL_WEIGHT * at[0.0]["perceptual"])
 
 
+def test_an_adversary_on_features_learns_alone_and_is_then_heeded(photos: Path, tmp_path: Path) -> None:
+    settings = ["adversary=features", "losses.adversarial=1.0", "alone=2", "steps=4", "trust_steps=0"]
+    training = RestorationTraining(_smoke(photos, tmp_path, *settings))
+    assert training.discriminator is not None
+    before = {n: p.clone() for n, p in training.discriminator.named_parameters()}
+    terms = []
+    update = training.update
+    training.update = lambda batch: terms.append(update(batch)) or terms[-1]  # type: ignore[method-assign, func-returns-value]
+    training.run()
+    assert [t["adversarial"] > 0 for t in terms] == [False, False, True, True]
+    assert all(t["discriminator"] > 0 for t in terms)
+    assert not any(torch.equal(p, before[n]) for n, p in training.discriminator.named_parameters())
+
+
 def test_everything_of_the_paper_s_recipe_at_a_small_size(photos: Path, tmp_path: Path, monkeypatch) -> None:
     """Whole results, VGG, discriminator with R1, prior and DRE fine-tuned: all of it moves."""
     from panini.nn import presets

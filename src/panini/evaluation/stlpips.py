@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from panini.wheels import STLPIPS as WHEEL
 from panini.wheels import fetch_wheel
 
-_CONVS_BY_STAGE = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+WIDTHS_BY_STAGE: tuple[tuple[int, ...], ...] = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
 class STLPIPS(nn.Module):
@@ -28,14 +28,14 @@ class STLPIPS(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         stages, c_in = [], 3
-        for widths in _CONVS_BY_STAGE:
+        for widths in WIDTHS_BY_STAGE:
             layers: list[nn.Module] = []
             for width in widths:
                 layers += [nn.Conv2d(c_in, width, 3, padding=1), nn.ReLU()]
                 c_in = width
             stages.append(nn.Sequential(*layers))
         self.stages = nn.ModuleList(stages)
-        self.importance = nn.ParameterList(torch.zeros(1, w[-1], 1, 1) for w in _CONVS_BY_STAGE)
+        self.importance = nn.ParameterList(torch.zeros(1, w[-1], 1, 1) for w in WIDTHS_BY_STAGE)
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
         tap = torch.tensor([1.0, 2.0, 1.0]) / 4

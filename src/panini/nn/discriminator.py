@@ -1,8 +1,10 @@
-"""StyleGAN2's discriminator (arXiv 1912.04958, residual), the opponent in adversarial training."""
+"""The opponents in adversarial training: StyleGAN2's discriminator (arXiv 1912.04958, residual), and one that judges
+the features of a network that is trained already."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -74,6 +76,34 @@ class Discriminator(nn.Module):
             x = block(x)
         x = self.conv(torch.cat((x, _spread(x)), 1))
         return self.linear2(activate(self.linear1(x.flatten(1))))[:, 0]
+
+
+class FeatureDiscriminator(nn.Module):
+    """Features [N, channels[i], H_i, W_i] of a picture, finest first -> [N, places]: how real each place looks to each
+    of its heads (logits).
+
+    What a network that is trained already sees of a picture is a better start than its pixels ("Projected GANs", arXiv
+    2111.01007), and where a perceptual distance asks for it anyway, judging it costs little. Vectors have unit length.
+    """
+
+    def __init__(self, channels: Sequence[int], hidden: int = 64) -> None:
+        super().__init__()
+        self.gains = [math.sqrt(c) for c in channels]
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(c, hidden, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(hidden, hidden, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(hidden, 1, 1),
+            )
+            for c in channels
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        height, width = features[-1].shape[-2:]  # of the coarsest: every head has as many, and so as much to say
+        logits = [head(gain * x) for head, gain, x in zip(self.heads, self.gains, features, strict=True)]
+        return torch.cat([F.adaptive_avg_pool2d(x.float(), (height, width)).flatten(1) for x in logits], 1)
 
 
 def _spread(x: Tensor) -> Tensor:

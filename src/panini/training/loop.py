@@ -227,9 +227,11 @@ class Training(ABC, Generic[Config]):
         batch: Mapping[str, Tensor],
         optimizer: torch.optim.Optimizer,
         module: nn.Module,
+        settings: Optimizer | None = None,
     ) -> dict[str, float]:
-        """One step of `optimizer`, whose parameters are those of `module`, down the sum of `terms`."""
-        config = self.config.optimizer
+        """One step of `optimizer`, whose parameters are those of `module`, down the sum of `terms`, as `settings` say
+        (those of the run if not given)."""
+        config = settings or self.config.optimizer
         rate = learning_rate(config, self.step, self.config.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]

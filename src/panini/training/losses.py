@@ -10,68 +10,27 @@ from torch import Tensor, nn
 
 from panini.calibration import DIAL_REACH, moved
 from panini.evaluation.stlpips import STLPIPS
+from panini.nn.discriminator import FeatureDiscriminator
 from panini.nn.panini_net import Encoding, PaniniNet
-from panini.nn.prior import MobilePrior
-from panini.nn.prior.mobile import inverse_haar
+from panini.nn.prior import Prior
 from panini.training.loop import gathered
 
 
-def haar(x: Tensor) -> Tensor:
-    """One level of the Haar transform, [N, C, 2H, 2W] -> [N, 4C, H, W]: low, then details, as in `inverse_haar`."""
-    a, b, c, d = F.pixel_unshuffle(x, 2).unflatten(1, (-1, 4)).unbind(2)
-    details = torch.stack((a + b - c - d, a - b + c - d, a - b - c + d), 2)
-    return torch.cat((a + b + c + d, details.flatten(1, 2)), 1) / 2
-
-
-class PreviewHead(nn.Module):
-    """A 256x256 picture from the prior's 128x128 features: a linear map, fitted once, so that whole faces can be
-    compared without the prior's expensive last blocks."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.linear = nn.Conv2d(channels, 12, 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """[N, C, 128, 128] -> [N, 3, 256, 256], about [-1, 1]."""
-        coefficients = self.linear(features)
-        return inverse_haar(coefficients[:, :3], coefficients[:, 3:])
-
-    @classmethod
-    @torch.no_grad()
-    def fit(cls, prior: MobilePrior, faces: int = 12, seed: int = 0) -> PreviewHead:
-        """Least squares over `faces` samples of the prior."""
-        channels = prior.channels[128]
-        normal, right = torch.zeros(channels + 1, channels + 1), torch.zeros(channels + 1, 12)
-        generator = torch.Generator().manual_seed(seed)
-        for _ in range(faces):
-            w = prior.sample(1, generator, psi=0.7)
-            states = prior.features(w)
-            picture = F.avg_pool2d(prior.finish(states[512], w), 4)
-            x = states[128].features[0].flatten(1).T
-            x = torch.cat((x, torch.ones(len(x), 1)), 1)
-            normal += x.T @ x
-            right += x.T @ haar(picture)[0].flatten(1).T
-        solution = torch.linalg.solve(normal + 1e-3 * normal.diagonal().mean() * torch.eye(channels + 1), right)
-        head = cls(channels).requires_grad_(False)
-        head.linear.weight.copy_(solution[:-1].T[:, :, None, None])
-        assert head.linear.bias is not None
-        head.linear.bias.copy_(solution[-1])
-        return head
-
-
-def distillation(network: PaniniNet, encoding: Encoding, w: Tensor, known: Tensor, last: int = 64) -> Tensor:
-    """For faces sampled from the prior: how far the encoder is from the features they were made of, at DAFI's
+def distillation(
+    network: PaniniNet, prior: Prior, encoding: Encoding, w: Tensor, known: Tensor, last: int = 64
+) -> Tensor:
+    """For faces sampled from `prior`: how far the encoder is from the features they were made of, at DAFI's
     resolutions up to `last`, relative to the spread of the true ones.
 
-    w: [N, latent_dim]; known: [N], 1 where w holds. Summed over the known and divided by N, so that a batch is the mean
-    of its samples.
+    prior: as it was before `network` took it; w: [N, latent_dim]; known: [N], 1 where w holds. Summed over the known
+    and divided by N, so that a batch is the mean of its samples.
     """
     rows = known.nonzero()[:, 0]
     if len(rows) == 0:
         return encoding.w.sum() * 0
-    w_plus = w[rows, None].expand(-1, network.prior.latents, -1)
+    w_plus = w[rows, None].expand(-1, prior.latents, -1)
     with torch.no_grad():
-        truth = network.prior.features(w_plus, last)
+        truth = prior.features(w_plus, last)
     distances = []
     for resolution in network.dafi.resolutions:
         if resolution <= last:
@@ -174,14 +133,19 @@ class VGGDistance(nn.Module):
         return features
 
 
+Seen = Tensor | list[Tensor]
+"""What a discriminator sees: a picture, or its features."""
+
+
 def seem_real(logits: Tensor) -> Tensor:
-    """What the generator minimises, for each sample [N]: the non-saturating ("vanilla") loss of StyleGAN2 and paper."""
-    return F.softplus(-logits)
+    """What the generator minimises, for each sample [N] of logits [N, ...]: the non-saturating ("vanilla") loss of
+    StyleGAN2 and paper."""
+    return F.softplus(-logits).reshape(len(logits), -1).mean(1)
 
 
-def tell_apart(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+def tell_apart(discriminator: nn.Module, real: Seen, fake: Seen) -> Tensor:
     """What the discriminator minimises; `fake` is detached."""
-    return F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake.detach())).mean()
+    return F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake)).mean()
 
 
 def r1(discriminator: nn.Module, real: Tensor) -> Tensor:
@@ -195,8 +159,8 @@ def r1(discriminator: nn.Module, real: Tensor) -> Tensor:
 class Weights:
     """Of the terms of `RestorationObjective`; a term of weight 0 is not computed where that saves anything."""
 
-    l1: float = 2.0
-    l1_generated: float = 0.5  # the same before the picture's own bands are put back
+    l1: float = 4.0
+    l1_generated: float = 0.5  # at half the size, before the picture's own bands are put back
     perceptual: float = 1.0
     adversarial: float = 0.0
     feature: float = 0.3
@@ -205,17 +169,24 @@ class Weights:
     r1: float = 0.0  # of the discriminator, as in StyleGAN2 (half of it times the squared gradient, every 16th step)
 
 
+JUDGED = slice(1, 4)
+"""The stages of the perceptual network that a `FeatureDiscriminator` judges: at a half, a quarter and an eighth."""
+_GRID = 8
+"""Windows begin at multiples of so many pixels of the last fused features: `PictureDAFI` halves pictures five times,
+and splits a window as it splits the whole picture only if their pixels fall together."""
+
+
 class RestorationObjective(nn.Module):
     """The restorer's losses on one batch.
 
-    perceptual: distance of two pictures, each sample's. window: side, in pixels of the last fused features, of what
-    goes through the prior's last blocks at full resolution; the whole face is compared at 256, in a preview
-    (`PreviewHead`) that is a linear map of the fused features. 0: everything goes through, as in the paper.
-    discriminator and memory are taken as they are; they are no part of this module. direction: [dr_dim], the dial's;
+    perceptual: distance of two pictures, each sample's. teacher: the prior that faces with known w were sampled from.
+    window: side, in pixels of the last fused features, of what goes through the prior's last blocks and is compared;
+    0: everything, as in the paper. discriminator and memory are taken as they are, and like the teacher no part of this
+    module. direction: [dr_dim], the dial's;
     a sample's v_DR is moved along it as far as its dial says, and its perceptual terms count `DIAL_WEIGHT` to the power
     of its dial times: so v_DR learns to lead from faithful to realistic (loss-conditional training, "You Only Train
     Once", ICLR 2020). bare_every: with a window, of so many steps one has hardly anything of the picture itself in its
-    result; 0: none.
+    result; 0: none. alone: so many steps the discriminator learns by itself, before anything heeds it.
     """
 
     DIAL_WEIGHT = 4.0
@@ -225,24 +196,25 @@ class RestorationObjective(nn.Module):
         network: PaniniNet,
         perceptual: nn.Module,
         weights: Weights,
+        teacher: Prior,
         window: int = 0,
-        preview: PreviewHead | None = None,
         discriminator: nn.Module | None = None,
         memory: LatentMemory | None = None,
         direction: Tensor | None = None,
         seed: int = 0,
         bare_every: int = 2,
+        alone: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
         self.direction = direction
         self.bare_every = bare_every
+        self.alone = alone
         self.weights = weights
         self.window = window
-        self.preview = preview
         self.seed = seed
-        self._others = (perceptual, discriminator, memory)  # a tuple: not this module's to train or keep
-        self.shown: tuple[Tensor, Tensor] | None = None  # the last (restored, true) that the discriminator may judge
+        self._others = (perceptual, discriminator, memory, teacher)  # a tuple: not this module's to train or keep
+        self.shown: tuple[Seen, Seen] | None = None  # the last (restored, true) that the discriminator may judge
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """batch as `RestorationSamples` gives it, damaged. Returns weighted terms; their sum is what is minimised."""
@@ -260,7 +232,9 @@ class RestorationObjective(nn.Module):
             if name in terms:
                 terms[name] = (terms[name] * self.DIAL_WEIGHT ** batch["dial"]).mean()
         if weights.feature:
-            terms["feature"] = weights.feature * distillation(self.network, encoding, batch["w"], batch["known"])
+            terms["feature"] = weights.feature * distillation(
+                self.network, self._others[3], encoding, batch["w"], batch["known"]
+            )
         if (memory := self._others[2]) is not None:
             memory.remember(encoding.image[4], batch["w"], batch["known"])
             terms["latent"] = weights.latent * memory(self.network.lce, step)
@@ -276,52 +250,60 @@ class RestorationObjective(nn.Module):
         terms = {"l1": weights.l1 * F.l1_loss(ours, truth)}
         if weights.l1_generated:
             terms["l1_generated"] = weights.l1_generated * F.l1_loss(bare, truth)
-        return terms | self._judged(ours, truth, ours, truth)
+        return terms | self._judged(ours, truth, step)
 
     def _by_window(self, encoding: Encoding, truth: Tensor, step: int) -> dict[str, Tensor]:
         network, weights, picture, side = self.network, self.weights, self.network.picture, self.window
         assert picture is not None
-        assert self.preview is not None
-        state, seen = network.fused(encoding), encoding.picture
+        state = network.fused(encoding)
         bands = picture.weights(encoding.v)
         if self.bare_every and step % self.bare_every == self.bare_every - 1:
             # The picture gives only what is coarser than 1/64 of the face. Otherwise the easy way, taking every band
             # from it, is found first, and the rest of the network is never asked for detail.
             coarse = (torch.arange(picture.bands, device=bands.device) >= picture.bands - 3).to(bands)
             bands = coarse + 0 * bands  # several processes want a gradient of everything at every step
-        # The whole face at 256: what is where, and its colours.
-        generated = self.preview(state.features).float()
-        truth256 = F.avg_pool2d(truth, truth.shape[-1] // 256)
-        whole = picture(F.avg_pool2d(seen, seen.shape[-1] // 256), generated, bands[:, 1:])
-        terms = {
-            "l1": weights.l1 * F.l1_loss(whole, truth256),
-            "l1_generated": weights.l1_generated * F.l1_loss(generated, truth256),
-        }
-        # A window at the full resolution: texture. Truth has half of it, so that is where they are compared.
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)  # the same on every process
-        row, column = torch.randint(0, state.features.shape[-1] - side + 1, (2,), generator=chance).tolist()
-        rows, columns = (slice(4 * start, 4 * (start + side)) for start in (row, column))
-        window = network.generate(state.crop(row, column, side), encoding.w).float()
-        full = picture(seen[..., rows, columns], window, bands)
+        places = (state.features.shape[-1] - side) // _GRID + 1
+        row, column = (_GRID * torch.randint(0, places, (2,), generator=chance)).tolist()
+        scale = truth.shape[-1] // state.features.shape[-1]
+        rows, columns = (slice(scale * start, scale * (start + side)) for start in (row, column))
+        generated = network.generate(state.crop(row, column, side), encoding.w).float()
+        full = picture(encoding.picture[..., rows, columns], generated, bands)
         ours, theirs = F.avg_pool2d(full, 2), truth[..., rows, columns]
-        terms["l1_window"] = weights.l1 * F.l1_loss(ours, theirs)
+        bare, half = F.avg_pool2d(generated, 4), F.avg_pool2d(theirs, 2)
+        terms = {
+            "l1": weights.l1 * F.l1_loss(ours, theirs),
+            "l1_generated": weights.l1_generated * F.l1_loss(bare, half),
+        }
         if weights.lattice:
             finest = full - F.interpolate(ours, scale_factor=2.0)  # of this octave there is no truth
             terms["lattice"] = weights.lattice * (lattice(ours - theirs, 4) + lattice(finest, 8))
-        judged = ours, theirs
-        if step % 4 < 2:  # in turns with that, the perceptual network looks at a part of the whole face instead
-            row, column = torch.randint(0, 256 - 4 * side + 1, (2,), generator=chance).tolist()
-            rows, columns = (slice(start, start + 4 * side) for start in (row, column))
-            ours, theirs = whole[..., rows, columns], truth256[..., rows, columns]
-        return terms | self._judged(ours, theirs, *judged)
+        # The perceptual network is dear: it sees a quarter of the window, or all of it at half the size.
+        if step % 4 < 2:
+            seen = F.avg_pool2d(ours, 2), half
+        else:
+            row, column = torch.randint(0, half.shape[-1] + 1, (2,), generator=chance).tolist()
+            rows, columns = (slice(start, start + half.shape[-1]) for start in (row, column))
+            seen = ours[..., rows, columns], theirs[..., rows, columns]
+        return terms | self._judged(*seen, step)
 
-    def _judged(self, ours: Tensor, theirs: Tensor, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+    def _judged(self, ours: Tensor, theirs: Tensor, step: int) -> dict[str, Tensor]:
         """The terms that the dial weighs, for each sample [N]."""
-        perceptual, discriminator, _ = self._others
-        terms = {}
+        perceptual, discriminator, *_ = self._others
+        terms: dict[str, Tensor] = {}
+        pictures: tuple[Seen, Seen] = ours, theirs
+        if isinstance(discriminator, FeatureDiscriminator):
+            assert isinstance(perceptual, STLPIPS)
+            features = [perceptual.features(x) for x in (ours, theirs)]
+            distance = perceptual.distance(*features)
+            pictures = features[0][JUDGED], features[1][JUDGED]
+        elif self.weights.perceptual:
+            distance = perceptual(ours, theirs)  # type: ignore[misc]
         if self.weights.perceptual:
-            terms["perceptual"] = self.weights.perceptual * perceptual(ours, theirs).float()  # type: ignore[misc]
+            terms["perceptual"] = self.weights.perceptual * distance.float()
         if discriminator is not None:
-            terms["adversarial"] = self.weights.adversarial * seem_real(discriminator(fake).float())
-            self.shown = fake.detach(), real
+            fake, real = pictures
+            heeded = self.weights.adversarial * (step >= self.alone)
+            terms["adversarial"] = heeded * seem_real(discriminator(fake).float())
+            self.shown = (fake.detach() if isinstance(fake, Tensor) else [x.detach() for x in fake]), real
         return terms

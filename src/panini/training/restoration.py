@@ -17,21 +17,21 @@ from panini.checkpoint import build, load_network
 from panini.errors import PaniniError
 from panini.evaluation.calibrate import directions
 from panini.evaluation.probe import sight
-from panini.evaluation.stlpips import STLPIPS
+from panini.evaluation.stlpips import STLPIPS, WIDTHS_BY_STAGE
 from panini.evaluation.validation import Face, Scorer, Scores, grid, load_faces, table, validate
 from panini.nn.dafi import Rule
-from panini.nn.discriminator import Discriminator
+from panini.nn.discriminator import Discriminator, FeatureDiscriminator
 from panini.nn.dre import DegradationEncoder
 from panini.nn.panini_net import PaniniNet
 from panini.nn.prior import MobilePrior
 from panini.nn.released import load_released
 from panini.pixels import Signed
 from panini.prior_wheel import load_prior
-from panini.training.config import RunConfig
+from panini.training.config import Optimizer, RunConfig
 from panini.training.data import FACE_SIZE, Faces, RestorationSamples, aligned, check_disjoint
 from panini.training.deblur import train_deblur
 from panini.training.loop import Training, Validation, channels_last, make_optimizer
-from panini.training.losses import LatentMemory, PreviewHead, RestorationObjective, VGGDistance, Weights, r1, tell_apart
+from panini.training.losses import JUDGED, LatentMemory, RestorationObjective, VGGDistance, Weights, r1, tell_apart
 from panini.training.trust import train_trust
 from panini.wheels import PRIOR, fetch_wheel
 
@@ -65,7 +65,12 @@ class RestorationConfig(RunConfig):
     dialled: float = 0.0  # of the samples: at a setting of the dial other than 0, see `RestorationObjective`
     deciding_lr: float = 4.0  # times lr: the small networks that decide by v_DR, which learn slowly otherwise
     rule: Rule = "interpolate"  # DAFI's, for ablations
-    window: int = 32  # see `RestorationObjective`
+    adversary: Literal["picture", "features"] = "picture"  # what the discriminator of an adversarial run sees
+    judge: Optimizer = field(  # of the discriminator
+        default_factory=lambda: Optimizer("adam", 1e-3, 0.0, weight_decay=0.0, schedule="constant", clip=0.0)
+    )
+    alone: int = 0  # steps that the discriminator learns by itself first
+    window: int = 64  # see `RestorationObjective`
     bare_every: int = 2  # steps; see there
     perceptual: Literal["stlpips", "vgg"] = "stlpips"
     losses: Weights = field(default_factory=Weights)
@@ -94,35 +99,37 @@ class RestorationTraining(Training[RestorationConfig]):
             check_disjoint([self.samples.real], Path(config.validation))
         self.network = channels_last(self._build().train())
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        preview = None
-        if config.window:
-            if not isinstance(self.network.prior, MobilePrior) or self.network.picture is None:
-                raise PaniniError(f"window: the preset {config.preset!r} is trained on whole results only; set it to 0")
-            preview = PreviewHead.fit(self.network.prior)
-        self.discriminator = None
-        if config.losses.adversarial:
-            side = 4 * config.window or config.size
+        if config.window and self.network.picture is None:
+            raise PaniniError(f"window: the preset {config.preset!r} is trained on whole results only; set it to 0")
+        perceptual = channels_last(STLPIPS() if config.perceptual == "stlpips" else VGGDistance()).eval()
+        self.discriminator: Discriminator | FeatureDiscriminator | None = None
+        if config.losses.adversarial and config.adversary == "features":
+            if not isinstance(perceptual, STLPIPS) or config.losses.r1:
+                raise PaniniError('adversary: "features" wants perceptual "stlpips" and losses.r1 = 0')
+            self.discriminator = FeatureDiscriminator([w[-1] for w in WIDTHS_BY_STAGE[JUDGED]])
+        elif config.losses.adversarial:
+            side = 2 * config.window or config.size
             try:
                 self.discriminator = channels_last(Discriminator(side, 32768 if side > 256 else 8192))
             except ValueError as error:
-                raise PaniniError(f"window: 4 times it, {side}, is a discriminator's size: {error}") from error
+                raise PaniniError(f"window: 2 times it, {side}, is a discriminator's size: {error}") from error
             if config.discriminator:
                 load_released(config.discriminator, self.discriminator)
         self.memory: LatentMemory | None = None
         if config.losses.latent and self.samples.sampled is not None and self.samples.sampled.latents is not None:
             self.memory = LatentMemory(self.network.lce.c_in, self.network.prior.latent_dim, seed=config.seed)  # type: ignore[arg-type]
-        perceptual = channels_last(STLPIPS() if config.perceptual == "stlpips" else VGGDistance()).eval()
         self.restoration = RestorationObjective(
             self.network,
             self.fabric.to_device(perceptual),
             config.losses,
+            self.teacher.to(self.fabric.device),
             config.window,
-            preview,
             self.fabric.to_device(self.discriminator) if self.discriminator else None,
             self.memory and self.memory.to(self.fabric.device),
             self._direction().to(self.fabric.device) if config.dialled else None,
             config.seed,
             config.bare_every,
+            config.alone,
         )
         self.average.to(self.fabric.device)
         self._validation: tuple[list[Face], Scorer, dict[tuple[str, str], Scores]] | None = None
@@ -135,6 +142,7 @@ class RestorationTraining(Training[RestorationConfig]):
         config = self.config
         network = build(config.preset)
         prior, _ = load_prior(Path(config.prior) if config.prior else fetch_wheel(PRIOR))
+        self.teacher = channels_last(prior).eval().requires_grad_(False)
         try:
             network.prior.load_state_dict(prior.state_dict())
         except RuntimeError as error:
@@ -170,7 +178,7 @@ class RestorationTraining(Training[RestorationConfig]):
         self.objective, wrapped = self.fabric.setup(self.restoration, optimizer)
         optimizers = [wrapped]
         if self.discriminator is not None:
-            optimizer = make_optimizer(config.optimizer, [(1.0, list(self.discriminator.parameters()))])
+            optimizer = make_optimizer(config.judge, [(1.0, list(self.discriminator.parameters()))])
             self.judge, wrapped = self.fabric.setup(self.discriminator, optimizer)
             optimizers.append(wrapped)
         return optimizers
@@ -214,8 +222,9 @@ class RestorationTraining(Training[RestorationConfig]):
         fake, real = self.restoration.shown
         terms = {"discriminator": tell_apart(self.judge, real, fake)}
         if self.config.losses.r1 and self.step % _R1_EVERY == 0:
+            assert isinstance(real, Tensor)
             terms["r1"] = self.config.losses.r1 / 2 * _R1_EVERY * r1(self.judge, real)
-        return self.descend(terms, batch, self.optimizers[1], self.judge)
+        return self.descend(terms, batch, self.optimizers[1], self.judge, self.config.judge)
 
     @torch.no_grad()
     def _follow(self) -> None:
