@@ -75,7 +75,7 @@ def main() -> None:
         runs: dict[str, Callable[[], object]] = {
             "prior's synthesis": synthesis(options.weights, options.threads, Path(folder)),
             "DRE": lambda: engine.degradation(faces),
-            "restorer": lambda: engine.restore(faces, v),
+            "restorer": lambda: engine.restore(faces, v, v),
         }
     if options.torch:
         other = TorchEngine(options.weights, threads=options.threads)

@@ -65,7 +65,7 @@ def main() -> None:
             sum(f.float().square().mean() for f in encoding.image.values()).backward()  # type: ignore[union-attr]
 
         def perceptual() -> None:
-            side = 4 * training.config.window
+            side = 2 * training.config.window  # half of a window at full size, or all of it at half
             ours = item["given"][..., :side, :side].clone().requires_grad_()
             with fabric.autocast():
                 distance = objective._others[0](ours, item["truth"][..., :side, :side])

@@ -83,7 +83,7 @@ def test_both_graphs_use_every_tensor_of_the_file(tiny_weights):
 
 def test_graph_reads_the_weights_file(own_weights, tiny_faces):
     """Another value in the weights file is another picture; without the file there is none."""
-    faces, v = tiny_faces[:1], np.zeros((1, 4, 12), np.float32)
+    faces, v = tiny_faces[:1], np.zeros((1, 5, 12), np.float32)
 
     def picture():
         session = onnxruntime.InferenceSession(
@@ -114,7 +114,7 @@ def test_casts_are_folded_at_load(tiny_weights, tiny_faces, tmp_path):
 
 def test_graphs_take_any_number_of_faces(tiny_weights, tiny_faces):
     session = onnxruntime.InferenceSession(tiny_weights.with_name("restorer.onnx"), providers=["CPUExecutionProvider"])
-    v = np.random.default_rng(0).standard_normal((3, 4, 12)).astype(np.float32)
+    v = np.random.default_rng(0).standard_normal((3, 5, 12)).astype(np.float32)
     images, share, kept = session.run(None, {"faces": tiny_faces, "v": v})
     assert images.shape == (3, 3, 64, 64)
     assert share.shape == (3, 3)

@@ -34,8 +34,8 @@ class DegradationGraph(nn.Module):
 
 
 class RestorerGraph(nn.Module):
-    """faces [N, 3, S, S], v [N, levels + 1, dr_dim] -> images [N, 3, size, size], prior_share [N, levels], coarse to
-    fine, and image_share [N, bands], finest first: see `panini.engine.base.EngineOutput`.
+    """faces [N, 3, S, S], v [N, levels + 2, dr_dim] (see `panini.engine.base.by_level`) -> images [N, 3, size, size],
+    prior_share [N, levels], coarse to fine, and image_share [N, bands], finest first (see `EngineOutput`).
     """
 
     def __init__(self, network: PaniniNet) -> None:
@@ -43,10 +43,11 @@ class RestorerGraph(nn.Module):
         self.network = network
 
     def forward(self, faces: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        v, own = v[:, :-1], v[:, -1]
         weights = self.network.dafi.weights(v[:, :-1])  # [N, 2, C] by resolution: (a_prior, a_image)
         share = torch.stack([weights[resolution][:, 0].mean(1) for resolution in self.network.dafi.resolutions], 1)
         kept = self.network.picture_weights(v)
-        return self.network(faces, v), share, v[:, 0, :1] * 0 if kept is None else kept
+        return self.network(faces, v, own), share, v[:, 0, :1] * 0 if kept is None else kept
 
 
 def export(checkpoint: Path, folder: Path, preset: str = "default", metadata: Mapping[str, str] | None = None) -> Path:
@@ -77,7 +78,7 @@ def _write_graphs(weights: Path) -> None:
     header = read_header(weights)
     faces = torch.zeros(2, 3, network.input_size, network.input_size)  # two: a batch of one would be taken for fixed
     with torch.no_grad():
-        v = network.dre(faces)[:, None].repeat(1, len(network.dafi.resolutions) + 1, 1)
+        v = network.dre(faces)[:, None].repeat(1, len(network.dafi.resolutions) + 2, 1)
     dre = export_module(DegradationGraph(network), {"faces": faces}, ["v"])
     restorer = export_module(RestorerGraph(network), {"faces": faces, "v": v}, ["images", "prior_share", "image_share"])
     for name, model in (("dre.onnx", dre), ("restorer.onnx", restorer)):

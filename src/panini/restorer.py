@@ -333,7 +333,7 @@ class Restorer:
         with _clock(timings, "network"):
             faces = to_signed(crop)[None]
             v = self.engine.degradation(faces)[0]
-            output = self.engine.restore(faces, setting.degradation(v, self.engine)[None])
+            output = self.engine.restore(faces, setting.degradation(v, self.engine)[None], v[None])
         with _clock(timings, "blend"):
             after = setting.mixed(blend.match_colour(from_signed(output.images[0]), crop, toned=toned), crop)
         with _clock(timings, "report"):

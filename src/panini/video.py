@@ -315,7 +315,7 @@ def _restore_frame(
         if steady and track.v is not None:
             v = 0.8 * track.v + 0.2 * v
         track.v = v
-        output = restorer.engine.restore(signed, setting.degradation(v[0], restorer.engine)[None])
+        output = restorer.engine.restore(signed, setting.degradation(v[0], restorer.engine)[None], v)
         restored = blend.match_colour(from_signed(output.images[0]), crop, toned=toned)
         if steady:
             restored = _calm(track, crop, restored)

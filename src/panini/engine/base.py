@@ -44,9 +44,9 @@ class Engine(Protocol):
         """The degradation representation v_DR [N, 256] of the faces."""
         ...
 
-    def restore(self, faces: Array, v: Array, /) -> EngineOutput:
+    def restore(self, faces: Array, v: Array, own: Array | None = None, /) -> EngineOutput:
         """The faces restored, taking them to be damaged as `v` says: [N, 256], or a vector for each level, coarse to
-        fine, and a last one for the bands of the input, [N, levels + 1, 256]."""
+        fine, and a last one for the bands of the input, [N, levels + 1, 256]. own: their `degradation`, if known."""
         ...
 
 
@@ -62,7 +62,7 @@ class BicubicEngine:
     def degradation(self, faces: Array, /) -> Array:
         return np.zeros((len(faces), 256), np.float32)
 
-    def restore(self, faces: Array, v: Array, /) -> EngineOutput:
+    def restore(self, faces: Array, v: Array, own: Array | None = None, /) -> EngineOutput:
         size = (self.output_size, self.output_size)
         images = [cv2.resize(face.transpose(1, 2, 0), size, interpolation=cv2.INTER_CUBIC) for face in faces]
         stacked = np.stack(images).transpose(0, 3, 1, 2)
@@ -70,7 +70,8 @@ class BicubicEngine:
         return EngineOutput(np.clip(stacked, -1, 1), none, all_)
 
 
-def by_level(v: Array, levels: int) -> Array:
-    """v_DR [N, dim] or [N, levels + 1, dim] as [N, levels + 1, dim], float32."""
+def by_level(v: Array, own: Array, levels: int) -> Array:
+    """What a network is told: v_DR [N, dim] or [N, levels + 1, dim], and the faces' own [N, dim], as
+    [N, levels + 2, dim], float32."""
     rows = v if v.ndim == 3 else np.repeat(v[:, None], levels + 1, 1)
-    return np.ascontiguousarray(rows, np.float32)
+    return np.concatenate((rows, own[:, None]), 1, dtype=np.float32)

@@ -32,7 +32,10 @@ class OnnxEngine:
         self.output_size: int = images.shape[-1]
         self.levels: int = share.shape[-1]
         self.bands: int = kept.shape[-1]
-        self.dim: int = self._restorer.get_inputs()[1].shape[-1]
+        _, rows, self.dim = self._restorer.get_inputs()[1].shape
+        if rows != self.levels + 2:
+            graph = path.with_name("restorer.onnx")
+            raise PaniniError(f"{graph} is of another version: `panini export` writes it anew")
 
     def degradation(self, faces: Array, /) -> Array:
         """v_DR [N, 256] of faces [N, 3, input_size, input_size]."""
@@ -41,9 +44,9 @@ class OnnxEngine:
             (v[i : i + 1],) = self._dre.run(["v"], {"faces": faces[i : i + 1]})
         return v
 
-    def restore(self, faces: Array, v: Array, /) -> EngineOutput:
+    def restore(self, faces: Array, v: Array, own: Array | None = None, /) -> EngineOutput:
         """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] or [N, levels + 1, 256] says."""
-        v = by_level(v, self.levels)
+        v = by_level(v, self.degradation(faces) if own is None else own, self.levels)
         images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
         share = np.empty((len(faces), self.levels), np.float32)
         kept = np.empty((len(faces), self.bands), np.float32)

@@ -42,17 +42,18 @@ class TorchEngine:
         self.input_size = network.input_size
         self.output_size = network.prior.size
         self.levels = len(network.dafi.resolutions)
+        self.dim: int = network.dre.dim  # type: ignore[assignment]
         self.bands = 1 if network.picture is None else network.picture.bands
 
     def degradation(self, faces: Array, /) -> Array:
         """v_DR [N, 256] of faces [N, 3, input_size, input_size]."""
         with torch.inference_mode():
             rows = [self._restorer.network.dre(self._tensor(face[None])).cpu().numpy() for face in faces]
-        return np.concatenate(rows) if rows else np.empty((0, 256), np.float32)
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
-    def restore(self, faces: Array, v: Array, /) -> EngineOutput:
+    def restore(self, faces: Array, v: Array, own: Array | None = None, /) -> EngineOutput:
         """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] or [N, levels + 1, 256] says."""
-        v = by_level(v, self.levels)
+        v = by_level(v, self.degradation(faces) if own is None else own, self.levels)
         images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
         share = np.empty((len(faces), self.levels), np.float32)
         kept = np.empty((len(faces), self.bands), np.float32)

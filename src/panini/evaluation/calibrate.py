@@ -138,7 +138,7 @@ class Restored:
 def _restore(engine: Engine, calibration: Calibration, sample: Sample, dial: float) -> Restored:
     """As `Restorer` does it, with a calibration that is still being made."""
     v = calibration.turned(sample.v, dial) if dial else sample.v
-    output = engine.restore(to_signed(sample.given)[None], v[None])
+    output = engine.restore(to_signed(sample.given)[None], v[None], sample.v[None])
     after = blend.match_colour(from_signed(output.images[0]), sample.given, toned=blend.is_toned(sample.given))
     return Restored(after, output.prior_share[0], output.image_share[0])
 

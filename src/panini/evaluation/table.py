@@ -24,7 +24,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from panini.degradation import draw
 from panini.errors import PaniniError
 from panini.evaluation.identity import Identity
-from panini.evaluation.validation import Face, Scorer, load_faces, load_truths
+from panini.evaluation.validation import Face, Scorer, enlarged, load_faces, load_truths
 from panini.faces.detect import CenterFace
 from panini.images import write_atomically
 from panini.pixels import Pixels, read_rgb, resize
@@ -142,11 +142,11 @@ def results_of(folder: Path) -> Callable[[Face], Pixels]:
 def score(
     restore: Callable[[Face], Pixels], faces: Sequence[Face], progress: Progress = lambda done, count: None
 ) -> list[Scored]:
-    """Restores and scores each face at 512: results averaged down, inputs enlarged by bicubic."""
+    """Restores and scores each face at 512: results averaged down, inputs `enlarged`."""
     scorer, identity, detector = Scorer(), Identity.available(), CenterFace(min_face=100)
     rows = []
     for i, case in enumerate(faces):
-        given = resize(case.given, SIDE, cv2.INTER_CUBIC)
+        given = enlarged(case.given, SIDE)
         result = restore(case)
         result = resize(result, SIDE, cv2.INTER_AREA if result.shape[0] > SIDE else cv2.INTER_CUBIC)
         pictures = (case.truth, given, result)
@@ -342,7 +342,7 @@ def plot(path: Path, found: Sequence[Group]) -> None:
 def write_grid(rows: Sequence[Scored], path: Path, count: int = 10) -> None:
     """`count` faces spread evenly, before, after and true, written to `path`. Raises PaniniError."""
     columns = [
-        np.concatenate((resize(row.case.given, SIDE, cv2.INTER_CUBIC), row.picture, row.case.truth))
+        np.concatenate((enlarged(row.case.given, SIDE), row.picture, row.case.truth))
         for row in _spread(list(rows), count)
     ]
     try:

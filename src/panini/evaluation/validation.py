@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
@@ -99,6 +100,16 @@ def load_truths(folder: Path) -> list[Pixels]:
     return [resize(read_rgb(path), 512, cv2.INTER_AREA) for path in paths]
 
 
+def enlarged(given: Pixels, side: int = 512) -> Pixels:
+    """The input as it is scored, [side, side, 3]: by Pillow's bicubic, as the protocol's own figures of the inputs are.
+
+    OpenCV's is sharper by 0.13 dB on sr16; it is what the product enlarges small faces with.
+    """
+    if given.shape[:2] == (side, side):
+        return given
+    return np.asarray(Image.fromarray(given).resize((side, side), Image.Resampling.BICUBIC))
+
+
 def _psnr(truth: Pixels, picture: Pixels) -> float:
     """Of equal pictures 100 dB: a mean with infinity in it says nothing."""
     return 100.0 if np.array_equal(truth, picture) else float(peak_signal_noise_ratio(truth, picture))
@@ -152,7 +163,7 @@ def validate(
         picture = resize(from_signed(restore(to_signed(given)[None])[0]), 512, cv2.INTER_AREA)
         to_score = [picture]
         if (face.task, face.name) not in known:
-            to_score.append(given)
+            to_score.append(enlarged(face.given))
         result, *input_scores = scorer(face.truth, *to_score)
         if input_scores:
             known[face.task, face.name] = input_scores[0]
@@ -187,7 +198,5 @@ def table(rows: Iterable[Row]) -> str:
 
 def grid(rows: Iterable[Row]) -> Pixels:
     """A picture to look at: a column a face, given over restored over true, 512 each."""
-    columns = [
-        np.concatenate((resize(row.face.given, 512, cv2.INTER_CUBIC), row.picture, row.face.truth)) for row in rows
-    ]
+    columns = [np.concatenate((enlarged(row.face.given), row.picture, row.face.truth)) for row in rows]
     return np.concatenate(columns, 1)

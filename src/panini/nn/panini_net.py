@@ -59,15 +59,17 @@ class PaniniNet(nn.Module):
         self.input_size = input_size
         self.smooth = smooth
 
-    def encode(self, x: Tensor, v: Tensor | None = None) -> Encoding:
+    def encode(self, x: Tensor, v: Tensor | None = None, own: Tensor | None = None) -> Encoding:
         """Everything before the prior. `v` stands in for the v_DR of `x` in all interpolations (editable restoration);
-        what `x` is deblurred by stays its own, for a blur is a fact.
+        what `x` is deblurred by stays its own, for a blur is a fact. `own`: that one, if it is known already.
 
-        It is one vector [N, dr_dim], or one for each of DAFI's resolutions and a last one for the picture.
+        v is one vector [N, dr_dim], or one for each of DAFI's resolutions and a last one for the picture.
         """
-        own = self.dre(x) if v is None or self.deblur is not None else v
+        if own is None and (v is None or self.deblur is not None):
+            own = self.dre(x)
         v = own if v is None else v
-        if self.deblur is not None:
+        assert v is not None
+        if self.deblur is not None and own is not None:
             x = self.deblur(x, own)
         image = self.ife(x)
         weights = self.dafi.weights(v if v.ndim == 2 else v[:, :-1])
@@ -96,8 +98,8 @@ class PaniniNet(nn.Module):
                 state = self.prior.block(resolution, state, w)
         return self.prior.finish(state, w)
 
-    def forward(self, x: Tensor, v: Tensor | None = None) -> Tensor:
-        encoding = self.encode(x, v)
+    def forward(self, x: Tensor, v: Tensor | None = None, own: Tensor | None = None) -> Tensor:
+        encoding = self.encode(x, v, own)
         generated = self.generate(self.fused(encoding), encoding.w)
         weights = self.picture_weights(encoding.v)
         return (

@@ -221,10 +221,10 @@ class RestorationObjective(nn.Module):
         given, truth = (batch[k].contiguous(memory_format=torch.channels_last) for k in ("given", "truth"))
         if self.network.input_size < given.shape[-1]:  # the paper's SR starts from a small picture
             given = F.interpolate(truth, self.network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
-        v = None
+        own = v = self.network.dre(given)
         if self.direction is not None:
-            v = moved(self.network.dre(given), self.direction, DIAL_REACH * batch["dial"][:, None])
-        encoding = self.network.encode(given, v)
+            v = moved(own, self.direction, DIAL_REACH * batch["dial"][:, None])
+        encoding = self.network.encode(given, v, own)
         compare = self._by_window if self.window else self._whole
         terms = compare(encoding, truth, step)
         weights = self.weights
