@@ -68,7 +68,7 @@ def main() -> None:
             side = 2 * training.config.window  # half of a window at full size, or all of it at half
             ours = item["given"][..., :side, :side].clone().requires_grad_()
             with fabric.autocast():
-                distance = objective._others[0](ours, item["truth"][..., :side, :side])
+                distance = objective.helpers.perceptual(ours, item["truth"][..., :side, :side])
             distance.mean().backward()
 
         parts: dict[str, Callable[[], object]] = {

@@ -191,6 +191,10 @@ def evaluate(
     ] = Part.ALL,
     limit: Annotated[int | None, typer.Option("--faces", metavar="N", help="At most so many of a task.")] = None,
     seed: Annotated[int, typer.Option(help="Of damage that is drawn, and of the confidence intervals.")] = 0,
+    beside: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Show an earlier run's results, too: its --json, or docs/scores.json."),
+    ] = None,
     as_csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write every face's scores.")] = None,
     as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as data.")] = None,
     chart: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Write a bar chart.")] = None,
@@ -206,6 +210,7 @@ def evaluate(
     from panini.restorer import Restorer
 
     digest = ""
+    earlier = None if beside is None else table.read_json(beside)
     if results is not None:
         restored = table.results_of(results)
     else:
@@ -232,7 +237,7 @@ def evaluate(
         scored = table.score(restored, faces, progress)
         named = [replace(group, name=f"{task.value}: {group.name}") for group in table.groups(scored, seed)]
         rows, found = [*rows, *scored], [*found, *named]
-    print(table.markdown(found))
+    print(table.markdown(found, earlier))
     if as_csv is not None:
         table.write_csv(as_csv, rows)
     if as_json is not None:

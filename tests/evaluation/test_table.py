@@ -22,6 +22,7 @@ from panini.evaluation.table import (
     groups,
     markdown,
     plot,
+    read_json,
     results_of,
     score,
     skin,
@@ -186,3 +187,14 @@ def test_identity_knows_a_person():
     same, mirrored, other = identity.distances(faces[0], faces[0], faces[0][:, ::-1], faces[1])
     assert same == 0
     assert mirrored < other
+
+
+def test_an_earlier_run_stands_between_input_and_result(rows, tmp_path):
+    earlier = tmp_path / "earlier.json"
+    write_json(earlier, groups(rows), {})
+    better = [replace(row, result=row.result | {"psnr": row.result["psnr"] + 1}) for row in rows]
+    assert "| 25.50 → 29.50 → 30.50 (" in markdown(groups(better), read_json(earlier))
+    assert "| 25.50 → 30.50 (" in markdown(groups(better), {})
+    earlier.write_text("[]")
+    with pytest.raises(PaniniError, match="not what `panini evaluate --json` writes"):
+        read_json(earlier)

@@ -132,10 +132,10 @@ def test_the_dial_moves_v_and_weighs_what_is_perceived(photos: Path, tmp_path: P
     assert -1 <= sample["dial"] <= 1
     assert sample["dial"] != training.samples[1]["dial"]
     objective, batch = training.restoration.eval(), {name: value[None] for name, value in sample.items()}
-    assert objective.direction is not None
+    assert objective.helpers.direction is not None
     with torch.no_grad():
         at = {dial: objective(batch | {"dial": torch.tensor([dial])}, 0) for dial in (0.0, 1.0)}
-        objective.direction.zero_()
+        objective.helpers.direction.zero_()
         still = objective(batch | {"dial": torch.tensor([1.0])}, 0)
     assert at[1.0]["l1"] != at[0.0]["l1"], "v_DR moved, and so did the result"
     assert still["l1"] == at[0.0]["l1"]

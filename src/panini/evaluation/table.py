@@ -259,8 +259,16 @@ def _frechet(rows: Sequence[Scored], picks: NDArray[np.int64]) -> tuple[Estimate
     return estimate(given), estimate(result)
 
 
-def markdown(found: Iterable[Group]) -> str:
-    """A row a group: of each metric the input's mean, the result's, and from three faces on its confidence interval."""
+Means = Mapping[str, Mapping[str, float]]
+"""By group and metric."""
+
+
+def markdown(found: Iterable[Group], earlier: Means | None = None) -> str:
+    """A row a group: of each metric the input's mean, the result's, and from three faces on its confidence interval.
+
+    earlier: results' means of another run, which are shown between the two.
+    """
+    earlier = earlier or {}
     found = list(found)
     names = [name for name in METRICS if any(name in group.scores for group in found)]
     lines = [
@@ -276,7 +284,9 @@ def markdown(found: Iterable[Group]) -> str:
             form = METRICS[name].format
             given, result = group.scores[name]
             interval = f" ({result.low:{form}}–{result.high:{form}})" if group.count > 2 else ""
-            cells.append(f"{given.mean:{form}} → {result.mean:{form}}{interval}")
+            then = earlier.get(group.name, {}).get(name)
+            between = "" if then is None else f" → {then:{form}}"
+            cells.append(f"{given.mean:{form}}{between} → {result.mean:{form}}{interval}")
         lines.append(f"| {group.name} | {group.count} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -294,6 +304,20 @@ def write_json(path: Path, found: Iterable[Group], settings: Mapping[str, Any]) 
         for group in found
     ]
     _write(path, json.dumps({"settings": dict(settings), "groups": made}, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Means:
+    """The results' means in what `write_json` wrote. Raises PaniniError."""
+    try:
+        made = json.loads(path.read_text())["groups"]
+        return {
+            group["name"]: {name: float(sides["result"]["mean"]) for name, sides in group["scores"].items()}
+            for group in made
+        }
+    except OSError as error:
+        raise PaniniError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PaniniError(f"{path} is not what `panini evaluate --json` writes") from error
 
 
 def write_csv(path: Path, rows: Iterable[Scored]) -> None:

@@ -16,11 +16,12 @@ _PAPER_FUSED = (4, 8, 16, 32, 64)
 def default() -> PaniniNet:
     """The small network that ships: 512 in, 1024 out, 16 M parameters, MFR and SR in one.
 
-    Beyond the paper: features fused at 128x128 too, a low-rank latent head, DAFI on the picture, deblurring by v_DR.
+    Beyond the paper: features fused at 128x128 too, a low-rank latent head, DAFI on the picture, deblurring by v_DR,
+    and wavelet details without their mean.
     """
     widths = {256: 32, 128: 64, 64: 128, 32: 256, 16: 256, 8: 256, 4: 256}
     fused = (4, 8, 16, 32, 64, 128)
-    prior = MobilePrior()
+    prior = MobilePrior(centred_blocks=(64, 128, 256, 512))
     dre = DegradationEncoder(
         widths=(32, 32, 64, 64, 128, 256),
         strides=(2, 1, 2, 1, 2, 1),

@@ -176,17 +176,27 @@ _GRID = 8
 and splits a window as it splits the whole picture only if their pixels fall together."""
 
 
+@dataclass(frozen=True)
+class Helpers:
+    """What `RestorationObjective` asks, and neither trains nor keeps."""
+
+    perceptual: nn.Module  # distance of two pictures, each sample's
+    teacher: Prior  # the prior that faces with known w were sampled from
+    discriminator: nn.Module | None = None
+    memory: LatentMemory | None = None
+    direction: Tensor | None = None  # the dial's, [dr_dim]
+
+
 class RestorationObjective(nn.Module):
     """The restorer's losses on one batch.
 
-    perceptual: distance of two pictures, each sample's. teacher: the prior that faces with known w were sampled from.
-    window: side, in pixels of the last fused features, of what goes through the prior's last blocks and is compared;
-    0: everything, as in the paper. discriminator and memory are taken as they are, and like the teacher no part of this
-    module. direction: [dr_dim], the dial's;
-    a sample's v_DR is moved along it as far as its dial says, and its perceptual terms count `DIAL_WEIGHT` to the power
-    of its dial times: so v_DR learns to lead from faithful to realistic (loss-conditional training, "You Only Train
-    Once", ICLR 2020). bare_every: with a window, of so many steps one has hardly anything of the picture itself in its
-    result; 0: none. alone: so many steps the discriminator learns by itself, before anything heeds it.
+    window: side, in pixels of the last fused features, of what goes through the prior's last blocks and is compared; 0:
+    everything, as in the paper. bare_every: with a window, of so many steps one has hardly anything of the picture
+    itself in its result; 0: none. alone: so many steps the discriminator learns by itself, before anything heeds it.
+
+    With a direction of the dial, a sample's v_DR is moved along it as far as its dial says, and the terms that judge
+    its looks count `DIAL_WEIGHT` to the power of its dial times: so v_DR learns to lead from faithful to realistic
+    (loss-conditional training, "You Only Train Once", ICLR 2020).
     """
 
     DIAL_WEIGHT = 4.0
@@ -194,116 +204,103 @@ class RestorationObjective(nn.Module):
     def __init__(
         self,
         network: PaniniNet,
-        perceptual: nn.Module,
+        helpers: Helpers,
         weights: Weights,
-        teacher: Prior,
         window: int = 0,
-        discriminator: nn.Module | None = None,
-        memory: LatentMemory | None = None,
-        direction: Tensor | None = None,
-        seed: int = 0,
         bare_every: int = 2,
         alone: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
-        self.direction = direction
-        self.bare_every = bare_every
-        self.alone = alone
+        self.helpers = helpers
         self.weights = weights
         self.window = window
+        self.bare_every = bare_every
+        self.alone = alone
         self.seed = seed
-        self._others = (perceptual, discriminator, memory, teacher)  # a tuple: not this module's to train or keep
         self.shown: tuple[Seen, Seen] | None = None  # the last (restored, true) that the discriminator may judge
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """batch as `RestorationSamples` gives it, damaged. Returns weighted terms; their sum is what is minimised."""
+        network, helpers, weights = self.network, self.helpers, self.weights
         given, truth = (batch[k].contiguous(memory_format=torch.channels_last) for k in ("given", "truth"))
-        if self.network.input_size < given.shape[-1]:  # the paper's SR starts from a small picture
-            given = F.interpolate(truth, self.network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
-        own = v = self.network.dre(given)
-        if self.direction is not None:
-            v = moved(own, self.direction, DIAL_REACH * batch["dial"][:, None])
-        encoding = self.network.encode(given, v, own)
-        compare = self._by_window if self.window else self._whole
-        terms = compare(encoding, truth, step)
-        weights = self.weights
+        if network.input_size < given.shape[-1]:  # the paper's SR starts from a small picture
+            given = F.interpolate(truth, network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
+        own = v = network.dre(given)
+        if helpers.direction is not None:
+            v = moved(own, helpers.direction, DIAL_REACH * batch["dial"][:, None])
+        encoding = network.encode(given, v, own)
+        terms = self._compared(encoding, truth, step)
         for name in ("perceptual", "adversarial"):
             if name in terms:
                 terms[name] = (terms[name] * self.DIAL_WEIGHT ** batch["dial"]).mean()
         if weights.feature:
-            terms["feature"] = weights.feature * distillation(
-                self.network, self._others[3], encoding, batch["w"], batch["known"]
-            )
-        if (memory := self._others[2]) is not None:
+            distance = distillation(network, helpers.teacher, encoding, batch["w"], batch["known"])
+            terms["feature"] = weights.feature * distance
+        if (memory := helpers.memory) is not None:
             memory.remember(encoding.image[4], batch["w"], batch["known"])
-            terms["latent"] = weights.latent * memory(self.network.lce, step)
+            terms["latent"] = weights.latent * memory(network.lce, step)
         return terms
 
-    def _whole(self, encoding: Encoding, truth: Tensor, step: int) -> dict[str, Tensor]:
-        network, weights = self.network, self.weights
-        generated = network.generate(network.fused(encoding), encoding.w)
-        result = generated
-        if network.picture is not None:
-            result = network.picture(encoding.picture, generated, network.picture.weights(encoding.v))
-        ours, bare = (F.avg_pool2d(x.float(), x.shape[-1] // truth.shape[-1]) for x in (result, generated))
+    def _compared(self, encoding: Encoding, truth: Tensor, step: int) -> dict[str, Tensor]:
+        """The result, or a window of it, beside the true face."""
+        network, weights, picture = self.network, self.weights, self.network.picture
+        chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)  # the same on every process
+        state, given = network.fused(encoding), encoding.picture
+        if self.window:
+            places = (state.features.shape[-1] - self.window) // _GRID + 1
+            row, column = (_GRID * torch.randint(0, places, (2,), generator=chance)).tolist()
+            scale = truth.shape[-1] // state.features.shape[-1]
+            rows, columns = (slice(scale * start, scale * (start + self.window)) for start in (row, column))
+            state, given, truth = (
+                state.crop(row, column, self.window),
+                given[..., rows, columns],
+                truth[..., rows, columns],
+            )
+        full = generated = network.generate(state, encoding.w).float()
+        if picture is not None:
+            bands = picture.weights(encoding.v)
+            if self.window and self.bare_every and step % self.bare_every == self.bare_every - 1:
+                # The picture gives only what is coarser than 1/64 of the face. Otherwise the easy way, taking every
+                # band from it, is found first, and the rest of the network is never asked for detail.
+                coarse = (torch.arange(picture.bands, device=bands.device) >= picture.bands - 3).to(bands)
+                bands = coarse + 0 * bands  # several processes want a gradient of everything at every step
+            full = picture(given, generated, bands)
+        times = full.shape[-1] // truth.shape[-1]
+        ours, half = F.avg_pool2d(full, times), F.avg_pool2d(truth, 2)
         terms = {"l1": weights.l1 * F.l1_loss(ours, truth)}
         if weights.l1_generated:
-            terms["l1_generated"] = weights.l1_generated * F.l1_loss(bare, truth)
-        return terms | self._judged(ours, truth, step)
-
-    def _by_window(self, encoding: Encoding, truth: Tensor, step: int) -> dict[str, Tensor]:
-        network, weights, picture, side = self.network, self.weights, self.network.picture, self.window
-        assert picture is not None
-        state = network.fused(encoding)
-        bands = picture.weights(encoding.v)
-        if self.bare_every and step % self.bare_every == self.bare_every - 1:
-            # The picture gives only what is coarser than 1/64 of the face. Otherwise the easy way, taking every band
-            # from it, is found first, and the rest of the network is never asked for detail.
-            coarse = (torch.arange(picture.bands, device=bands.device) >= picture.bands - 3).to(bands)
-            bands = coarse + 0 * bands  # several processes want a gradient of everything at every step
-        chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)  # the same on every process
-        places = (state.features.shape[-1] - side) // _GRID + 1
-        row, column = (_GRID * torch.randint(0, places, (2,), generator=chance)).tolist()
-        scale = truth.shape[-1] // state.features.shape[-1]
-        rows, columns = (slice(scale * start, scale * (start + side)) for start in (row, column))
-        generated = network.generate(state.crop(row, column, side), encoding.w).float()
-        full = picture(encoding.picture[..., rows, columns], generated, bands)
-        ours, theirs = F.avg_pool2d(full, 2), truth[..., rows, columns]
-        bare, half = F.avg_pool2d(generated, 4), F.avg_pool2d(theirs, 2)
-        terms = {
-            "l1": weights.l1 * F.l1_loss(ours, theirs),
-            "l1_generated": weights.l1_generated * F.l1_loss(bare, half),
-        }
+            terms["l1_generated"] = weights.l1_generated * F.l1_loss(F.avg_pool2d(generated, 2 * times), half)
+        if not self.window:
+            return terms | self._judged(ours, truth, step)
         if weights.lattice:
-            finest = full - F.interpolate(ours, scale_factor=2.0)  # of this octave there is no truth
-            terms["lattice"] = weights.lattice * (lattice(ours - theirs, 4) + lattice(finest, 8))
-        # The perceptual network is dear: it sees a quarter of the window, or all of it at half the size.
-        if step % 4 < 2:
-            seen = F.avg_pool2d(ours, 2), half
-        else:
-            row, column = torch.randint(0, half.shape[-1] + 1, (2,), generator=chance).tolist()
-            rows, columns = (slice(start, start + half.shape[-1]) for start in (row, column))
-            seen = ours[..., rows, columns], theirs[..., rows, columns]
-        return terms | self._judged(*seen, step)
+            finest = full - F.interpolate(ours, scale_factor=float(times))  # of this octave there is no truth
+            terms["lattice"] = weights.lattice * (lattice(ours - truth, 4) + lattice(finest, 8))
+        if step % 4 < 2:  # the perceptual network is dear: it sees all of a window at half its size, or a quarter of it
+            return terms | self._judged(F.avg_pool2d(ours, 2), half, step)
+        side = half.shape[-1]
+        row, column = torch.randint(0, side + 1, (2,), generator=chance).tolist()
+        rows, columns = slice(row, row + side), slice(column, column + side)
+        return terms | self._judged(ours[..., rows, columns], truth[..., rows, columns], step)
 
     def _judged(self, ours: Tensor, theirs: Tensor, step: int) -> dict[str, Tensor]:
         """The terms that the dial weighs, for each sample [N]."""
-        perceptual, discriminator, *_ = self._others
+        perceptual, discriminator, weights = self.helpers.perceptual, self.helpers.discriminator, self.weights
         terms: dict[str, Tensor] = {}
-        pictures: tuple[Seen, Seen] = ours, theirs
+        fake: Seen = ours
+        real: Seen = theirs
         if isinstance(discriminator, FeatureDiscriminator):
             assert isinstance(perceptual, STLPIPS)
-            features = [perceptual.features(x) for x in (ours, theirs)]
-            distance = perceptual.distance(*features)
-            pictures = features[0][JUDGED], features[1][JUDGED]
-        elif self.weights.perceptual:
-            distance = perceptual(ours, theirs)  # type: ignore[misc]
-        if self.weights.perceptual:
-            terms["perceptual"] = self.weights.perceptual * distance.float()
+            own, true = perceptual.features(ours), perceptual.features(theirs)
+            distance = perceptual.distance(own, true)
+            fake, real = own[JUDGED], true[JUDGED]
+        elif weights.perceptual:
+            distance = perceptual(ours, theirs)
+        if weights.perceptual:
+            terms["perceptual"] = weights.perceptual * distance.float()
         if discriminator is not None:
-            fake, real = pictures
-            heeded = self.weights.adversarial * (step >= self.alone)
+            heeded = weights.adversarial * (step >= self.alone)
             terms["adversarial"] = heeded * seem_real(discriminator(fake).float())
             self.shown = (fake.detach() if isinstance(fake, Tensor) else [x.detach() for x in fake]), real
         return terms

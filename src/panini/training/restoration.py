@@ -31,7 +31,16 @@ from panini.training.config import Optimizer, RunConfig
 from panini.training.data import FACE_SIZE, Faces, RestorationSamples, aligned, check_disjoint
 from panini.training.deblur import train_deblur
 from panini.training.loop import Training, Validation, channels_last, make_optimizer
-from panini.training.losses import JUDGED, LatentMemory, RestorationObjective, VGGDistance, Weights, r1, tell_apart
+from panini.training.losses import (
+    JUDGED,
+    Helpers,
+    LatentMemory,
+    RestorationObjective,
+    VGGDistance,
+    Weights,
+    r1,
+    tell_apart,
+)
 from panini.training.trust import train_trust
 from panini.wheels import PRIOR, fetch_wheel
 
@@ -67,7 +76,7 @@ class RestorationConfig(RunConfig):
     rule: Rule = "interpolate"  # DAFI's, for ablations
     adversary: Literal["picture", "features"] = "picture"  # what the discriminator of an adversarial run sees
     judge: Optimizer = field(  # of the discriminator
-        default_factory=lambda: Optimizer("adam", 1e-3, 0.0, weight_decay=0.0, schedule="constant", clip=0.0)
+        default_factory=lambda: Optimizer("adam", 5e-4, 0.0, weight_decay=0.0, schedule="constant", clip=0.0)
     )
     alone: int = 0  # steps that the discriminator learns by itself first
     window: int = 64  # see `RestorationObjective`
@@ -118,18 +127,15 @@ class RestorationTraining(Training[RestorationConfig]):
         self.memory: LatentMemory | None = None
         if config.losses.latent and self.samples.sampled is not None and self.samples.sampled.latents is not None:
             self.memory = LatentMemory(self.network.lce.c_in, self.network.prior.latent_dim, seed=config.seed)  # type: ignore[arg-type]
-        self.restoration = RestorationObjective(
-            self.network,
+        helpers = Helpers(
             self.fabric.to_device(perceptual),
-            config.losses,
             self.teacher.to(self.fabric.device),
-            config.window,
             self.fabric.to_device(self.discriminator) if self.discriminator else None,
             self.memory and self.memory.to(self.fabric.device),
             self._direction().to(self.fabric.device) if config.dialled else None,
-            config.seed,
-            config.bare_every,
-            config.alone,
+        )
+        self.restoration = RestorationObjective(
+            self.network, helpers, config.losses, config.window, config.bare_every, config.alone, config.seed
         )
         self.average.to(self.fabric.device)
         self._validation: tuple[list[Face], Scorer, dict[tuple[str, str], Scores]] | None = None
