@@ -49,7 +49,7 @@ def test_ablations_are_trained_and_compared(tmp_path: Path) -> None:
         validation=str(tmp_path / "val"),
         steps=1,
         batch=1,
-        window=8,
+        window=16,
         hardware=Hardware(accelerator="cpu", workers=0),
     )
     text = ablate(config)

@@ -171,6 +171,8 @@ class Weights:
 
 JUDGED = slice(1, 4)
 """The stages of the perceptual network that a `FeatureDiscriminator` judges: at a half, a quarter and an eighth."""
+LEAST_WINDOW = 16
+"""Of less, the last stages of the perceptual network would have nothing."""
 _GRID = 8
 """Windows begin at multiples of so many pixels of the last fused features: `PictureDAFI` halves pictures five times,
 and splits a window as it splits the whole picture only if their pixels fall together."""

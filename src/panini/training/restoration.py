@@ -33,6 +33,7 @@ from panini.training.deblur import train_deblur
 from panini.training.loop import Training, Validation, channels_last, make_optimizer
 from panini.training.losses import (
     JUDGED,
+    LEAST_WINDOW,
     Helpers,
     LatentMemory,
     RestorationObjective,
@@ -108,6 +109,10 @@ class RestorationTraining(Training[RestorationConfig]):
             check_disjoint([self.samples.real], Path(config.validation))
         self.network = channels_last(self._build().train())
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        if 0 < config.window < LEAST_WINDOW:
+            raise PaniniError(
+                f"window: 0 or at least {LEAST_WINDOW}, for the perceptual network sees twice as many pixels"
+            )
         if config.window and self.network.picture is None:
             raise PaniniError(f"window: the preset {config.preset!r} is trained on whole results only; set it to 0")
         perceptual = channels_last(STLPIPS() if config.perceptual == "stlpips" else VGGDistance()).eval()
