@@ -32,10 +32,7 @@ class OnnxEngine:
         self.output_size: int = images.shape[-1]
         self.levels: int = share.shape[-1]
         self.bands: int = kept.shape[-1]
-        _, rows, self.dim = self._restorer.get_inputs()[1].shape
-        if rows != self.levels + 2:
-            graph = path.with_name("restorer.onnx")
-            raise PaniniError(f"{graph} is of another version: `panini export` writes it anew")
+        self.dim: int = self._restorer.get_inputs()[1].shape[-1]
 
     def degradation(self, faces: Array, /) -> Array:
         """v_DR [N, 256] of faces [N, 3, input_size, input_size]."""

@@ -65,11 +65,10 @@ class PaniniNet(nn.Module):
 
         v is one vector [N, dr_dim], or one for each of DAFI's resolutions and a last one for the picture.
         """
-        if own is None and (v is None or self.deblur is not None):
-            own = self.dre(x)
+        if own is None:
+            own = self.dre(x) if v is None or self.deblur is not None else v
         v = own if v is None else v
-        assert v is not None
-        if self.deblur is not None and own is not None:
+        if self.deblur is not None:
             x = self.deblur(x, own)
         image = self.ife(x)
         weights = self.dafi.weights(v if v.ndim == 2 else v[:, :-1])

@@ -144,7 +144,7 @@ def seem_real(logits: Tensor) -> Tensor:
 
 
 def tell_apart(discriminator: nn.Module, real: Seen, fake: Seen) -> Tensor:
-    """What the discriminator minimises; `fake` is detached."""
+    """What the discriminator minimises; `fake` comes detached, so that nothing behind it learns from this."""
     return F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake)).mean()
 
 
