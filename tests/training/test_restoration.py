@@ -126,6 +126,18 @@ def test_a_run_from_scratch_learns_to_deblur_first(photos: Path, tmp_path: Path)
     assert gains[-1] < 0.5 * gains.max(), "what is gone altogether is not to be amplified"
 
 
+def test_the_picture_is_fitted_last_and_alone(photos: Path, tmp_path: Path) -> None:
+    settings = ["trust_steps=0", "steps=1", "mixture={sr16=1.0}", "picture_steps=24", "picture_l1=100.0"]
+    training = RestorationTraining(_smoke(photos, tmp_path, *settings))
+    before = {name: tensor.clone() for name, tensor in training.average.state_dict().items()}
+    errors = list(training.fit_picture())[24:]
+    assert np.mean(errors[-8:]) < np.mean(errors[:8])
+    after = training.average.state_dict()
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("picture.mlp.") for name in changed)
+
+
 def test_the_dial_moves_v_and_weighs_what_is_perceived(photos: Path, tmp_path: Path) -> None:
     training = RestorationTraining(_smoke(photos, tmp_path, "trust_steps=0", "dialled=1.0", "losses.feature=0.0"))
     sample = training.samples[0]

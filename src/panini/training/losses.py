@@ -229,10 +229,8 @@ class RestorationObjective(nn.Module):
         given, truth = (batch[k].contiguous(memory_format=torch.channels_last) for k in ("given", "truth"))
         if network.input_size < given.shape[-1]:  # the paper's SR starts from a small picture
             given = F.interpolate(truth, network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
-        own = v = network.dre(given)
-        if helpers.direction is not None:
-            v = moved(own, helpers.direction, DIAL_REACH * batch["dial"][:, None])
-        encoding = network.encode(given, v, own)
+        own = network.dre(given)
+        encoding = network.encode(given, self.edited(own, batch["dial"]), own)
         terms = self._compared(encoding, truth, step)
         for name in ("perceptual", "adversarial"):
             if name in terms:
@@ -244,6 +242,11 @@ class RestorationObjective(nn.Module):
             memory.remember(encoding.image[4], batch["w"], batch["known"])
             terms["latent"] = weights.latent * memory(network.lce, step)
         return terms
+
+    def edited(self, v: Tensor, dial: Tensor) -> Tensor:
+        """v_DR [N, dr_dim] at settings of the dial [N]."""
+        direction = self.helpers.direction
+        return v if direction is None else moved(v, direction, DIAL_REACH * dial[:, None])
 
     def _compared(self, encoding: Encoding, truth: Tensor, step: int) -> dict[str, Tensor]:
         """The result, or a window of it, beside the true face."""

