@@ -72,7 +72,7 @@ class RestorationConfig(RunConfig):
     trust_steps: int = 0  # of `training.trust`, before a run whose DRE starts from scratch
     deblur_faces: int = 0  # of `training.deblur`, before a run whose `Deblur` starts from scratch
     picture_steps: int = 0  # of `training.picture`, after the last step, on so many faces; 0: none
-    picture_l1: float = 12.0  # there, where the perceptual distance counts once: the more, the nearer and the softer
+    picture_l1: float = 14.0  # there, where the perceptual distance counts once: the more, the nearer and the softer
     train_dre: bool = False  # with image losses alone, v_DR drifts to one value for every picture
     train_prior: int = 0  # its blocks from this resolution on (4: all of them) learn too; 0: none
     prior_lr: float = 0.1  # times lr
