@@ -163,9 +163,8 @@ class Training(ABC, Generic[Config]):
     def begin(self) -> None:
         """Before the first step of a run that starts anew."""
 
-    def finish(self) -> bool:
-        """After the last step; whether it changed what `modules` and `result` hold. Done by the first process alone."""
-        return False
+    def finish(self) -> None:
+        """After the last step, before it is validated and kept; by the first process alone."""
 
     def validate(self) -> Validation | None:
         """How good the weights are now."""
@@ -196,12 +195,11 @@ class Training(ABC, Generic[Config]):
                     log.write(self.step, terms)
                     bar.set_postfix({"loss": f"{sum(terms.values()):.3f}"}, refresh=False)
                 bar.update(config.batch * fabric.world_size)
+                if self.step == config.steps:
+                    if fabric.is_global_zero:
+                        self.finish()
+                    fabric.barrier()
                 self._keep(log)
-        if log and self.finish():
-            if config.validate_every:
-                self._validate(log)
-            _save(self.folder / "last.pt", self._state())
-        fabric.barrier()
 
     def _batches(self) -> DataLoader[dict[str, Tensor]]:
         """Of this process, of the steps that are left: batch b of process r of n is the samples r + n * (b …)."""
@@ -258,20 +256,16 @@ class Training(ABC, Generic[Config]):
     def _keep(self, log: _Log | None) -> None:
         config, last = self.config, self.step == self.config.steps
         if config.validate_every and (self.step % config.validate_every == 0 or last):
-            if log:
-                self._validate(log)
+            if log and (found := self.validate()):
+                log.validated(self.step, found)
+                if found.score < self.best:
+                    self.best = found.score
+                    _save(self.folder / "best.pt", self.result())
             self.fabric.barrier()
         if self.step % config.checkpoint_every == 0 or last:
             state = self._state()
             if self.fabric.is_global_zero:
                 _save(self.folder / "last.pt", state)
-
-    def _validate(self, log: _Log) -> None:
-        if found := self.validate():
-            log.validated(self.step, found)
-            if found.score < self.best:
-                self.best = found.score
-                _save(self.folder / "best.pt", self.result())
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

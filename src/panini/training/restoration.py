@@ -119,6 +119,8 @@ class RestorationTraining(Training[RestorationConfig]):
             )
         if config.window and self.network.picture is None:
             raise PaniniError(f"window: the preset {config.preset!r} is trained on whole results only; set it to 0")
+        if config.picture_steps and self.network.picture is None:
+            raise PaniniError(f"picture_steps: the preset {config.preset!r} has no PictureDAFI; set it to 0")
         perceptual = channels_last(STLPIPS() if config.perceptual == "stlpips" else VGGDistance()).eval()
         self.discriminator: Discriminator | FeatureDiscriminator | None = None
         if config.losses.adversarial and config.adversary == "features":
@@ -216,17 +218,14 @@ class RestorationTraining(Training[RestorationConfig]):
             self._watch("deblur", faces, 2 * self.config.deblur_faces + 2)
         self.average.load_state_dict(self.network.state_dict())
 
-    def finish(self) -> bool:
+    def finish(self) -> None:
         """What is kept of the picture itself is decided anew."""
         if self.config.picture_steps:
             self._watch("picture", self.fit_picture(), 2 * self.config.picture_steps)
-        return self.config.picture_steps > 0
 
     def fit_picture(self) -> Iterator[float]:
         """`training.picture` on the moving average; yields what it yields."""
         config, objective = self.config, self.restoration
-        if self.average.picture is None:
-            raise PaniniError(f"picture_steps: the preset {config.preset!r} has no PictureDAFI; set it to 0")
 
         def loss(ours: Tensor, truth: Tensor, dial: Tensor) -> Tensor:
             with self.fabric.autocast():
