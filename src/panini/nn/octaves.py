@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def enlarge(x: Tensor) -> Tensor:
@@ -24,11 +24,13 @@ def enlarge(x: Tensor) -> Tensor:
     return F.pixel_shuffle(x, 2)
 
 
-def low_pass(x: Tensor) -> Tensor:
-    """[N, C, H, W] filtered by 1 2 1 both ways: what alternates from pixel to pixel is taken out."""
-    taps = x.new_tensor([0.25, 0.5, 0.25])
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3)
-    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+def low_pass(channels: int) -> nn.Conv2d:
+    """A depthwise convolution that begins as the filter 1 2 1 both ways: what alternates from pixel to pixel is taken out,
+    until training knows better for a channel."""
+    convolution = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False, padding_mode="replicate")
+    taps = torch.tensor([0.25, 0.5, 0.25])
+    convolution.weight.data[:] = torch.outer(taps, taps)
+    return convolution
 
 
 def octaves(x: Tensor, count: int) -> list[Tensor]:

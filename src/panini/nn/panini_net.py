@@ -33,7 +33,7 @@ class PaniniNet(nn.Module):
 
     One class for the paper's MFR and SR networks and the small default: what differs is the parts (`presets.py`).
     Not in the paper: picture, the interpolation with the input itself; deblur, which comes before all features; smooth:
-    the last fused features pass a low-pass filter (1 2 1) that takes out what alternates from pixel to pixel.
+    the last fused features pass a `low_pass`, without which they make a lattice.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class PaniniNet(nn.Module):
         self.picture = picture
         self.deblur = deblur
         self.input_size = input_size
-        self.smooth = smooth
+        self.smooth = low_pass(prior.channels[dafi.resolutions[-1]]) if smooth else None
 
     def encode(self, x: Tensor, v: Tensor | None = None, own: Tensor | None = None) -> Encoding:
         """Everything before the prior. `v` stands in for the v_DR of `x` in all interpolations (editable restoration);
@@ -88,7 +88,7 @@ class PaniniNet(nn.Module):
             state = state.with_features(features)
             if resolution == self.dafi.resolutions[-1]:
                 break
-        return state.with_features(low_pass(state.features)) if self.smooth else state
+        return state if self.smooth is None else state.with_features(self.smooth(state.features))
 
     def generate(self, state: PriorState, w: Tensor) -> Tensor:
         """What the prior makes of a fused state, or of a window of one (`PriorState.crop`)."""

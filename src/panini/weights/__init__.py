@@ -19,7 +19,7 @@ from pathlib import Path
 from panini.errors import PaniniError
 
 DEFAULT = Path(__file__).parent / "default.safetensors"
-FORMAT = "panini-2"  # of the file, the graphs and the presets that they are of; another one is refused
+FORMAT = "panini-3"  # of the file, the graphs and the presets that they are of; another one is refused
 
 
 @dataclass(frozen=True)
