@@ -25,8 +25,8 @@ def enlarge(x: Tensor) -> Tensor:
 
 
 def low_pass(channels: int) -> nn.Conv2d:
-    """A depthwise convolution that begins as the filter 1 2 1 both ways: what alternates from pixel to pixel is taken out,
-    until training knows better for a channel."""
+    """A depthwise convolution that begins as the filter 1 2 1 both ways: what alternates from pixel to pixel is taken
+    out, until training knows better for a channel."""
     convolution = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False, padding_mode="replicate")
     taps = torch.tensor([0.25, 0.5, 0.25])
     convolution.weight.data[:] = torch.outer(taps, taps)
