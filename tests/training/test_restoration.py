@@ -94,7 +94,8 @@ def test_two_processes_are_one_with_the_double_batch(photos: Path, tmp_path: Pat
         if tensor.is_floating_point():
             change = (tensor - start[name]).abs().max()
             moved += bool(change > 0)
-            assert (tensor - two[name]).abs().max() <= 1e-3 * change + 1e-7, name
+            # A gradient lost or counted twice is off by half; another CPU's rounding, by 0.1 %.
+            assert (tensor - two[name]).abs().max() <= 1e-2 * change + 1e-7, name
     assert moved > 100
 
 
