@@ -2,6 +2,7 @@
 paper's losses on the paper's kind of network."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,7 +84,9 @@ def test_two_processes_are_one_with_the_double_batch(photos: Path, tmp_path: Pat
         settings += [f"real={photos}", f"output={tmp_path / name}", "dialled=1.0", "train_prior=256"]
         sets = [part for setting in settings for part in ("--set", setting)]
         command = [sys.executable, "-m", "panini.cli", "train", "restorer", "--config", str(SMOKE), *sets]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # MKL's kernels of a newer CPU round one sample's products otherwise than two's, by 0.1 % of a gradient.
+        one_branch = os.environ | {"MKL_CBWR": "COMPATIBLE"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=one_branch)
         assert done.returncode == 0, done.stderr
         return _network(tmp_path / name)
 
@@ -94,8 +97,7 @@ def test_two_processes_are_one_with_the_double_batch(photos: Path, tmp_path: Pat
         if tensor.is_floating_point():
             change = (tensor - start[name]).abs().max()
             moved += bool(change > 0)
-            # A gradient lost or counted twice is off by half; another CPU's rounding, by 0.1 %.
-            assert (tensor - two[name]).abs().max() <= 1e-2 * change + 1e-7, name
+            assert (tensor - two[name]).abs().max() <= 1e-3 * change + 1e-7, name
     assert moved > 100
 
 

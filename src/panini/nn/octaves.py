@@ -29,7 +29,8 @@ def low_pass(channels: int) -> nn.Conv2d:
     out, until training knows better for a channel."""
     convolution = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False, padding_mode="replicate")
     taps = torch.tensor([0.25, 0.5, 0.25])
-    convolution.weight.data[:] = torch.outer(taps, taps)
+    with torch.no_grad():
+        convolution.weight.copy_(torch.outer(taps, taps))
     return convolution
 
 
