@@ -25,6 +25,7 @@ from panini.degradation import (
     Jpeg,
     Motion,
     Noise,
+    Sharpen,
     Step,
     Tone,
     WebP,
@@ -75,6 +76,7 @@ def test_apply_keeps_shape_and_is_reproducible(damage: Degradation, seed: int, h
         [(Blur(s),) for s in (1, 2, 4, 8)],
         [(Blur(s, 0.4, 30),) for s in (1, 2, 4, 8)],
         [(Motion(s, 60),) for s in (4, 8, 16, 32)],
+        *([(Sharpen(a, s),) for a in (0.3, 1, 3)] for s in (0.5, 2)),
         *(
             [(Downsample(f, k), Enlarge("bilinear")) for f in (2, 4, 8, 16)]
             for k in ("area", "bicubic", "bicubic-aa", "nearest")

@@ -17,6 +17,7 @@ from panini.degradation import (
     Jpeg,
     Motion,
     Noise,
+    Sharpen,
     Tone,
     WebP,
     draw,
@@ -47,6 +48,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 PARITY = {
     "blur": (EXACT, [(Blur(1.0),), (Blur(9.0),), (Blur(6.0, 0.3, 30.0),)]),
     "motion": (EXACT, [(Motion(12.0, 70.0),), (Motion(40.0, 0.0),)]),
+    "sharpen": (EXACT, [(Sharpen(0.5),), (Sharpen(3.0, 2.0),), (Downsample(4), Sharpen(2.0, 0.7), Enlarge())]),
     "colour": (EXACT, [(Tone(),), (Tone(0.5),), (Tone(1.0, True),), (Fade(0.6, 0.7),)]),
     "down": (
         EXACT,

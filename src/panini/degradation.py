@@ -9,8 +9,8 @@ these steps and a few more, as life has it. Base install only: `degradation_torc
     bad = damage.apply(face, seed=7)   # uint8 [H, W, 3] RGB, as `face`
 
 Strengths are those of a 512 px face. A picture of another size keeps the look: a blur's pixels scale with the current
-side, and a downsampling by r leaves a face of 512 / r pixels whatever the input had (it never enlarges). Noise and
-compression act on the pixels that are there. (The face's side is the picture's shorter one.)
+side, and a downsampling by r leaves a face of 512 / r pixels whatever the input had (it never enlarges). Sharpening,
+noise and compression act on the pixels that are there. (The face's side is the picture's shorter one.)
 """
 
 from __future__ import annotations
@@ -155,6 +155,35 @@ class Motion(Step):
 
     def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
         return _convolve(image, self.kernel(_size(image)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sharpen(Step):
+    """Unsharp mask, as software sharpens what it has made smaller: adds `amount` times what a Gaussian blur of `sigma`
+    pixels (of the picture as it then is) takes away. Edges get halos."""
+
+    kind: ClassVar[str] = "sharpen"
+    amount: float = _number(0.0, 5.0)
+    sigma: float = _number(0.3, 5.0, 1.0)
+
+    def __str__(self) -> str:
+        return f"sharpened by {100 * self.amount:.0f} % (σ={self.sigma:.2g} px)"
+
+    @property
+    def strength(self) -> float:
+        return self.amount
+
+    def kernel(self, size: Size) -> Pixels:
+        """[k, k], k odd, sum 1; the same for every size."""
+        y, x = _kernel_grid(3 * self.sigma)
+        blur = np.exp(-0.5 * (x**2 + y**2) / self.sigma**2)
+        kernel = -self.amount * blur / blur.sum()
+        kernel[len(kernel) // 2, len(kernel) // 2] += 1 + self.amount
+        return _pixels(kernel)
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        sharp = _convolve(image, self.kernel(_size(image)))
+        return np.clip(sharp, 0, 255, out=sharp)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,7 +342,7 @@ class Fade(Step):
 
 
 STEPS: dict[str, type[Step]] = {
-    cls.__name__.lower(): cls for cls in (Blur, Motion, Downsample, Enlarge, Noise, Jpeg, WebP, Tone, Fade)
+    cls.__name__.lower(): cls for cls in (Blur, Motion, Sharpen, Downsample, Enlarge, Noise, Jpeg, WebP, Tone, Fade)
 }
 KINDS = tuple(dict.fromkeys(cls.kind for cls in STEPS.values() if cls.kind))
 
@@ -348,8 +377,9 @@ class Degradation:
     def strength(self, kind: str) -> float:
         """How much damage of that kind, 0 for none; orders degradations within a kind (its worst step counts).
 
-        Units: blur σ and motion length in px of a 512 face, down log2 of the factor, noise σ in 8-bit units, jpeg and
-        webp 100 - quality, tone its amount, fade the contrast lost. Raises ValueError for an unknown kind."""
+        Units: blur σ and motion length in px of a 512 face, sharpen its amount, down log2 of the factor, noise σ in
+        8-bit units, jpeg and webp 100 - quality, tone its amount, fade the contrast lost. Raises ValueError for an
+        unknown kind."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of damage {kind!r}")
         return max((step.strength for step in self.steps if step.kind == kind), default=0.0)
@@ -433,6 +463,7 @@ _AA = list(ANTIALIASED)
 _EITHER = [False, True]
 _CHROMA = ["4:2:0", "4:2:0", "4:2:0", "4:4:4"]
 _ANGLE = (0.0, 180.0)
+_UNSHARP = {"amount": Log(0.3, 3.0), "sigma": (0.5, 2.0)}
 
 # fmt: off
 PAPER = (
@@ -468,25 +499,35 @@ PAPER = (
 )
 WILD = (
     *(recipe._replace(share=0.3 * recipe.share) for recipe in PAPER),
-    Recipe(0.15, "messenger", (  # resized, compressed, passed on, compressed again
+    Recipe(0.12, "messenger", (  # resized, compressed, passed on, compressed again
         maybe(0.3, Noise, sigma=(1.0, 8.0), shot=True),
         maybe(0.7, Jpeg, quality=range(50, 95)),
         always(Downsample, factor=Log(1.2, 10.0), kernel=_AA),
+        maybe(0.4, Sharpen, **_UNSHARP),
         always(Jpeg, quality=range(30, 80)),
         maybe(0.4, Jpeg, quality=range(30, 80)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.10, "screenshot", (  # shown at another size, then saved
+    Recipe(0.08, "screenshot", (  # shown at another size, then saved
         always(Downsample, factor=Log(1.5, 8.0), kernel=_ANY),
         maybe(0.5, Jpeg, quality=range(30, 90)),
         always(Enlarge, kernel=_UP),
         always(Downsample, factor=Log(1.0, 3.0), kernel=[*_SMOOTH, *_AA]),
         maybe(0.6, Jpeg, quality=range(40, 95), subsampling=_CHROMA),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.08, "web", (
+    Recipe(0.05, "web", (
         always(Downsample, factor=Log(1.0, 10.0), kernel=["area", *_AA]),
+        maybe(0.4, Sharpen, **_UNSHARP),
         always(WebP, quality=range(15, 90)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.10, "camera", (  # a hand that shakes, a dark room
+    Recipe(0.12, "thumbnail", (  # made small for a page, grey or in colour, and sharpened into halos
+        maybe(0.3, Tone, amount=1.0),
+        maybe(0.4, Blur, sigma=Log(0.6, 3.0)),
+        maybe(0.3, Noise, sigma=(1.0, 12.0), grey=_EITHER),
+        always(Downsample, factor=Log(2.0, 8.0), kernel=["area", *_AA]),
+        always(Sharpen, **_UNSHARP),
+        always(Jpeg, quality=range(40, 96), subsampling=_CHROMA),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.08, "camera", (  # a hand that shakes, a dark room
         maybe(0.6, Motion, length=Log(3.0, 40.0), angle=_ANGLE),
         maybe(0.5, Blur, sigma=Log(0.6, 5.0), ratio=(0.4, 1.0), angle=_ANGLE),
         always(Downsample, factor=Log(1.0, 8.0), kernel="area"),
@@ -494,13 +535,14 @@ WILD = (
         maybe(0.3, Blur, sigma=(0.5, 2.5)),  # the camera's own denoising
         always(Jpeg, quality=range(50, 96)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.17, "old photo", (  # lens, film, fading, scanner
+    Recipe(0.15, "old photo", (  # lens, film, fading, scanner
         always(Blur, sigma=Log(0.8, 6.0)),
         maybe(0.85, Tone, amount=[1.0, 1.0, 1.0, 0.5], sepia=_EITHER),
         always(Noise, sigma=(1.0, 22.0), grey=[True, True, False]),
         maybe(0.6, Fade, contrast=(0.4, 0.95), base=(0.2, 1.0)),
         maybe(0.6, Downsample, factor=Log(1.2, 10.0), kernel=["area", *_AA]),
         maybe(0.4, Noise, sigma=(1.0, 8.0)),
+        maybe(0.4, Sharpen, **_UNSHARP),
         maybe(0.8, Jpeg, quality=range(25, 96)),
         always(Enlarge, kernel=_SMOOTH))),
     Recipe(0.10, "near-clean", (

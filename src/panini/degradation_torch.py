@@ -38,6 +38,7 @@ from panini.degradation import (
     Jpeg,
     Motion,
     Noise,
+    Sharpen,
     Size,
     Step,
     Tone,
@@ -125,6 +126,10 @@ def _convolve(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Gene
     spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(torch.from_numpy(stacked).to(x.device), s=size)
     blurred: Tensor = torch.fft.irfft2(spectrum, s=size)
     return blurred[..., 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]
+
+
+def _sharpen(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
+    return _convolve(x, steps, full, generator).clamp_(0, 255)
 
 
 @lru_cache(maxsize=256)  # some 50 MB
@@ -239,6 +244,7 @@ _RUN: dict[type[Step], Callable[[Tensor, Sequence[Any], Size, torch.Generator | 
     Fade: _fade,
     Downsample: _downsample,
     Noise: _noise,
+    Sharpen: _sharpen,
     Jpeg: _jpeg,
     WebP: _webp,
     Enlarge: _enlarge,
