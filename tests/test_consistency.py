@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from panini import PaniniError, Restorer
+from panini import PaniniError, Restorer, marks
 from panini.consistency import consistent, shrunk
 from panini.engine import BicubicEngine
 
@@ -38,10 +38,14 @@ def test_what_fits_already_stays(small):
     assert np.abs(consistent(picture, small).astype(int) - picture).mean() < 0.5
 
 
-def test_a_restorer_that_is_consistent(small):
+def test_a_restorer_that_is_consistent(small, tmp_path):
     result = Restorer(BicubicEngine()).restore(small, aligned=True, consistent=True)
     again = shrunk(np.asarray(result.image), (64, 64))
     assert np.abs(again - small).max() < 1
+    saved = Image.open(result.save(tmp_path / "out.png"))
+    assert result.as_dict()["consistent"]
+    assert marks.read(saved.info["xmp"])["Consistent"] == "yes"
+    assert "consistent with the photo" in saved.text["Comment"]
     photo = data.astronaut()[:200, 120:320]
     enlarged = Restorer(BicubicEngine()).restore(photo, scale=2, consistent=True)
     plain = Restorer(BicubicEngine()).restore(photo, scale=2)
@@ -57,11 +61,13 @@ def test_a_small_face_that_is_plain_is_met_exactly_and_a_noisy_one_is_not(name):
     noisy = np.clip(plain + np.random.default_rng(0).normal(0, 8, plain.shape), 0, 255).astype(np.uint8)
     apart = {}
     for kind, small in (("plain", plain), ("noisy", noisy)):
-        result = np.asarray(restorer.restore(small, aligned=True).image)
-        apart[kind] = np.abs(shrunk(result, (64, 64)) - small).max()
+        result = restorer.restore(small, aligned=True)
+        assert result.consistent == (kind == "plain"), "and says so"
+        apart[kind] = np.abs(shrunk(np.asarray(result.image), (64, 64)) - small).max()
     assert apart["plain"] < 1.1
     assert apart["noisy"] > 5
     free = restorer.restore(plain, aligned=True, consistent=False)
+    assert not free.as_dict()["consistent"]
     assert np.abs(shrunk(np.asarray(free.image), (64, 64)) - plain).max() > 1.1
 
 

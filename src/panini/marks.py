@@ -20,7 +20,7 @@ from panini.images import Metadata
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """IPTC's term for a photo with parts that a trained model made (vocabulary of 2024, current)."""
 NAMESPACE = "https://panini.invalid/ns/1.0/"
-"""Of our own XMP properties: Version, Weights, Dial, Strength, Like, Faces, Imagined."""
+"""Of our own XMP properties: Version, Weights, Dial, Strength, Like, Consistent, Faces, Imagined."""
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _X = "adobe:ns:meta/"
@@ -32,17 +32,24 @@ _XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 
 
 def notes(
-    weights: str, dial: float, strength: float, faces: int, imagined: float | None, like: bool = False
+    weights: str,
+    dial: float,
+    strength: float,
+    faces: int,
+    imagined: float | None,
+    like: bool = False,
+    consistent: bool = False,
 ) -> dict[str, str]:
     """What a mark says, by name. weights: digest of the weights file; imagined: share of detail, mean of the faces;
-    like: whether another photo's v_DR was taken."""
+    like: whether another photo's v_DR was taken; consistent: whether the result made small again is the photo."""
     said = {
         "Version": __version__,
         "Weights": weights or "none",
         "Dial": f"{dial:g}",
         "Strength": f"{strength:g}",
         "Faces": str(faces),
-    } | ({"Like": "another photo"} if like else {})
+    }
+    said |= ({"Like": "another photo"} if like else {}) | ({"Consistent": "yes"} if consistent else {})
     return said if imagined is None else said | {"Imagined": f"{imagined:.2f}"}
 
 
@@ -84,6 +91,8 @@ def _comment(said: Mapping[str, str]) -> str:
     comment = f"{_BEGIN} {_maker(said)}, dial {said['Dial']}"
     if "Like" in said:
         comment += f", as if damaged like {said['Like']}"
+    if "Consistent" in said:
+        comment += ", consistent with the photo"
     if "Imagined" in said:
         comment += f"; about {100 * float(said['Imagined']):.0f} % of the detail is imagined"
     return comment

@@ -108,6 +108,8 @@ class Restoration:
     """Seconds by step."""
     weights: str = ""
     """Digest of the network's weights file."""
+    consistent: bool = False
+    """Whether the result, made small again, is the photo; see `panini.consistency`."""
 
     @property
     def image(self) -> Image.Image:
@@ -127,6 +129,7 @@ class Restoration:
             "version": __version__,
             "weights": self.weights,
             "imagined": None if self.imagined is None else round(self.imagined, 3),
+            "consistent": self.consistent,
             "faces": faces,
             "seconds": timings,
         }
@@ -134,7 +137,7 @@ class Restoration:
     def made_consistent(self, given: images.Photo) -> Restoration:
         """The same, its picture changed so that, made as small as `given`, it is that. Raises PaniniError."""
         pixels = consistency.consistent(self.photo.pixels, given.pixels)
-        return replace(self, photo=replace(self.photo, pixels=pixels, deep=None))
+        return replace(self, photo=replace(self.photo, pixels=pixels, deep=None), consistent=True)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, mark: bool = True) -> Path:
         """Writes the result with the input's metadata, in the format of the suffix; see `panini.images.save`.
@@ -148,7 +151,15 @@ class Restoration:
         if not self.faces:
             return photo
         first = self.faces[0].report
-        said = marks.notes(self.weights, first.dial, first.strength, len(self.faces), self.imagined, first.like)
+        said = marks.notes(
+            self.weights,
+            first.dial,
+            first.strength,
+            len(self.faces),
+            self.imagined,
+            like=first.like,
+            consistent=self.consistent,
+        )
         return replace(photo, metadata=marks.marked(photo.metadata, said | ({"Dial": dial} if dial else {})))
 
 

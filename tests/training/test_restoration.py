@@ -123,15 +123,23 @@ def test_a_run_from_scratch_learns_to_deblur_first(photos: Path, tmp_path: Path)
     training = RestorationTraining(_smoke(photos, tmp_path, *settings))
     network = training.network
     assert network.deblur is not None
-    with torch.no_grad():
-        gains = network.deblur.log_gains(network.dre(training.samples[0]["given"][None]))[0]
-    assert gains.max() > 0.1, "a picture made small lost something"
-    assert gains[-1] < 0.5 * gains.max(), "what is gone altogether is not to be amplified"
+    given = training.samples[0]["given"][None]
+    for damage in (True, False):  # by the workers; in batches, as on an accelerator
+        if not damage:
+            network.deblur.mlp[-1].reset_parameters()
+            training.samples.damage = damage
+            training.begin()
+        with torch.no_grad():
+            gains = network.deblur.log_gains(network.dre(given))[0]
+        assert gains.max() > 0.1, "a picture made small lost something"
+        assert gains[-1] < 0.5 * gains.max(), "what is gone altogether is not to be amplified"
 
 
-def test_the_picture_is_fitted_last_and_alone(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [True, False], ids=["workers", "accelerator"])
+def test_the_picture_is_fitted_last_and_alone(photos: Path, tmp_path: Path, damage: bool) -> None:
     settings = ["trust_steps=0", "steps=1", "mixture={sr16=1.0}", "picture_steps=24", "picture_l1=100.0"]
     training = RestorationTraining(_smoke(photos, tmp_path, *settings))
+    training.samples.damage = damage
     before = {name: tensor.clone() for name, tensor in training.average.state_dict().items()}
     errors = list(training.fit_picture())[24:]
     assert np.mean(errors[-8:]) < np.mean(errors[:8])

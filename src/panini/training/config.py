@@ -39,7 +39,7 @@ class Hardware:
     accelerator: str = "auto"
     devices: int = 1
     strategy: str = "auto"
-    precision: str = "32-true"  # "bf16-mixed" where the hardware has it
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"  # the last where the hardware has it
     threads: int = 0  # of the CPU; 0: all cores
     workers: int = 1  # processes that read and damage faces
 

@@ -5,7 +5,7 @@ filter); then how far each band of a picture so deblurred can be trusted (`Pictu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -13,41 +13,57 @@ from torch import Tensor, nn
 
 from panini.nn.deblur import Deblur, radii, spectra
 from panini.nn.panini_net import PaniniNet
-from panini.training.data import RestorationSamples
 from panini.training.trust import trust
 
 _NOISE = 0.1
 """Of v_DR, while something is fitted, so that a few thousand faces are not learned by heart."""
 
 
-def train_deblur(network: PaniniNet, samples: RestorationSamples, faces: int, steps: int = 6000) -> Iterator[float]:
-    """Looks at `faces` samples one by one, fits `network.deblur` to them in `steps` short steps, looks at them again
-    and fits `network.picture`. Yields after each look, and after each fit its error. The DRE stays as it is."""
+def train_deblur(
+    network: PaniniNet, looks: Callable[[], Iterable[Mapping[str, Tensor]]], steps: int = 6000
+) -> Iterator[float]:
+    """Looks at samples, fits `network.deblur` to them in `steps` short steps, looks at them again and fits
+    `network.picture`. Yields after each look, and after each fit its error. The DRE stays as it is.
+
+    looks: gives the same samples each time, one or some of `RestorationSamples` at once."""
     deblur, picture = network.deblur, network.picture
     assert deblur is not None
     assert picture is not None
-    device = next(network.parameters()).device
     network.dre.eval()
 
     def look(measure: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        for i in range(faces):
-            given, truth = (samples[i][name][None].to(device) for name in ("given", "truth"))
+        for sample in looks():
+            given, truth = sample["given"], sample["truth"]
             with torch.no_grad():
                 v = network.dre(given)
                 yield v, measure(given, truth, v)
+
+    def rows() -> Tensor:
+        return torch.randint(0, len(v), (256,), device=v.device)
+
+    def noisy(v: Tensor) -> Tensor:
+        return v + _NOISE * torch.randn_like(v)
+
+    def wrong() -> Tensor:
+        return left(deblur, noisy(v[i := rows()]), sums[i])
+
+    def misjudged() -> Tensor:
+        return F.binary_cross_entropy_with_logits(picture.mlp(noisy(v[i := rows()])), trusted[i])
 
     seen: list[tuple[Tensor, Tensor]] = []
     for measured in look(lambda given, truth, v: spectra(given, truth)):
         seen.append(measured)
         yield math.nan
     v, sums = (torch.cat(part) for part in zip(*seen, strict=True))
-    yield fit(deblur.mlp, v, lambda rows, v: left(deblur, v, sums[rows]), steps)
+    *_, error = fit(deblur.mlp, wrong, steps, weight_decay=0.02)
+    yield error
     seen = []
     for measured in look(lambda given, truth, v: trust(deblur(given, v), truth, picture.bands)):
         seen.append(measured)
         yield math.nan
     _, trusted = (torch.cat(part) for part in zip(*seen, strict=True))
-    yield fit(picture.mlp, v, lambda rows, v: F.binary_cross_entropy_with_logits(picture.mlp(v), trusted[rows]), steps)
+    *_, error = fit(picture.mlp, misjudged, steps, weight_decay=0.02)
+    yield error
 
 
 def left(deblur: Deblur, v: Tensor, sums: Tensor) -> Tensor:
@@ -60,17 +76,14 @@ def left(deblur: Deblur, v: Tensor, sums: Tensor) -> Tensor:
     return shares.clamp_max(4.0).mean()  # a ring of nothing but noise is not to decide
 
 
-def fit(network: nn.Module, v: Tensor, loss: Callable[[Tensor, Tensor], Tensor], steps: int, lr: float = 2e-3) -> float:
-    """Trains a small network that decides by v_DR [N, dr_dim]; loss: of the numbers of some rows, and their v_DR under
-    noise. Returns the last one."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr, weight_decay=0.02)
+def fit(network: nn.Module, loss: Callable[[], Tensor], steps: int, weight_decay: float) -> Iterator[float]:
+    """Trains a small network that decides by v_DR, by a cosine from 2e-3 to nothing; yields each step's loss."""
+    optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    error = torch.zeros(())
     for _ in range(steps):
-        rows = torch.randint(0, len(v), (256,), device=v.device)
-        error = loss(rows, v[rows] + _NOISE * torch.randn_like(v[rows]))
+        error = loss()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
         schedule.step()
-    return error.item()
+        yield error.item()

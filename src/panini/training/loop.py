@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -188,8 +188,8 @@ class Training(ABC, Generic[Config]):
             disable=not fabric.is_global_zero,
         )
         with bar:
-            for batch in self._batches():
-                terms = self.update(self._damaged(fabric.to_device(batch)))
+            for batch in self.looks(self._numbers(), config.batch):
+                terms = self.update(batch)
                 self.step += 1
                 if log:
                     log.write(self.step, terms)
@@ -201,23 +201,27 @@ class Training(ABC, Generic[Config]):
                     fabric.barrier()
                 self._keep(log)
 
-    def _batches(self) -> DataLoader[dict[str, Tensor]]:
-        """Of this process, of the steps that are left: batch b of process r of n is the samples r + n * (b …)."""
-        config, fabric = self.config, self.fabric
-        batch, world = config.batch, fabric.world_size
-        numbers = [
-            (step * world + fabric.global_rank) * batch + i
-            for step in range(self.step, config.steps)
+    def _numbers(self) -> list[int]:
+        """Of the samples of this process, for the steps that are left."""
+        fabric, batch = self.fabric, self.config.batch
+        return [
+            (step * fabric.world_size + fabric.global_rank) * batch + i
+            for step in range(self.step, self.config.steps)
             for i in range(batch)
         ]
-        return DataLoader(
+
+    def looks(self, numbers: Sequence[int], batch: int) -> Iterator[dict[str, Tensor]]:
+        """The samples of these numbers in batches, on the device and damaged."""
+        loader = DataLoader(
             self.samples,
             batch,
             sampler=numbers,
-            num_workers=config.hardware.workers,
+            num_workers=self.config.hardware.workers,
             generator=torch.Generator(),  # of its own: nothing here draws from the global one
-            pin_memory=fabric.device.type == "cuda",
+            pin_memory=self.fabric.device.type == "cuda",
         )
+        for items in loader:
+            yield self._damaged(self.fabric.to_device(items))
 
     def _damaged(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         if "given" in batch:

@@ -4,14 +4,14 @@ end, between nearness to the truth and looks, and it can be decided anew in minu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from panini.nn.panini_net import PaniniNet
-from panini.training.data import RestorationSamples
+from panini.training.deblur import fit
 
 _BATCH = 6
 _WINDOW = 128  # pixels of the picture: side of what is compared
@@ -20,26 +20,23 @@ _GRID = 32  # pixels that one of the coarsest band covers: windows begin at mult
 
 def train_picture(
     network: PaniniNet,
-    samples: RestorationSamples,
-    steps: int,
+    looks: Iterable[Mapping[str, Tensor]],
     loss: Callable[[Tensor, Tensor, Tensor], Tensor],
     move: Callable[[Tensor, Tensor], Tensor],
 ) -> Iterator[float]:
-    """Restores `steps` samples once, then fits `network.picture` to windows of them in as many steps; nothing else
+    """Restores the samples once, then fits `network.picture` to windows of them in as many steps; nothing else
     changes. Yields after each face, and after each step its loss.
 
-    loss: of results and truths [N, 3, S, S] and settings of the dial [N]; move: v_DR [N, dr_dim] and settings of the
-    dial to the v_DR at that setting.
+    looks: batches of one of `RestorationSamples`; loss: of results and truths [N, 3, S, S] and settings of the dial
+    [N]; move: v_DR [N, dr_dim] and settings of the dial to the v_DR at that setting.
     """
     picture = network.picture
     assert picture is not None
-    device = next(network.parameters()).device
     network.eval()
     picture.requires_grad_(True)
     seen = []
-    for i in range(steps):
-        sample = samples[i]
-        given, truth, dial = (sample[name][None].to(device) for name in ("given", "truth", "dial"))
+    for sample in looks:
+        given, truth, dial = (sample[name] for name in ("given", "truth", "dial"))
         with torch.no_grad():
             own = network.dre(given)
             encoding = network.encode(given, move(own, dial), own)
@@ -48,21 +45,17 @@ def train_picture(
         pictures = torch.cat((encoding.picture, generated, truth)).half().cpu()  # whole ones, hundreds of them
         seen.append((encoding.v[0].float(), dial[0], pictures))
         yield math.nan
-    optimizer = torch.optim.AdamW(picture.parameters(), 2e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     chance = torch.Generator().manual_seed(0)
     places = (truth.shape[-1] - _WINDOW) // _GRID + 1
-    for _ in range(steps):
-        windows, rows = [], torch.randint(0, steps, (_BATCH,), generator=chance).tolist()
+
+    def windows_loss() -> Tensor:
+        windows, rows = [], torch.randint(0, len(seen), (_BATCH,), generator=chance).tolist()
         for i in rows:
             row, column = (_GRID * torch.randint(0, places, (2,), generator=chance)).tolist()
             windows.append(seen[i][2][..., row : row + _WINDOW, column : column + _WINDOW])
-        given, generated, truth = torch.stack(windows).to(device).float().unbind(1)
         v, dial = (torch.stack([seen[i][part] for i in rows]) for part in (0, 1))
-        error = loss(picture(given, generated, picture.weights(v).float()), truth, dial)
-        optimizer.zero_grad()
-        error.backward()
-        optimizer.step()
-        schedule.step()
-        yield error.item()
+        given, generated, truth = torch.stack(windows).to(v.device).float().unbind(1)
+        return loss(picture(given, generated, picture.weights(v).float()), truth, dial)
+
+    yield from fit(picture, windows_loss, len(seen), weight_decay=1e-3)
     picture.requires_grad_(False)

@@ -48,6 +48,7 @@ from panini.training.trust import train_trust
 from panini.wheels import PRIOR, fetch_wheel
 
 _R1_EVERY = 16
+_TRUST_BATCH = 6
 
 
 @dataclass(frozen=True)
@@ -208,14 +209,16 @@ class RestorationTraining(Training[RestorationConfig]):
     def begin(self) -> None:
         """What the rest of the network decides by comes before the rest (`training.trust`)."""
         if self.config.trust_steps:
-            steps = train_trust(self.network, self.samples, self.config.trust_steps)
-            self._watch("trust", steps, self.config.trust_steps)
+            steps = self.config.trust_steps
+            looks = self.looks(range(steps * _TRUST_BATCH), _TRUST_BATCH)
+            self._watch("trust", train_trust(self.network, looks, steps), steps)
             self.network.dre.requires_grad_(self.config.train_dre)
         if self.config.deblur_faces:
             if self.network.deblur is None:
                 raise PaniniError(f"deblur_faces: the preset {self.config.preset!r} does not deblur; set it to 0")
-            faces = train_deblur(self.network, self.samples, self.config.deblur_faces)
-            self._watch("deblur", faces, 2 * self.config.deblur_faces + 2)
+            faces = self.config.deblur_faces
+            deblur = train_deblur(self.network, lambda: self.looks(range(faces), 1))
+            self._watch("deblur", deblur, 2 * faces + 2)
         self.average.load_state_dict(self.network.state_dict())
 
     def finish(self) -> None:
@@ -232,7 +235,7 @@ class RestorationTraining(Training[RestorationConfig]):
                 seen = objective.helpers.perceptual(ours, truth).float() * objective.DIAL_WEIGHT**dial
             return config.picture_l1 * F.l1_loss(ours, truth) + seen.mean()
 
-        return train_picture(self.average, self.samples, config.picture_steps, loss, objective.edited)
+        return train_picture(self.average, self.looks(range(config.picture_steps), 1), loss, objective.edited)
 
     def _watch(self, name: str, errors: Iterator[float], total: int) -> None:
         for error in (bar := tqdm(errors, name, total, disable=not self.fabric.is_global_zero)):

@@ -6,16 +6,14 @@ not the paper's. It costs little, and image losses alone leave v_DR the same for
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from panini.nn.octaves import octaves
 from panini.nn.panini_net import PaniniNet
-from panini.training.data import RestorationSamples
 
 
 def trust(given: Tensor, truth: Tensor, count: int) -> Tensor:
@@ -35,22 +33,22 @@ def trust(given: Tensor, truth: Tensor, count: int) -> Tensor:
 
 
 def train_trust(
-    network: PaniniNet, samples: RestorationSamples, steps: int, batch: int = 6, lr: float = 1e-3, workers: int = 1
+    network: PaniniNet, looks: Iterable[Mapping[str, Tensor]], steps: int, lr: float = 1e-3
 ) -> Iterator[float]:
     """Trains `network.dre` and `network.picture` to tell the trust of each band; yields the mean absolute error.
 
-    Every quarter of a picture is judged by itself: damage is local, and batch normalisation, without which v_DR drifts
-    to one value for all pictures, wants batches of more than a few. Leaves the DRE in evaluation mode.
+    looks: `steps` batches of `RestorationSamples`. Every quarter of a picture is judged by itself: damage is local, and
+    batch normalisation, without which v_DR drifts to one value for all pictures, wants batches of more than a few.
+    Leaves the DRE in evaluation mode.
     """
     picture = network.picture
     assert picture is not None
     parameters = [*network.dre.parameters(), *picture.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=0.05)
-    loader = DataLoader(samples, batch, sampler=range(steps * batch), num_workers=workers, generator=torch.Generator())
     network.dre.train()
-    for item in loader:
-        given, truth = (_quarters(item[name]) for name in ("given", "truth"))
+    for sample in looks:
+        given, truth = (_quarters(sample[name]) for name in ("given", "truth"))
         target = trust(given, truth, picture.bands)
         predicted = picture.weights(network.dre(given))
         loss = F.binary_cross_entropy(predicted, target)
