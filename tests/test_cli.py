@@ -248,6 +248,8 @@ def test_the_dial_of_the_shipped_weights(photo, capsys):
         (["--strip", "1"], "2 to 21"),
         (["--like", "missing.jpg"], "does not exist"),
         (["--consistent"], "larger than the input"),
+        (["--weights", "photo.jpg"], "wants a weights file"),
+        (["--weights", "missing.safetensors"], "missing.safetensors"),
     ],
 )
 def test_choices_that_cannot_be(arguments, message, photo, capsys):

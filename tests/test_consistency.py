@@ -43,6 +43,7 @@ def test_a_restorer_that_is_consistent(small, tmp_path):
     again = shrunk(np.asarray(result.image), (64, 64))
     assert np.abs(again - small).max() < 1
     saved = Image.open(result.save(tmp_path / "out.png"))
+    assert np.array_equal(result.faces[0].after, np.asarray(result.image)), "what is explained is what is saved"
     assert result.as_dict()["consistent"]
     assert marks.read(saved.info["xmp"])["Consistent"] == "yes"
     assert "consistent with the photo" in saved.text["Comment"]

@@ -22,7 +22,6 @@ from panini.background import Upscaler
 from panini.errors import NoFaceError, PaniniError
 from panini.report import thumbnail
 from panini.restorer import Restoration, Restorer
-from panini.truth import as_dict
 
 STATE = ".panini"
 """The folder in the output folder that holds the journal and the report's small pictures."""
@@ -46,7 +45,7 @@ class Entry:
     note: str = ""
     """What of the file is not in the result, or that the result was changed since."""
     faces: list[dict[str, Any]] = field(default_factory=list)
-    """Of each face `box` (x, y, w, h in px), `score`, `prior_share` (mean over levels), `imagined` (of its detail)."""
+    """Of each face `score` and all that `Restoration.as_dict` tells of it; one older than that may tell less."""
     seconds: float = 0.0
     thumbnail: str = ""
     """Relative to the output folder."""
@@ -216,15 +215,8 @@ class Archive:
                 made.save(path, overwrite=True, mark=self.mark)
                 note = "; ".join(images.not_kept(made.photo, path))
                 small = thumbnail(made, self.target / STATE, name) if made.faces else ""
-                faces = [
-                    {
-                        "box": [round(v, 1) for v in face.face.box],
-                        "score": round(face.face.score, 3),
-                        "prior_share": round(float(face.prior_share.mean()), 3),
-                        "imagined": as_dict(face.report)["imagined"],
-                    }
-                    for face in made.faces
-                ]
+                scores = [{"score": round(face.face.score, 3)} for face in made.faces]
+                faces = [score | face for score, face in zip(scores, made.as_dict()["faces"], strict=True)]
             else:
                 images.check_place(path, source, overwrite=True)
                 with source.open("rb") as original:

@@ -63,10 +63,12 @@ def restore(
     ] = False,
     scale: Annotated[Scale, typer.Option(help="Enlarge the whole photo.")] = Scale.ONE,
     only: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="This face alone, by its number in `panini inspect`.")
+        list[int] | None,
+        typer.Option(metavar="N", help="This face alone, by its number in `panini inspect`. May repeat."),
     ] = None,
     box: Annotated[
-        list[str] | None, typer.Option(metavar="X,Y,W,H", help="The faces alone whose middle is in this box.")
+        list[str] | None,
+        typer.Option(metavar="X,Y,W,H", help="The faces alone whose middle is in this box; may repeat."),
     ] = None,
     min_face: MinFace = 24,
     grain: Annotated[float, typer.Option(help="How much of the photo's grain to keep on faces, 0 to 1.")] = 0.0,
@@ -94,10 +96,14 @@ def restore(
         ),
     ] = None,
     strip: Annotated[
-        int | None, typer.Option(metavar="N", help="Write N settings of the dial side by side, and nothing else.")
+        int | None,
+        typer.Option(
+            metavar="N", help="Write N settings of the dial side by side to PHOTO-strip.png, and nothing else."
+        ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Write before, after and a map of what is doubtful beside OUT, too.")
+        bool,
+        typer.Option("--explain", help="Write before, after and a map of what is doubtful to OUT-explained.png, too."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is known of each face as JSON.")] = False,
     no_mark: Annotated[
@@ -112,6 +118,8 @@ def restore(
     from panini import images, terminal
 
     if weights is not None:
+        if weights.suffix != ".safetensors":
+            raise PaniniError(f"--weights wants a weights file, ….safetensors, not {weights}")
         engine = str(weights)
     if dial_level is not None and not dial:
         raise PaniniError("--dial-level wants --dial: at 0 there is nothing to turn")

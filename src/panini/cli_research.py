@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from panini import __version__
-from panini.errors import PaniniError
+from panini.errors import PaniniError, how_to_get
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def _needs_train_extra(verb: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise PaniniError(f"{verb} needs {error.name}: pip install 'panini[train]'") from error
+        raise PaniniError(f"{verb} needs {error.name}: {how_to_get('train')}") from error
 
 
 def degrade(
@@ -172,14 +172,28 @@ class Task(StrEnum):
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="manifest.json, gt/, mfr/, sr16/; or faces.")],
-    tasks: Annotated[list[Task] | None, typer.Option("--task", help="May be given again; mfr and sr16 if not.")] = None,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            metavar="FOLDER",
+            help="Validation faces (manifest.json, gt/, mfr/, sr16/), or sharp ones to damage.",
+        ),
+    ],
+    tasks: Annotated[
+        list[Task] | None,
+        typer.Option(
+            "--task",
+            help="Mixed damage, 16 times smaller, as life has it; may be given again. If not: mfr and sr16.",
+        ),
+    ] = None,
     engine: Annotated[str, typer.Option(help="default or bicubic.")] = "default",
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="Another weights file, run in PyTorch.")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option("--results", metavar="FOLDER", help="Score these pictures, called as the inputs are.")
+        Path | None,
+        typer.Option("--results", metavar="FOLDER", help="Score these results of anyone; a face has its input's name."),
     ] = None,
     dial: Annotated[float, typer.Option(metavar="-1…1", help="From faithful to realistic.")] = 0.0,
     consistent: Annotated[

@@ -25,3 +25,8 @@ class StoppedError(PaniniError):
     """The user stopped it; what was finished is kept."""
 
     exit_code = 130
+
+
+def how_to_get(extra: str) -> str:
+    """The command that adds an extra of ours. Not by our name: on PyPI, "panini" is a stranger's."""
+    return f"pip install '.[{extra}]' in Panini's own folder"

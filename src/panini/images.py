@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, features
 
 from panini.deep import WRITERS, carried_over, eight_bits, read_deep
-from panini.errors import PaniniError
+from panini.errors import PaniniError, how_to_get
 
 FORMATS = {
     ".jpg": "JPEG",
@@ -143,9 +143,9 @@ def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Ph
             with Image.open(path) as image:
                 return _decode(image, path)
     except UnidentifiedImageError:
-        missing = path.suffix.lower() in (".heic", ".heif") and ".heic" not in FORMATS
-        help = ": pip install 'panini[heif]'" if missing else ""
-        raise ImageError(f"{path} is not a picture that can be read{help}") from None
+        if path.suffix.lower() in (".heic", ".heif") and ".heic" not in FORMATS:
+            raise ImageError(f"{path} needs pillow-heif: {how_to_get('heif')}") from None
+        raise ImageError(f"{path} is not a picture that can be read") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{path} is too large: more than {limit} megapixels") from None
@@ -239,7 +239,7 @@ def check_place(path: Path, source: Path | None = None, *, overwrite: bool = Fal
             if source is not None and source.exists() and path.samefile(source):
                 raise ImageError(f"{path} is the photo itself; originals are not overwritten")
             if not overwrite:
-                raise ImageError(f"{path} exists already (--overwrite replaces it)")
+                raise ImageError(f"{path} exists already (--overwrite, in Python overwrite=True, replaces it)")
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {_line(error)}") from error
 

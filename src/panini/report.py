@@ -19,6 +19,7 @@ from PIL import Image
 
 from panini import __version__, images
 from panini.errors import PaniniError
+from panini.truth import share_in_words
 
 if TYPE_CHECKING:
     from panini.archive import Archive, Entry
@@ -105,13 +106,15 @@ def _page(archive: Archive, entries: list[Entry], summary: dict[str, object]) ->
     for entry in entries:
         if entry.outcome == "restored":
             shares = [face["imagined"] for face in entry.faces if face.get("imagined") is not None]
-            imagined = f", {np.mean(shares):.0%} imagined" if shares else ""
+            imagined = f", {share_in_words(float(np.mean(shares)))} of the detail imagined" if shares else ""
+            sentence = entry.faces[0].get("summary", "")
             result = link(archive.target / entry.output, entry.output)
             original = link(archive.source / entry.source, "original")
             parts.append(
                 f'<figure><img loading="lazy" src="{quote(entry.thumbnail)}" alt=""><figcaption>{result} ({original}), '
                 f"{len(entry.faces)} {'face' if len(entry.faces) == 1 else 'faces'}{imagined}, {entry.seconds:.1f} s"
                 f"{f'; <b>{html.escape(entry.note)}</b>' if entry.note else ''}"
+                f"{f'<br>{html.escape(sentence)}' if sentence else ''}"
                 "</figcaption></figure>"
             )
     parts.append("</main>")

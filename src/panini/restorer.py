@@ -137,7 +137,9 @@ class Restoration:
     def made_consistent(self, given: images.Photo) -> Restoration:
         """The same, its picture changed so that, made as small as `given`, it is that. Raises PaniniError."""
         pixels = consistency.consistent(self.photo.pixels, given.pixels)
-        return replace(self, photo=replace(self.photo, pixels=pixels, deep=None), consistent=True)
+        aligned = self.photo.pixels  # such a photo is its face
+        faces = [replace(face, after=pixels) if face.after is aligned else face for face in self.faces]
+        return replace(self, photo=replace(self.photo, pixels=pixels, deep=None), faces=faces, consistent=True)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, mark: bool = True) -> Path:
         """Writes the result with the input's metadata, in the format of the suffix; see `panini.images.save`.

@@ -116,7 +116,8 @@ def restore_photo(
         print(json.dumps({"photo": str(source), "output": str(target)} | result.as_dict(), indent=1))
         return
     share = "" if result.imagined is None else f", {share_in_words(result.imagined)} of the detail imagined"
-    print(f"{one_line(target)}: {count(len(result.faces))}{share}, {perf_counter() - start:.1f} s")
+    same = ", consistent with the photo" if result.consistent else ""
+    print(f"{one_line(target)}: {count(len(result.faces))}{share}{same}, {perf_counter() - start:.1f} s")
     if explain and result.faces:
         print(f"{one_line(explained)}: {describe(result.faces[0].report)}")
 
@@ -219,6 +220,7 @@ def restore_clip(
     **choices: Any,
 ) -> None:
     """Restores a video as `panini.video` does, with a bar on stderr; `choices` are those of `Restorer.setting`."""
+    images.check_input(source)
     from panini.video import restore_video
 
     target = source.with_name(f"{source.stem}-restored.mp4") if target is None else target

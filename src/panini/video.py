@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini import images, marks
-from panini.errors import NoFaceError, PaniniError
+from panini.errors import NoFaceError, PaniniError, how_to_get
 from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
 from panini.pixels import Pixels, from_signed, to_signed
@@ -25,7 +25,7 @@ from panini.restorer import Restorer, Setting, check_grain, mean_imagined
 try:
     import av
 except ModuleNotFoundError as error:
-    raise PaniniError(f"videos need {error.name}: pip install 'panini[video]'") from error
+    raise PaniniError(f"videos need {error.name}: {how_to_get('video')}") from error
 
 SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """What can be written, by suffix."""

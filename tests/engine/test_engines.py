@@ -112,14 +112,14 @@ from panini.cli import run
 try:
     import panini.engine.torch
 except PaniniError as error:
-    assert str(error) == "the torch engine needs torch: pip install 'panini[train]'", error
+    assert str(error) == "the torch engine needs torch: pip install '.[train]' in Panini's own folder", error
 else:
     raise AssertionError
 assert run(["export", "x.safetensors"]) == 2
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "panini: export needs onnx: pip install 'panini[train]'\n"
+    assert done.stderr == "panini: export needs onnx: pip install '.[train]' in Panini's own folder\n"
 
 
 def test_missing_weights(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 
 from panini import calibration
 from panini.engine.base import Array, EngineOutput, by_level
-from panini.errors import PaniniError
+from panini.errors import PaniniError, how_to_get
 from panini.weights import DEFAULT, read_header
 
 try:
@@ -17,7 +17,7 @@ try:
     from panini.checkpoint import load_weights
     from panini.export import RestorerGraph
 except ModuleNotFoundError as error:
-    raise PaniniError(f"the torch engine needs {error.name}: pip install 'panini[train]'") from error
+    raise PaniniError(f"the torch engine needs {error.name}: {how_to_get('train')}") from error
 
 
 class TorchEngine:
