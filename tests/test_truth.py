@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
 from panini import NoFaceError, PaniniError, Restorer, truth
 from panini.degradation import Blur, Degradation, Downsample, Enlarge
@@ -162,6 +163,15 @@ def test_pictures_that_explain(faces, intact):
     assert explanation([Restorer(BicubicEngine()).restore(intact, aligned=True).faces[0]]).width == 1024
     with pytest.raises(PaniniError, match="no face"):
         explanation([])
+
+
+def test_what_lies_beyond_the_photo_is_not_shown():
+    photo = np.minimum(data.astronaut()[:, 175:], 200)  # the face begins at the edge
+    (face,) = Restorer(BicubicEngine()).restore(photo).faces
+    assert 0.2 < face.inside.mean() < 0.95
+    panel = np.asarray(explanation([face]))[30:542, :512]
+    assert (panel[~face.inside] == 255).all()
+    assert (panel[face.inside] < 255).all()
 
 
 def test_strips(restorer, heavy):

@@ -35,7 +35,7 @@ def explanation(faces: Sequence[RestoredFace]) -> Image.Image:
         before, after = (_to_side(picture) for picture in (face.before, face.after))
         panels = [before, after, *([] if face.report.map is None else [heat_map(face.report, after)])]
         titles = ["before", "after", f"doubtful (dark: 0, bright: {MOST:.0f} of 255 off)"]
-        rows.append(_captioned(panels, titles, describe(face.report)))
+        rows.append(_captioned([_of_photo(p, face) for p in panels], titles, describe(face.report)))
     return _stacked(rows)
 
 
@@ -70,12 +70,19 @@ def strip(
     titles = ["before", *(f"dial {dial:+g}" if dial else "dial 0" for dial in settings(count))]
     rows = []
     for same in zip(*(result.faces for result in results), strict=True):
-        rows.append(_captioned([_to_side(p) for p in (same[0].before, *(face.after for face in same))], titles, ""))
+        panels = [_to_side(picture) for picture in (same[0].before, *(face.after for face in same))]
+        rows.append(_captioned([_of_photo(panel, same[0]) for panel in panels], titles, ""))
     return _stacked(rows), results[-1]
 
 
 def _to_side(picture: Pixels) -> Pixels:
     return resize(picture, SIDE, cv2.INTER_AREA if picture.shape[0] > SIDE else cv2.INTER_CUBIC)
+
+
+def _of_photo(panel: Pixels, face: RestoredFace) -> Pixels:
+    """Without what lies beyond the photo's edge, where the network is shown a mirror image."""
+    inside = cv2.resize(face.inside.astype(np.uint8), panel.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return np.where(inside[..., None] > 0, panel, np.uint8(255))
 
 
 def _captioned(panels: Sequence[Pixels], titles: Sequence[str], sentence: str) -> Image.Image:

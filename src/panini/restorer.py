@@ -95,6 +95,8 @@ class RestoredFace:
     """[levels] in [0, 1], coarse to fine: how much came from the GAN prior and not from the photo."""
     report: Report
     """The damage in words, the share imagined and where; see `panini.truth.describe`."""
+    inside: NDArray[np.bool_]
+    """[512, 512]: where `before` is of the photo; beyond the photo's edge it is its mirror image."""
 
 
 @dataclass(frozen=True)
@@ -308,9 +310,10 @@ class Restorer:
         self, photo: images.Photo, toned: bool, setting: Setting, timings: dict[str, float]
     ) -> Restoration:
         crop = _square(photo.pixels, self.engine.input_size)
+        inside = np.ones(crop.shape[:2], np.bool_)
         height, width = photo.pixels.shape[:2]
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
-        face = self._restore_crop(whole, crop, float(height), toned, setting, timings)
+        face = self._restore_crop(whole, crop, inside, float(height), toned, setting, timings)
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
         photo = replace(photo, pixels=face.after, alpha=alpha, deep=None)
         return Restoration(photo, [face], timings, self.engine.digest)
@@ -330,13 +333,16 @@ class Restorer:
         """
         with _clock(timings, "align"):
             crop = self.crop(pixels, transform)
+            everywhere = np.full(pixels.shape[:2], 255, np.uint8)
+            inside = align.warp(everywhere, transform, crop.shape[:2], border=cv2.BORDER_CONSTANT) > 127
         native = self.engine.input_size / align.scale_of(transform)
-        return self._restore_crop(face, crop, native, toned, setting, timings)
+        return self._restore_crop(face, crop, inside, native, toned, setting, timings)
 
     def _restore_crop(
         self,
         face: Face,
         crop: NDArray[np.uint8],
+        inside: NDArray[np.bool_],
         native: float,
         toned: bool,
         setting: Setting,
@@ -353,7 +359,7 @@ class Restorer:
             prior, kept = output.prior_share[0], output.image_share[0]
             like, calibration = setting.like is not None, self.engine.calibration
             report = make_report(calibration, v, prior, kept, crop, after, setting.dial, setting.strength, like, native)
-        return RestoredFace(face, crop, after, v, prior, report)
+        return RestoredFace(face, crop, after, v, prior, report, inside)
 
 
 def restore(image: Source, **choices: Any) -> Restoration:
