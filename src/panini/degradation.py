@@ -113,12 +113,7 @@ class Blur(Step):
     def kernel(self, size: Size) -> Pixels:
         """[k, k], k odd, sum 1, for a picture of that size."""
         along = self.sigma * min(size) / REFERENCE
-        across = along * self.ratio
-        y, x = _kernel_grid(3 * along)
-        c, s = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
-        u, v = c * x - s * y, s * x + c * y  # angles turn counter-clockwise, rows grow downwards
-        kernel = np.exp(-0.5 * ((u / along) ** 2 + (v / max(across, 1e-3)) ** 2))
-        return _pixels(kernel / kernel.sum())
+        return _gaussian(along, along * self.ratio, self.angle)
 
     def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
         kernel = self.kernel(_size(image))
@@ -175,11 +170,9 @@ class Sharpen(Step):
 
     def kernel(self, size: Size) -> Pixels:
         """[k, k], k odd, sum 1; the same for every size."""
-        y, x = _kernel_grid(3 * self.sigma)
-        blur = np.exp(-0.5 * (x**2 + y**2) / self.sigma**2)
-        kernel = -self.amount * blur / blur.sum()
+        kernel = -self.amount * _gaussian(self.sigma, self.sigma)
         kernel[len(kernel) // 2, len(kernel) // 2] += 1 + self.amount
-        return _pixels(kernel)
+        return kernel
 
     def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
         sharp = _convolve(image, self.kernel(_size(image)))
@@ -612,6 +605,15 @@ def _kernel_grid(reach: float) -> tuple[Pixels, Pixels]:
     radius = max(1, math.ceil(reach))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
     return y, x
+
+
+def _gaussian(along: float, across: float, angle: float = 0.0) -> Pixels:
+    """[k, k], sum 1: of standard deviation `along` pixels at `angle` degrees, and `across` pixels across it."""
+    y, x = _kernel_grid(3 * along)
+    c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    u, v = c * x - s * y, s * x + c * y  # angles turn counter-clockwise, rows grow downwards
+    kernel = np.exp(-0.5 * ((u / along) ** 2 + (v / max(across, 1e-3)) ** 2))
+    return _pixels(kernel / kernel.sum())
 
 
 def _resize(image: Pixels, size: Size, kernel: str) -> Pixels:

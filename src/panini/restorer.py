@@ -333,8 +333,7 @@ class Restorer:
         """
         with _clock(timings, "align"):
             crop = self.crop(pixels, transform)
-            everywhere = np.full(pixels.shape[:2], 255, np.uint8)
-            inside = align.warp(everywhere, transform, crop.shape[:2], border=cv2.BORDER_CONSTANT) > 127
+            inside = align.covered(pixels.shape[:2], transform, len(crop))
         native = self.engine.input_size / align.scale_of(transform)
         return self._restore_crop(face, crop, inside, native, toned, setting, timings)
 

@@ -56,6 +56,15 @@ def scale_of(transform: Transform) -> float:
     return float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
 
 
+def covered(shape: tuple[int, int], transform: Transform, side: int) -> NDArray[np.bool_]:
+    """[side, side]: where a crop, which `transform` takes from a picture of `shape` = (height, width), shows it, and
+    not what lies beyond its edge."""
+    back = invert(transform)
+    x, y = (np.arange(side) + 0.5)[None], (np.arange(side) + 0.5)[:, None]
+    across, down = (row[0] * x + row[1] * y + row[2] for row in back)
+    return (across >= 0) & (across <= shape[1]) & (down >= 0) & (down <= shape[0])
+
+
 def warp(
     image: Picture,
     transform: Transform,

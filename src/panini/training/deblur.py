@@ -56,14 +56,14 @@ def train_deblur(
         yield math.nan
     v, sums = (torch.cat(part) for part in zip(*seen, strict=True))
     *_, error = fit(deblur.mlp, wrong, steps, weight_decay=0.02)
-    yield error
+    yield error.item()
     seen = []
     for measured in look(lambda given, truth, v: trust(deblur(given, v), truth, picture.bands)):
         seen.append(measured)
         yield math.nan
     _, trusted = (torch.cat(part) for part in zip(*seen, strict=True))
     *_, error = fit(picture.mlp, misjudged, steps, weight_decay=0.02)
-    yield error
+    yield error.item()
 
 
 def left(deblur: Deblur, v: Tensor, sums: Tensor) -> Tensor:
@@ -76,8 +76,9 @@ def left(deblur: Deblur, v: Tensor, sums: Tensor) -> Tensor:
     return shares.clamp_max(4.0).mean()  # a ring of nothing but noise is not to decide
 
 
-def fit(network: nn.Module, loss: Callable[[], Tensor], steps: int, weight_decay: float) -> Iterator[float]:
-    """Trains a small network that decides by v_DR, by a cosine from 2e-3 to nothing; yields each step's loss."""
+def fit(network: nn.Module, loss: Callable[[], Tensor], steps: int, weight_decay: float) -> Iterator[Tensor]:
+    """Trains a small network that decides by v_DR, by a cosine from 2e-3 to nothing; yields each step's loss, a scalar
+    that stays on its device."""
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
@@ -86,4 +87,4 @@ def fit(network: nn.Module, loss: Callable[[], Tensor], steps: int, weight_decay
         error.backward()
         optimizer.step()
         schedule.step()
-        yield error.item()
+        yield error.detach()

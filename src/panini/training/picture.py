@@ -57,5 +57,6 @@ def train_picture(
         given, generated, truth = torch.stack(windows).to(v.device).float().unbind(1)
         return loss(picture(given, generated, picture.weights(v).float()), truth, dial)
 
-    yield from fit(picture, windows_loss, len(seen), weight_decay=1e-3)
+    for error in fit(picture, windows_loss, len(seen), weight_decay=1e-3):
+        yield error.item()
     picture.requires_grad_(False)
