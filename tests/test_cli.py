@@ -64,6 +64,33 @@ def test_restore_with_choices(photo, capsys):
     assert run(["restore", str(photo), "-o", str(output), "--aligned", "--overwrite", *ENGINE]) == 0
 
 
+def test_several_photos(tmp_path, photo, wall, capsys):
+    other = tmp_path / "other.gif"
+    Image.fromarray(data.astronaut()).save(other)
+    before = photo.read_bytes()
+    assert run(["restore", str(photo), str(other), *ENGINE]) == 0
+    assert capsys.readouterr().out.count(": 1 face, ") == 2
+    assert {"photo-restored.jpg", "other-restored.png"} < names(tmp_path)
+    # One without a face and one that is not there don't stop the others.
+    folder = tmp_path / "new" / "folder"
+    missing = tmp_path / "missing.jpg"
+    assert run(["restore", *map(str, (wall, missing, photo, other)), "-o", str(folder), *ENGINE]) == 1
+    out, err = capsys.readouterr()
+    assert out.count(": 1 face, ") == 2
+    assert re.fullmatch(r"panini: .*no face.*\npanini: .*missing\.jpg.*\npanini: 2 of 4 failed\n", err)
+    assert names(folder) == {"photo.jpg", "other.gif.png"}
+    assert run(["restore", str(photo), str(other), "--json", "--overwrite", "-o", str(folder), *ENGINE]) == 0
+    assert capsys.readouterr().out.count('"photo":') == 2
+    # Nothing is written twice, or over an original.
+    restored = tmp_path / "photo-restored.jpg"
+    assert "written twice" in fails(capsys, ["restore", photo, restored, "--overwrite", *ENGINE])
+    assert "written twice" in fails(capsys, ["restore", photo, folder / "photo.jpg", "-o", tmp_path / "x", *ENGINE])
+    assert "no photo" in fails(capsys, ["restore", photo, folder, *ENGINE])
+    assert "no folder" in fails(capsys, ["restore", photo, other, "-o", photo, *ENGINE])
+    assert "--strip" in fails(capsys, ["restore", photo, other, "--strip", "3", *ENGINE])
+    assert photo.read_bytes() == before
+
+
 def test_bad_input(tmp_path, photo, capsys):
     def said(name, content=None):
         if content is not None:

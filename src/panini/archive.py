@@ -45,7 +45,7 @@ class Entry:
     note: str = ""
     """What of the file is not in the result, or that the result was changed since."""
     faces: list[dict[str, Any]] = field(default_factory=list)
-    """Of each face `score` and all that `Restoration.as_dict` tells of it; one older than that may tell less."""
+    """Of each face what `Restoration.as_dict` tells of it; one of an older version may tell less."""
     seconds: float = 0.0
     thumbnail: str = ""
     """Relative to the output folder."""
@@ -168,10 +168,6 @@ class Archive:
                     self.others += 1
         return names
 
-    def _output_of(self, name: str) -> str:
-        """The same name; `a.gif` becomes `a.gif.png`, because `a.png` may be there too."""
-        return name if PurePath(name).suffix.lower() in images.FORMATS else f"{name}.png"
-
     def _up_to_date(self, name: str) -> bool:
         entry = self.entries.get(name)
         if entry is None or entry.outcome in (FAILED, BEGUN) or entry.settings != self._digest:
@@ -199,7 +195,7 @@ class Archive:
 
     def _finish(self, name: str, made: Restoration | images.Photo | Exception, start: float) -> Entry:
         """Writes a result and says what became of the file."""
-        source, output = self.source / name, self._output_of(name)
+        source, output = self.source / name, images.output_name(name)
         stamp, faces, small, note = _stamp(source), [], "", ""
         try:
             if isinstance(made, Exception):
@@ -215,8 +211,7 @@ class Archive:
                 made.save(path, overwrite=True, mark=self.mark)
                 note = "; ".join(images.not_kept(made.photo, path))
                 small = thumbnail(made, self.target / STATE, name) if made.faces else ""
-                scores = [{"score": round(face.face.score, 3)} for face in made.faces]
-                faces = [score | face for score, face in zip(scores, made.as_dict()["faces"], strict=True)]
+                faces = made.as_dict()["faces"]
             else:
                 images.check_place(path, source, overwrite=True)
                 with source.open("rb") as original:

@@ -52,10 +52,15 @@ MinFace = Annotated[float, typer.Option(help="Width in pixels below which faces 
 
 @app.command()
 def restore(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO|FOLDER|VIDEO", show_default=False)],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO…|FOLDER|VIDEO", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="Where to write; PHOTO-restored beside it if not given."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Where to write, a folder for several photos; PHOTO-restored beside each if not given.",
+        ),
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="FOLDER's folders too.")] = False,
     aligned: Annotated[
@@ -114,7 +119,7 @@ def restore(
     ] = None,
     engine: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
-    """Restore the faces in PHOTO, in those of FOLDER, or in VIDEO, and write them anew; originals stay as they are."""
+    """Restore the faces in each PHOTO, in FOLDER or in VIDEO, and write them anew; originals stay as they are."""
     from panini import images, terminal
 
     if weights is not None:
@@ -130,6 +135,12 @@ def restore(
     }
     one_photo |= {"consistent": consistent, "strip": strip, "explain": explain, "json": as_json}
     choices: dict[str, Any] = {"grain": grain, "dial": dial, "dial_level": dial_level, "strength": strength}
+    photo, *others = photos
+    if others:
+        terminal.refuse("several photos", strip=strip)
+        for path in photos:
+            if images.is_folder(path) or images.is_video(path):
+                raise PaniniError(f"{path} is no photo: name a folder or a video alone")
     if images.is_folder(photo):
         terminal.refuse("a folder", **one_photo, like=like)
         switches = {"recursive": recursive, "overwrite": overwrite, "mark": not no_mark}
@@ -142,15 +153,15 @@ def restore(
             photo, output, engine, min_face, overwrite=overwrite, mark=not no_mark, like=like, **choices
         )
     elif strip is not None:
-        others = {name: value for name, value in one_photo.items() if name not in ("aligned", "strip")}
+        rest = {name: value for name, value in one_photo.items() if name not in ("aligned", "strip")}
         turns = {"like": like, "dial": dial, "dial-level": dial_level, "strength": strength < 1}
-        terminal.refuse("--strip", **others, **turns, grain=grain, scale=scale != Scale.ONE, background=background)
+        terminal.refuse("--strip", **rest, **turns, grain=grain, scale=scale != Scale.ONE, background=background)
         terminal.write_strip(
             photo, output, engine, min_face, strip, aligned=aligned, overwrite=overwrite, mark=not no_mark
         )
     else:
-        terminal.restore_photo(
-            photo,
+        terminal.restore_photos(
+            photos,
             output,
             engine,
             min_face,

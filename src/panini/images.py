@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 import cv2
@@ -188,6 +188,12 @@ def default_output(path: Path) -> Path:
     """Where the result for the photo at `path` goes if nobody says: beside it, PNG if its format cannot be written."""
     suffix = path.suffix if path.suffix.lower() in FORMATS else ".png"
     return path.with_name(f"{path.stem}-restored{suffix}")
+
+
+def output_name(name: str) -> str:
+    """What the result for the photo `name` is called in another folder: the same; `a.gif` becomes `a.gif.png`, because
+    `a.png` may be there too."""
+    return name if PurePath(name).suffix.lower() in FORMATS else f"{name}.png"
 
 
 def is_folder(path: Path) -> bool:

@@ -125,7 +125,11 @@ class Restoration:
 
     def as_dict(self) -> dict[str, Any]:
         """All that is known of it, for JSON."""
-        faces = [{"box": [round(float(x), 1) for x in face.face.box]} | as_dict(face.report) for face in self.faces]
+        faces = [
+            {"box": [round(float(x), 1) for x in face.face.box], "score": round(face.face.score, 3)}
+            | as_dict(face.report)
+            for face in self.faces
+        ]
         timings = {step: round(seconds, 3) for step, seconds in self.timings.items()}
         return {
             "version": __version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -81,17 +82,56 @@ def refuse(what: str, **options: object) -> None:
             raise PaniniError(f"--{name} does not go with {what}")
 
 
-def restore_photo(
-    source: Path,
+def restore_photos(
+    sources: list[Path],
     target: Path | None,
     engine: str,
     min_face: float,
+    *,
+    background: Path | None,
+    **options: Any,
+) -> None:
+    """Restores one photo to `target`, or several into the folder `target`, as `_restore_photo` does; beside them if it
+    is None. One of several that fails does not stop the rest: SomeFailedError is raised at the end."""
+    restorer = load_restorer(engine, min_face)
+    upscaler = _load_upscaler(background, options["scale"])
+    if len(sources) == 1:
+        path = images.default_output(sources[0]) if target is None else target
+        return _restore_photo(restorer, sources[0], path, background=upscaler, **options)
+    if target is None:
+        targets = [images.default_output(source) for source in sources]
+    else:
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise PaniniError(f"{target} is no folder to write several photos to: {reason}") from error
+        targets = [target / images.output_name(source.name) for source in sources]
+    taken = {os.path.realpath(source) for source in sources}
+    for path in targets:
+        if (place := os.path.realpath(path)) in taken:
+            raise PaniniError(f"{path} is one of these photos, or would be written twice")
+        taken.add(place)
+    failed = 0
+    for source, path in zip(sources, targets, strict=True):
+        try:
+            _restore_photo(restorer, source, path, background=upscaler, **options)
+        except PaniniError as error:
+            failed += 1
+            print(f"panini: {one_line(error)}", file=sys.stderr)
+    if failed:
+        raise SomeFailedError(f"{failed} of {len(sources)} failed")
+
+
+def _restore_photo(
+    restorer: Restorer,
+    source: Path,
+    target: Path,
     *,
     overwrite: bool,
     mark: bool,
     explain: bool,
     as_json: bool,
-    background: Path | None,
     **choices: Any,
 ) -> None:
     """Restores one photo; `choices` are those of `Restorer.restore`.
@@ -99,13 +139,11 @@ def restore_photo(
     mark: say in the result's metadata what was done. explain: write a picture of it beside, too. as_json: print JSON.
     """
     start = perf_counter()
-    target = images.default_output(source) if target is None else target
     explained = target.with_name(f"{target.stem}-explained.png")
     images.check_input(source)
     for path in (target, explained) if explain else (target,):
         images.check_output(path, source, overwrite=overwrite)  # before the work, not after
-    upscaler = _load_upscaler(background, choices["scale"])
-    result = load_restorer(engine, min_face).restore(source, background=upscaler, **choices)
+    result = restorer.restore(source, **choices)
     result.save(target, overwrite=overwrite, mark=mark)
     for words in images.not_kept(result.photo, target):
         print(f"panini: {one_line(source)}: {words}", file=sys.stderr)

@@ -1,10 +1,25 @@
 """What the restorer is trained on."""
 
+import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
+from skimage import data
 
+from panini.checkpoint import load_weights
 from panini.nn.discriminator import FeatureDiscriminator
 from panini.nn.lce import LowRankLatentCodeEncoder
-from panini.training.losses import LatentMemory, lattice, seem_real, tell_apart
+from panini.pixels import to_signed
+from panini.training.losses import (
+    Helpers,
+    LatentMemory,
+    RestorationObjective,
+    Weights,
+    lattice,
+    seem_real,
+    tell_apart,
+)
+from panini.weights import DEFAULT
 
 
 def test_from_remembered_faces_the_latent_code_encoder_learns_w_of_others() -> None:
@@ -76,3 +91,26 @@ def test_a_discriminator_of_features_learns_to_tell_them_apart() -> None:
     assert real[:, 64:].mean() - fake[:, 64:].mean() < 0.5, "the coarser cannot"
     assert (seem_real(fake) > seem_real(real)).all()
     assert seem_real(torch.zeros(3)).shape == (3,), "one logit a sample will do"
+
+
+@pytest.mark.parametrize("window", [0, 64])
+def test_what_is_made_of_the_moved_picture_is_laid_over_the_result(window: int) -> None:
+    network = load_weights(DEFAULT)
+    objective = RestorationObjective(network, Helpers(torch.nn.Identity(), network.prior), Weights(), window)
+    face = torch.from_numpy(to_signed(np.ascontiguousarray(data.astronaut()))[None])
+    place = (40, 24) if window else (0, 0)  # mirrored, it is in another place
+    with torch.no_grad():
+        own = network.dre(face)
+        bands = network.picture_weights(own)
+        full, _ = objective._made(network.encode(face, own, own), bands, place)
+        seen = set()
+        for seed in range(2):
+            chance = torch.Generator().manual_seed(seed)
+            here, there = objective._moved(face, own, own, bands, full, place, chance)
+            side = (4 * window or 512) - 16
+            assert here.shape == there.shape == (1, 3, 2 * side, 2 * side)
+            near = F.l1_loss(here, there)
+            for down, right in ((4, 0), (-4, 0), (0, 4), (0, -4)):
+                assert near < 0.7 * F.l1_loss(here, there.roll((down, right), (2, 3)))
+            seen.add(float(near))
+        assert len(seen) == 2, "each time by other pixels"

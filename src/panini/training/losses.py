@@ -166,6 +166,7 @@ class Weights:
     feature: float = 0.3
     latent: float = 0.3
     lattice: float = 10.0  # where a window is trained on: what the result repeats in step with the last features
+    equivariance: float = 0.0  # what changes in the result if the picture is moved or mirrored, and so is not of it
     r1: float = 0.0  # of the discriminator, as in StyleGAN2 (half of it times the squared gradient, every 16th step)
 
 
@@ -173,6 +174,9 @@ JUDGED = slice(1, 4)
 """The stages of the perceptual network that a `FeatureDiscriminator` judges: at a half, a quarter and an eighth."""
 LEAST_WINDOW = 16
 """Of less, the last stages of the perceptual network would have nothing."""
+_FARTHEST = 7
+"""Pixels of the picture by which it is moved for `Weights.equivariance`: no two of the network's grids coincide again
+before 8 of them."""
 _GRID = 8
 """Windows begin at multiples of so many pixels of the last fused features: `PictureDAFI` halves pictures five times,
 and splits a window as it splits the whole picture only if their pixels fall together."""
@@ -231,7 +235,7 @@ class RestorationObjective(nn.Module):
             given = F.interpolate(truth, network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
         own = network.dre(given)
         encoding = network.encode(given, self.edited(own, batch["dial"]), own)
-        terms = self._compared(encoding, truth, step)
+        terms = self._compared(given, encoding, own, truth, step)
         for name in ("perceptual", "adversarial"):
             if name in terms:
                 terms[name] = (terms[name] * self.DIAL_WEIGHT ** batch["dial"]).mean()
@@ -248,35 +252,33 @@ class RestorationObjective(nn.Module):
         direction = self.helpers.direction
         return v if direction is None else moved(v, direction, DIAL_REACH * dial[:, None])
 
-    def _compared(self, encoding: Encoding, truth: Tensor, step: int) -> dict[str, Tensor]:
+    def _compared(self, given: Tensor, encoding: Encoding, own: Tensor, truth: Tensor, step: int) -> dict[str, Tensor]:
         """The result, or a window of it, beside the true face."""
         network, weights, picture = self.network, self.weights, self.network.picture
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)  # the same on every process
-        state, given = network.fused(encoding), encoding.picture
+        size = network.dafi.resolutions[-1]
+        place = (0, 0)
         if self.window:
-            places = (state.features.shape[-1] - self.window) // _GRID + 1
-            row, column = (_GRID * torch.randint(0, places, (2,), generator=chance)).tolist()
-            scale = truth.shape[-1] // state.features.shape[-1]
+            places = (size - self.window) // _GRID + 1
+            place = row, column = tuple(_GRID * n for n in torch.randint(0, places, (2,), generator=chance).tolist())
+            scale = truth.shape[-1] // size
             rows, columns = (slice(scale * start, scale * (start + self.window)) for start in (row, column))
-            state, given, truth = (
-                state.crop(row, column, self.window),
-                given[..., rows, columns],
-                truth[..., rows, columns],
-            )
-        full = generated = network.generate(state, encoding.w).float()
-        if picture is not None:
-            bands = picture.weights(encoding.v)
-            if self.window and self.bare_every and step % self.bare_every == self.bare_every - 1:
-                # The picture gives only what is coarser than 1/64 of the face. Otherwise the easy way, taking every
-                # band from it, is found first, and the rest of the network is never asked for detail.
-                coarse = (torch.arange(picture.bands, device=bands.device) >= picture.bands - 3).to(bands)
-                bands = coarse + 0 * bands  # several processes want a gradient of everything at every step
-            full = picture(given, generated, bands)
+            truth = truth[..., rows, columns]
+        bands = None if picture is None else picture.weights(encoding.v)
+        if bands is not None and self.window and self.bare_every and step % self.bare_every == self.bare_every - 1:
+            # The picture gives only what is coarser than 1/64 of the face. Otherwise the easy way, taking every
+            # band from it, is found first, and the rest of the network is never asked for detail.
+            coarse = (torch.arange(bands.shape[1], device=bands.device) >= bands.shape[1] - 3).to(bands)
+            bands = coarse + 0 * bands  # several processes want a gradient of everything at every step
+        full, generated = self._made(encoding, bands, place)
         times = full.shape[-1] // truth.shape[-1]
         ours, half = F.avg_pool2d(full, times), F.avg_pool2d(truth, 2)
         terms = {"l1": weights.l1 * F.l1_loss(ours, truth)}
         if weights.l1_generated:
             terms["l1_generated"] = weights.l1_generated * F.l1_loss(F.avg_pool2d(generated, 2 * times), half)
+        if weights.equivariance:
+            here, there = self._moved(given, encoding.v, own, bands, full, place, chance)
+            terms["equivariance"] = weights.equivariance * F.l1_loss(here, there)
         if not self.window:
             return terms | self._judged(ours, truth, step)
         if weights.lattice:
@@ -288,6 +290,56 @@ class RestorationObjective(nn.Module):
         row, column = torch.randint(0, side + 1, (2,), generator=chance).tolist()
         rows, columns = slice(row, row + side), slice(column, column + side)
         return terms | self._judged(ours[..., rows, columns], truth[..., rows, columns], step)
+
+    def _made(self, encoding: Encoding, bands: Tensor | None, place: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The result, or the window of it at `place`, and what of that the prior made before the picture's bands."""
+        network = self.network
+        state, given = network.fused(encoding), encoding.picture
+        if self.window:
+            scale = given.shape[-1] // state.features.shape[-1]
+            rows, columns = (slice(scale * start, scale * (start + self.window)) for start in place)
+            state, given = state.crop(*place, self.window), given[..., rows, columns]
+        generated = network.generate(state, encoding.w).float()
+        return generated if network.picture is None or bands is None else network.picture(
+            given, generated, bands
+        ), generated
+
+    def _moved(
+        self,
+        given: Tensor,
+        v: Tensor,
+        own: Tensor,
+        bands: Tensor | None,
+        full: Tensor,
+        place: tuple[int, int],
+        chance: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """`full`, the result at `place`, without its margin, and the same part of what is made of the picture moved by
+        a few pixels, half the time mirrored: that is a target, and gives no gradient.
+
+        What changes between them does not come from the picture but from where it lies on the network's grids: serrated
+        contours, embossed skin. ST-LPIPS hardly minds these either, and even takes them for texture; to learn the mean
+        over all places is to lose them.
+        """
+        down, right = torch.randint(-_FARTHEST, _FARTHEST + 1, (2,), generator=chance).tolist()
+        mirrored = bool(torch.randint(0, 2, (), generator=chance))
+        side, margin = given.shape[-1], _FARTHEST + 1
+        twin = F.pad(given, (margin,) * 4, mode="reflect")
+        twin = twin[..., margin - down : margin - down + side, margin - right : margin - right + side]
+        row, column = place
+        if mirrored:
+            twin = twin.flip(-1)
+            column = self.network.dafi.resolutions[-1] - self.window - column if self.window else 0
+        with torch.no_grad():
+            theirs, _ = self._made(
+                self.network.encode(twin.contiguous(memory_format=torch.channels_last), v, own), bands, (row, column)
+            )
+        theirs = theirs.flip(-1) if mirrored else theirs
+        ratio = self.network.prior.size // side
+        margin, down, right, end = ratio * margin, ratio * down, ratio * right, full.shape[-1]
+        return full[..., margin : end - margin, margin : end - margin], theirs[
+            ..., margin + down : end - margin + down, margin + right : end - margin + right
+        ]
 
     def _judged(self, ours: Tensor, theirs: Tensor, step: int) -> dict[str, Tensor]:
         """The terms that the dial weighs, for each sample [N]."""
