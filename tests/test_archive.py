@@ -15,6 +15,7 @@ from skimage import data
 from panini.archive import Archive
 from panini.cli import run
 from panini.engine import BicubicEngine
+from panini.errors import PaniniError
 from panini.faces.detect import CenterFace
 from panini.report import write_reports
 from panini.restorer import Restorer
@@ -120,6 +121,35 @@ def test_what_changed_is_done_anew_and_nothing_of_the_users_is_overwritten(album
     assert "exists already" in entries["new.png"].error
     entries = {entry.source: entry for entry in Archive(album, out, overwrite=True).run(restorer)}
     assert entries["new.png"].outcome == entries["one.jpg"].outcome == "restored"
+
+
+def test_a_failure_does_not_make_our_results_a_stranger_s(album, restorer, capsys):
+    out = album.with_name("out")
+    list(Archive(album, out).run(restorer))
+    photo, result = (album / "one.jpg").read_bytes(), (out / "one.jpg").read_bytes()
+    (album / "one.jpg").write_bytes(b"away for a while")
+    failed = {entry.source: entry for entry in Archive(album, out).run(restorer)}["one.jpg"]
+    assert failed.outcome == "failed"
+    assert (out / "one.jpg").read_bytes() == result
+    (album / "one.jpg").write_bytes(photo)
+    again = {entry.source: entry for entry in Archive(album, out).run(restorer)}["one.jpg"]
+    assert (again.outcome, again.error) == ("restored", "")
+    # What suits no photo is said at once, and fails none.
+    arguments = ["restore", str(album), "-o", str(out), *ENGINE]
+    for option, words in (("--strength", "strength must be"), ("--grain", "grain must be"), ("--dial", "no dial")):
+        assert run([*arguments, option, "2" if option != "--dial" else "1"]) == 2
+        assert words in capsys.readouterr().err
+    assert Archive(album, out).todo == ["broken.jpg"]
+
+
+def test_a_report_of_the_user_s_is_not_replaced(album):
+    out = album.with_name("out")
+    out.mkdir()
+    (out / "report.html").write_text("mine")
+    with pytest.raises(PaniniError, match=r"report\.html exists already"):
+        Archive(album, out)
+    Archive(album, out, overwrite=True)
+    assert (out / "report.html").read_text() == "mine"
 
 
 def test_a_half_written_journal_loses_one_line(album, restorer):

@@ -34,11 +34,12 @@ def moving(i: int) -> np.ndarray:
     return np.clip(view + noise, 0, 255).astype(np.uint8)
 
 
-def write(path, frames, audio=True):
+def write(path, frames, audio=True, pixel=Fraction(1)):
     with av.open(str(path), "w") as container:
         container.metadata.update({"title": "Summer", "comment": "By the lake"})
         video = container.add_stream("libx264", rate=RATE)
         video.width, video.height, video.pix_fmt, video.options = 240, 200, "yuv420p", {"crf": "10"}
+        video.codec_context.sample_aspect_ratio = pixel
         sound = container.add_stream("aac", rate=44100) if audio else None
         for frame in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
@@ -161,6 +162,14 @@ def test_what_cannot_work_is_said(clip, tmp_path, restorer, capsys):
         assert words in err
         assert err.count("\n") == 1
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_pixels_that_are_not_square_stay_so(tmp_path, restorer, suffix):
+    clip = write(tmp_path / "clip.mp4", [moving(i) for i in range(3)], audio=False, pixel=Fraction(16, 15))
+    assert restore_video(restorer, clip, tmp_path / f"out{suffix}") == 1
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 15)
 
 
 def test_a_turned_video_comes_out_upright(clip, tmp_path, restorer):

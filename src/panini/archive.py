@@ -20,7 +20,7 @@ from typing import Any
 from panini import images
 from panini.background import Upscaler
 from panini.errors import NoFaceError, PaniniError
-from panini.report import thumbnail
+from panini.report import report_paths, thumbnail
 from panini.restorer import Restoration, Restorer
 
 STATE = ".panini"
@@ -38,7 +38,7 @@ class Entry:
     source: str
     """Relative to the folder."""
     output: str = ""
-    """Relative to the output folder; empty if it failed."""
+    """Relative to the output folder; of one that failed, what an earlier run made, if one did."""
     outcome: str = FAILED
     """`restored`, `copied` (no face in it) or `failed`; in the journal `begun` too, before its output is written."""
     error: str = ""
@@ -86,6 +86,8 @@ class Archive:
             reason = error.strerror if isinstance(error, OSError) else error
             raise PaniniError(f"{target} is no folder to write to: {reason}") from error
         self.entries = self._read_journal()
+        if not self.entries and not overwrite and (there := next(filter(os.path.lexists, report_paths(target)), None)):
+            raise PaniniError(f"{there} exists already (--overwrite replaces it)")
         """Of every file ever looked at, by its relative name."""
         for entry in self.entries.values():
             if entry.outcome == BEGUN:  # and power failed
@@ -225,7 +227,20 @@ class Archive:
                     f"the disk of {self.target} is full, {done} of {len(self.names)} are done; "
                     "the same command goes on from here"
                 ) from error
-            return self._note(Entry(name, error=_words(error, source), source_stamp=stamp, settings=self._digest))
+            # What an earlier run wrote, or this one had begun to, is still ours.
+            earlier = self.entries.get(name, Entry(name))
+            return self._note(
+                Entry(
+                    name,
+                    earlier.output,
+                    error=_words(error, source),
+                    source_stamp=stamp,
+                    output_stamp=_stamp(self.target / earlier.output)
+                    if earlier.outcome == BEGUN
+                    else earlier.output_stamp,
+                    settings=self._digest,
+                )
+            )
         entry = Entry(
             source=name,
             output=output,

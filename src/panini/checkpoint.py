@@ -102,7 +102,7 @@ def load_network(path: Path, network: PaniniNet, parts: Iterable[str] = ("",)) -
             state = torch.load(path, weights_only=True, map_location="cpu")
             tensors = state["modules"]["average"] if "modules" in state else state
         except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
-            reason = str(error).splitlines()[0]
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise PaniniError(f"cannot read the checkpoint {path}: {reason}") from error
     there = tuple(part for part in parts if any(name.startswith(part) for name in tensors))
     if not there:

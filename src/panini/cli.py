@@ -110,7 +110,10 @@ def restore(
         bool,
         typer.Option("--explain", help="Write before, after and a map of what is doubtful to OUT-explained.png, too."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what is known of each face as JSON.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print what is known of each face as JSON, a line for each of several photos."),
+    ] = False,
     no_mark: Annotated[
         bool, typer.Option("--no-mark", help="Don't say in OUT's metadata that it was restored.")
     ] = False,
@@ -133,7 +136,7 @@ def restore(
         "only": only,
         "box": box,
     }
-    one_photo |= {"consistent": consistent, "strip": strip, "explain": explain, "json": as_json}
+    one_photo |= {"consistent": consistent is not None, "strip": strip, "explain": explain, "json": as_json}
     choices: dict[str, Any] = {"grain": grain, "dial": dial, "dial_level": dial_level, "strength": strength}
     photo, *others = photos
     if others:
@@ -152,9 +155,17 @@ def restore(
         terminal.restore_clip(
             photo, output, engine, min_face, overwrite=overwrite, mark=not no_mark, like=like, **choices
         )
+    elif recursive:
+        terminal.refuse("a photo", recursive=recursive)
     elif strip is not None:
         rest = {name: value for name, value in one_photo.items() if name not in ("aligned", "strip")}
-        turns = {"like": like, "dial": dial, "dial-level": dial_level, "strength": strength < 1}
+        turns: dict[str, object] = {
+            "like": like,
+            "dial": dial,
+            "dial-level": dial_level,
+            "strength": strength < 1,
+            "keep": keep,
+        }
         terminal.refuse("--strip", **rest, **turns, grain=grain, scale=scale != Scale.ONE, background=background)
         terminal.write_strip(
             photo, output, engine, min_face, strip, aligned=aligned, overwrite=overwrite, mark=not no_mark

@@ -193,7 +193,11 @@ def evaluate(
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option("--results", metavar="FOLDER", help="Score these results of anyone; a face has its input's name."),
+        typer.Option(
+            "--results",
+            metavar="FOLDER",
+            help="Score these results of anyone, of one --task; a face has its input's name.",
+        ),
     ] = None,
     dial: Annotated[float, typer.Option(metavar="-1…1", help="From faithful to realistic.")] = 0.0,
     consistent: Annotated[
@@ -203,8 +207,8 @@ def evaluate(
     part: Annotated[
         Part, typer.Option(help="Which names: even ones choose between recipes, odd ones report.")
     ] = Part.ALL,
-    limit: Annotated[int | None, typer.Option("--faces", metavar="N", help="At most so many of a task.")] = None,
-    seed: Annotated[int, typer.Option(help="Of damage that is drawn, and of the confidence intervals.")] = 0,
+    limit: Annotated[int | None, typer.Option("--faces", metavar="N", min=1, help="At most so many of a task.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of damage that is drawn, and of the confidence intervals.")] = 0,
     beside: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Show an earlier run's results, too: its --json, or docs/scores.json."),
@@ -223,6 +227,8 @@ def evaluate(
     from panini.pixels import Pixels
     from panini.restorer import Restorer
 
+    if results is not None and len(tasks or ()) != 1:
+        raise PaniniError("--results wants one --task: the tasks' faces have the same names")
     digest = ""
     earlier = None if beside is None else table.read_json(beside)
     if results is not None:

@@ -491,8 +491,8 @@ PAPER = (
         always(Enlarge, kernel=_UP))),
 )
 WILD = (
-    *(recipe._replace(share=0.3 * recipe.share) for recipe in PAPER),
-    Recipe(0.12, "messenger", (  # resized, compressed, passed on, compressed again
+    *(recipe._replace(share=0.25 * recipe.share) for recipe in PAPER),
+    Recipe(0.10, "messenger", (  # resized, compressed, passed on, compressed again
         maybe(0.3, Noise, sigma=(1.0, 8.0), shot=True),
         maybe(0.7, Jpeg, quality=range(50, 95)),
         always(Downsample, factor=Log(1.2, 10.0), kernel=_AA),
@@ -500,19 +500,19 @@ WILD = (
         always(Jpeg, quality=range(30, 80)),
         maybe(0.4, Jpeg, quality=range(30, 80)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.08, "screenshot", (  # shown at another size, then saved
+    Recipe(0.07, "screenshot", (  # shown at another size, then saved
         always(Downsample, factor=Log(1.5, 8.0), kernel=_ANY),
         maybe(0.5, Jpeg, quality=range(30, 90)),
         always(Enlarge, kernel=_UP),
         always(Downsample, factor=Log(1.0, 3.0), kernel=[*_SMOOTH, *_AA]),
         maybe(0.6, Jpeg, quality=range(40, 95), subsampling=_CHROMA),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.05, "web", (
+    Recipe(0.04, "web", (
         always(Downsample, factor=Log(1.0, 10.0), kernel=["area", *_AA]),
         maybe(0.4, Sharpen, **_UNSHARP),
         always(WebP, quality=range(15, 90)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.30, "thumbnail", (  # made small for a page, grey or in colour, and sharpened into halos
+    Recipe(0.26, "thumbnail", (  # made small for a page, grey or in colour, and sharpened into halos
         maybe(0.3, Tone, amount=1.0),
         maybe(0.5, Blur, sigma=Log(0.6, 6.0)),
         maybe(0.3, Noise, sigma=(1.0, 12.0), grey=_EITHER),
@@ -520,7 +520,7 @@ WILD = (
         always(Sharpen, **_UNSHARP),
         always(Jpeg, quality=range(40, 96), subsampling=_CHROMA),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.08, "camera", (  # a hand that shakes, a dark room
+    Recipe(0.07, "camera", (  # a hand that shakes, a dark room
         maybe(0.6, Motion, length=Log(3.0, 40.0), angle=_ANGLE),
         maybe(0.5, Blur, sigma=Log(0.6, 5.0), ratio=(0.4, 1.0), angle=_ANGLE),
         always(Downsample, factor=Log(1.0, 8.0), kernel="area"),
@@ -528,7 +528,7 @@ WILD = (
         maybe(0.3, Blur, sigma=(0.5, 2.5)),  # the camera's own denoising
         always(Jpeg, quality=range(50, 96)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.15, "old photo", (  # lens, film, fading, scanner
+    Recipe(0.13, "old photo", (  # lens, film, fading, scanner
         always(Blur, sigma=Log(0.8, 6.0)),
         maybe(0.85, Tone, amount=[1.0, 1.0, 1.0, 0.5], sepia=_EITHER),
         always(Noise, sigma=(1.0, 22.0), grey=[True, True, False]),
@@ -538,7 +538,7 @@ WILD = (
         maybe(0.4, Sharpen, **_UNSHARP),
         maybe(0.8, Jpeg, quality=range(25, 96)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.10, "near-clean", (
+    Recipe(0.08, "near-clean", (
         maybe(0.2, Tone, amount=1.0, sepia=_EITHER),
         maybe(0.2, Fade, contrast=(0.8, 1.0), base=(0.0, 1.0)),
         maybe(0.3, Noise, sigma=(0.5, 3.0)),

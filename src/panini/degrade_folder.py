@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import tempfile
 import zlib
@@ -53,7 +54,7 @@ def degrade_folder(
             name = relative.with_name(f"{relative.stem}-{copy}.png" if copies > 1 else f"{relative.stem}.png")
             if (work / name).exists():
                 raise PaniniError(f"{path}: another picture makes the same {name}")
-            chance = np.random.SeedSequence([seed, zlib.crc32(relative.as_posix().encode()), copy])
+            chance = np.random.SeedSequence([seed, zlib.crc32(os.fsencode(relative.as_posix())), copy])
             pixel_seed = int(chance.generate_state(1)[0])
             damage = draw(distribution, np.random.default_rng(chance))
             (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,7 @@ def degrade_folder(
                     "words": str(damage),
                 }
             )
-        (work / MANIFEST).write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (work / MANIFEST).write_text(json.dumps(entries, indent=1) + "\n", encoding="ascii")
         work.chmod(0o755)  # mkdtemp makes it private
         if target.exists():
             target.rmdir()

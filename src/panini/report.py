@@ -45,6 +45,11 @@ def thumbnail(made: Restoration, folder: Path, name: str) -> str:
     return f"{folder.name}/{path.name}"
 
 
+def report_paths(target: Path) -> list[Path]:
+    """Where the reports of an output folder go."""
+    return [target / "report.json", target / "report.html"]
+
+
 def write_reports(archive: Archive, seconds: float) -> list[Path]:
     """Writes both reports into the archive's output folder; returns their paths. Raises PaniniError."""
     entries = archive.finished() + archive.unreadable
@@ -72,7 +77,7 @@ def write_reports(archive: Archive, seconds: float) -> list[Path]:
         for part in _page(archive, entries, summary):
             file.write(part.encode("utf-8", "replace"))
 
-    paths = [archive.target / "report.json", archive.target / "report.html"]
+    paths = report_paths(archive.target)
     try:
         for path, write in zip(paths, (as_json, as_html), strict=True):
             images.write_atomically(path, write)
@@ -101,7 +106,7 @@ def _page(archive: Archive, entries: list[Entry], summary: dict[str, object]) ->
     ]
     if failures:
         rows = (f"<tr><td>{html.escape(e.source)}<td>{html.escape(e.error)}" for e in failures)
-        parts.append(f"<h2>Failed: nothing of these is in the output</h2><table>{''.join(rows)}</table>")
+        parts.append(f"<h2>Failed: nothing new of these is in the output</h2><table>{''.join(rows)}</table>")
     parts.append("<h2>Restored</h2><p>The photo; its largest face before and after.</p><main>")
     for entry in entries:
         if entry.outcome == "restored":

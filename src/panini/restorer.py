@@ -61,22 +61,27 @@ class Setting:
     def degradation(self, v: Signed, engine: Engine) -> Signed:
         """What to tell the network of a face whose v_DR is `v` [dim]: [dim], or [levels + 1, dim].
 
-        Raises PaniniError if the engine has no dial or no such level.
+        Raises PaniniError as `check` does.
         """
+        self.check(engine)
         start = v if self.like is None else self.like
-        if not self.dial:
+        if not self.dial or engine.calibration is None:
             return start
-        if engine.calibration is None:
-            raise PaniniError("these weights have no dial: `panini calibrate` measures it")
         turned = engine.calibration.turned(start, self.dial)
         if self.level is None:
             return turned
-        resolutions = [4 << level for level in range(engine.levels)]
-        if self.level not in resolutions:
-            raise PaniniError(f"the dial works at {', '.join(map(str, resolutions))}, not at {self.level}")
         rows = np.repeat(start[None], engine.levels + 1, 0)
-        rows[resolutions.index(self.level)] = turned
+        rows[_resolutions(engine).index(self.level)] = turned
         return rows
+
+    def check(self, engine: Engine) -> None:
+        """Raises PaniniError if the engine has no dial or no such level."""
+        if not self.dial:
+            return
+        if engine.calibration is None:
+            raise PaniniError("these weights have no dial: `panini calibrate` measures it")
+        if self.level is not None and self.level not in (levels := _resolutions(engine)):
+            raise PaniniError(f"the dial works at {', '.join(map(str, levels))}, not at {self.level}")
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,11 @@ class Restoration:
         return replace(photo, metadata=marks.marked(photo.metadata, said | ({"Dial": dial} if dial else {})))
 
 
+def _resolutions(engine: Engine) -> list[int]:
+    """Of the engine's levels."""
+    return [4 << level for level in range(engine.levels)]
+
+
 def check_grain(grain: float) -> None:
     """Raises PaniniError if it is no share."""
     if not 0 <= grain <= 1:
@@ -226,7 +236,8 @@ class Restorer:
         background: enlarges what is no face, if `scale` is 2 or 4.
         dial: from -1, faithful to the photo, to 1, realistic; 0 is what the network judges.
         dial_level: turn the dial at one of the network's resolutions alone: 4, 8, 16, ….
-        like: treat the faces as if they were damaged as the largest face of this other picture is.
+        like: treat the faces as if they were damaged as the largest face of this other picture is, a face crop if
+            `aligned`.
         strength: 0 leaves the faces as they are, 1 restores them, between is a blend.
         consistent: whether the result made small again is the photo, as it should for plain down-samplings (see
             `panini.consistency`); by default of an aligned face that looks like one: smaller than what the network
@@ -235,8 +246,8 @@ class Restorer:
         """
         if scale not in SCALES:
             raise PaniniError(f"scale must be 1, 2 or 4, not {scale}")
-        if aligned and (scale != 1 or only or boxes):
-            raise PaniniError("scale, only and boxes do not go with aligned: the picture is one face")
+        if aligned and (scale != 1 or only or boxes or grain):
+            raise PaniniError("scale, only, boxes and grain do not go with aligned: the picture is one face")
         check_grain(grain)
         setting = self.setting(dial, dial_level, strength, like, aligned=aligned)
         timings: dict[str, float] = {}
@@ -284,7 +295,8 @@ class Restorer:
     def setting(
         self, dial: float, dial_level: int | None, strength: float, like: Source | None, *, aligned: bool = False
     ) -> Setting:
-        """What these choices of `restore` come to. Raises PaniniError."""
+        """What these choices of `restore` come to. Raises PaniniError if they cannot be."""
+        Setting(dial, dial_level, strength).check(self.engine)  # before `like`, which takes a while
         return Setting(dial, dial_level, strength, None if like is None else self.degradation(like, aligned=aligned))
 
     def transform(self, pixels: NDArray[np.uint8], face: Face) -> align.Transform:

@@ -32,7 +32,7 @@ from panini.explain import explanation, strip
 from panini.faces.blend import is_toned
 from panini.faces.detect import Box, CenterFace, Face
 from panini.report import write_reports
-from panini.restorer import Restorer, Setting, sharpness
+from panini.restorer import Restorer, Setting, check_grain, sharpness
 from panini.truth import describe, share_in_words
 
 _EVERY = 30.0  # seconds between two lines where no bar can be drawn
@@ -95,11 +95,10 @@ def restore_photos(
     is None. One of several that fails does not stop the rest: SomeFailedError is raised at the end."""
     restorer = load_restorer(engine, min_face)
     upscaler = _load_upscaler(background, options["scale"])
-    if len(sources) == 1:
-        path = images.default_output(sources[0]) if target is None else target
-        return _restore_photo(restorer, sources[0], path, background=upscaler, **options)
     if target is None:
         targets = [images.default_output(source) for source in sources]
+    elif len(sources) == 1 and not images.is_folder(target):
+        targets = [target]
     else:
         try:
             target.mkdir(parents=True, exist_ok=True)
@@ -107,20 +106,44 @@ def restore_photos(
             reason = error.strerror if isinstance(error, OSError) else error
             raise PaniniError(f"{target} is no folder to write several photos to: {reason}") from error
         targets = [target / images.output_name(source.name) for source in sources]
+    if len(sources) == 1:
+        return _restore_photo(restorer, sources[0], targets[0], background=upscaler, **options)
     taken = {os.path.realpath(source) for source in sources}
-    for path in targets:
+    for path in (*targets, *(map(_explained, targets) if options["explain"] else ())):
         if (place := os.path.realpath(path)) in taken:
             raise PaniniError(f"{path} is one of these photos, or would be written twice")
         taken.add(place)
+    _check(restorer, **options)
     failed = 0
     for source, path in zip(sources, targets, strict=True):
         try:
-            _restore_photo(restorer, source, path, background=upscaler, **options)
+            _restore_photo(restorer, source, path, background=upscaler, indent=None, **options)
         except PaniniError as error:
             failed += 1
-            print(f"panini: {one_line(error)}", file=sys.stderr)
+            named = str(source) in str(error)
+            print(f"panini: {'' if named else f'{one_line(source)}: '}{one_line(error)}", file=sys.stderr)
     if failed:
         raise SomeFailedError(f"{failed} of {len(sources)} failed")
+
+
+def _explained(target: Path) -> Path:
+    return target.with_name(f"{target.stem}-explained.png")
+
+
+def _check(
+    restorer: Restorer,
+    *,
+    dial: float,
+    dial_level: int | None,
+    strength: float,
+    grain: float,
+    like: Path | None = None,
+    aligned: bool = False,
+    **_: Any,
+) -> None:
+    """Raises PaniniError for choices that suit no photo: once, and not for each."""
+    check_grain(grain)
+    restorer.setting(dial, dial_level, strength, like, aligned=aligned)
 
 
 def _restore_photo(
@@ -132,14 +155,16 @@ def _restore_photo(
     mark: bool,
     explain: bool,
     as_json: bool,
+    indent: int | None = 1,
     **choices: Any,
 ) -> None:
     """Restores one photo; `choices` are those of `Restorer.restore`.
 
-    mark: say in the result's metadata what was done. explain: write a picture of it beside, too. as_json: print JSON.
+    mark: say in the result's metadata what was done. explain: write a picture of it beside, too. as_json: print JSON,
+    on one line if `indent` is None.
     """
     start = perf_counter()
-    explained = target.with_name(f"{target.stem}-explained.png")
+    explained = _explained(target)
     images.check_input(source)
     for path in (target, explained) if explain else (target,):
         images.check_output(path, source, overwrite=overwrite)  # before the work, not after
@@ -151,7 +176,7 @@ def _restore_photo(
         page = images.load(explanation(result.faces))
         images.save(result.marked(page) if mark else page, explained, overwrite=overwrite)
     if as_json:
-        print(json.dumps({"photo": str(source), "output": str(target)} | result.as_dict(), indent=1))
+        print(json.dumps({"photo": str(source), "output": str(target)} | result.as_dict(), indent=indent))
         return
     share = "" if result.imagined is None else f", {share_in_words(result.imagined)} of the detail imagined"
     same = ", consistent with the photo" if result.consistent else ""
@@ -199,8 +224,10 @@ def restore_folder(
         raise PaniniError(f"{source} is a folder: name one for the results with -o")
     upscaler = _load_upscaler(background, settings["scale"])
     restorer = load_restorer(engine, min_face)
+    _check(restorer, **settings)
     start, stop = perf_counter(), threading.Event()
-    maker = f"{engine}, faces from {min_face:g}" + (f", background {background.resolve()}" if background else "")
+    network = restorer.engine.digest or engine  # new weights may have the name of others
+    maker = f"{network}, faces from {min_face:g}" + (f", background {background.resolve()}" if background else "")
     archive = Archive(source, target, settings=settings, maker=maker, background=upscaler, **options)
     if not archive.names and not archive.unreadable:
         deeper = "" if options.get("recursive") else " (-r looks into its folders too)"

@@ -1,6 +1,7 @@
 """Restores the faces in a video: found and followed first, then restored with crops and results that do not tremble.
 
-Needs the extra `video` (PyAV). Audio is copied as it is; frames keep their times, the file its title, date and place.
+Needs the extra `video` (PyAV). Audio is copied as it is; frames keep their times and the shape of their
+pixels, the file its title, date and place.
 """
 
 from __future__ import annotations
@@ -91,8 +92,7 @@ def restore_video(
     check_grain(grain)
     check_output(target, source, overwrite=overwrite)
     engine = restorer.engine
-    nothing = np.zeros((1, 3, engine.input_size, engine.input_size), np.float32)
-    setting.degradation(engine.degradation(nothing)[0], engine)  # what cannot be is said before the work, not after
+    setting.check(engine)  # what cannot be is said before the work, not after
     try:
         tracks = _follow(restorer, source, steady, progress)
         if not tracks:
@@ -286,6 +286,9 @@ def _video_stream(output: Any, like: Any, width: int, height: int) -> Any:
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     video = output.add_stream(codec, rate=like.average_rate or 25)
     video.width, video.height = width, height
+    if shape := like.sample_aspect_ratio:  # of a pixel: those of tapes and DVDs are not square
+        upright = (width, height) == (like.width, like.height)
+        video.codec_context.sample_aspect_ratio = shape if upright else 1 / shape
     # Colour at half the resolution, as players want it, needs even sides.
     video.pix_fmt = "yuv420p" if width % 2 == 0 == height % 2 else "yuv444p"
     video.codec_context.time_base = like.time_base

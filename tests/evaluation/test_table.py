@@ -154,6 +154,11 @@ def test_results_that_are_not_there(tmp_path):
         results_of(tmp_path)(case)
 
 
+def test_results_are_of_one_task(tmp_path, capsys):
+    assert run(["evaluate", "--data", str(FACES), "--results", str(tmp_path)]) == 2
+    assert "--results wants one --task" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_anyones_results_are_scored(tmp_path, capsys):
     for case in cases(FACES, "wild", limit=2):

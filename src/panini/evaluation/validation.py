@@ -74,18 +74,19 @@ def load_faces(folder: Path, tasks: Iterable[str] = TASKS) -> list[Face]:
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-    except (OSError, ValueError) as error:
-        raise PaniniError(f"no validation set in {folder}: {error}") from error
+        kinds = {entry["name"]: {"mfr": entry["mfr"]["kind"], "sr16": "sr16"} for entry in manifest}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PaniniError(f"no validation set in {folder}: {error!r}") from error
     return [
         Face(
-            name=entry["name"],
+            name=name,
             task=task,
-            kind=entry["mfr"]["kind"] if task == "mfr" else "sr16",
-            truth=read_rgb(folder / "gt" / f"{entry['name']}.webp"),
-            given=read_rgb(folder / task / f"{entry['name']}.png"),
+            kind=kind[task],
+            truth=read_rgb(folder / "gt" / f"{name}.webp"),
+            given=read_rgb(folder / task / f"{name}.png"),
         )
         for task in tasks
-        for entry in manifest
+        for name, kind in kinds.items()
     ]
 
 

@@ -24,7 +24,7 @@ class LatentCodeEncoder(nn.Module):
 class LowRankLatentCodeEncoder(nn.Module):
     """w+ as the prior's mean + one code for all layers + a low-rank difference for each layer.
 
-    Has a sixth of the parameters of the paper's linear layer, and starts at the mean face.
+    Has a twentieth of the parameters of the paper's linear layer, and starts at the mean face.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ class RunConfig:
     seed: int = 0
     steps: int = 2000
     batch: int = 4  # of each process
-    checkpoint_every: int = 50
+    checkpoint_every: int = 50  # 0: at the end
     validate_every: int = 400  # 0: never
     optimizer: Optimizer = field(default_factory=Optimizer)
     hardware: Hardware = field(default_factory=Hardware)
@@ -65,7 +65,7 @@ def load(cls: type[Config], path: Path, overrides: Iterable[str] = ()) -> Config
     """
     try:
         values = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise PaniniError(f"config {path}: {getattr(error, 'strerror', None) or error}") from error
     for override in overrides:
         try:
@@ -74,7 +74,10 @@ def load(cls: type[Config], path: Path, overrides: Iterable[str] = ()) -> Config
             key, _, value = override.partition("=")
             if not value:
                 raise PaniniError(f"--set wants KEY=VALUE, not {override!r}") from None
-            _merge(values, tomllib.loads(f"{key} = {_quoted(value)}"))  # a bare word is a string
+            try:
+                _merge(values, tomllib.loads(f"{key} = {_quoted(value)}"))  # a bare word is a string
+            except tomllib.TOMLDecodeError as error:
+                raise PaniniError(f"--set {override}: {error}") from error
     return _build(cls, values, f"config {path}: ")
 
 

@@ -92,7 +92,7 @@ def _read_archives(folder: Path, archives: Iterable[Path]) -> dict[str, bytes]:
             for member in archive:
                 fits = Path(member.name).suffix.lower() in _SUFFIXES if wanted is None else member.name in wanted
                 if fits and (stream := archive.extractfile(member)):
-                    files[member.name] = stream.read()
+                    files[f"{path.name}/{member.name}"] = stream.read()
     return files
 
 

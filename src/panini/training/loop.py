@@ -266,7 +266,7 @@ class Training(ABC, Generic[Config]):
                     self.best = found.score
                     _save(self.folder / "best.pt", self.result())
             self.fabric.barrier()
-        if self.step % config.checkpoint_every == 0 or last:
+        if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
             state = self._state()
             if self.fabric.is_global_zero:
                 _save(self.folder / "last.pt", state)
@@ -290,7 +290,7 @@ class Training(ABC, Generic[Config]):
                 optimizer.load_state_dict(kept)
             self.step, self.best = state["step"], state["best"]
         except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
-            reason = str(error).splitlines()[0]
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise PaniniError(f"cannot go on from {checkpoint}; move it away to start anew: {reason}") from error
 
     def _check_space(self) -> None:

@@ -110,8 +110,10 @@ class RestorationTraining(Training[RestorationConfig]):
             damage=self.fabric.device.type == "cpu",
             dialled=config.dialled,
         )
+        self._faces: list[Face] = []  # what cannot be read is said before the work, not after
         if config.validate_every:
             check_disjoint([self.samples.real], Path(config.validation))
+            self._faces = [f for f in load_faces(Path(config.validation)) if int(f.name) % 2 == 0]
         self.network = channels_last(self._build().train())
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         if 0 < config.window < LEAST_WINDOW:
@@ -122,6 +124,8 @@ class RestorationTraining(Training[RestorationConfig]):
             raise PaniniError(f"window: the preset {config.preset!r} is trained on whole results only; set it to 0")
         if config.picture_steps and self.network.picture is None:
             raise PaniniError(f"picture_steps: the preset {config.preset!r} has no PictureDAFI; set it to 0")
+        if config.dialled and (config.train_dre or config.trust_steps or not (config.dre or config.start)):
+            raise PaniniError("dialled: the dial's direction wants a DRE that has learned and stays: dre, or start")
         perceptual = channels_last(STLPIPS() if config.perceptual == "stlpips" else VGGDistance()).eval()
         self.discriminator: Discriminator | FeatureDiscriminator | None = None
         if config.losses.adversarial and config.adversary == "features":
@@ -285,8 +289,7 @@ class RestorationTraining(Training[RestorationConfig]):
         """The moving average on the even names of the validation faces: they choose, odd ones report."""
         config = self.config
         if self._validation is None:
-            faces = [f for f in load_faces(Path(config.validation)) if int(f.name) % 2 == 0]
-            faces = faces[:: max(1, len(faces) // config.validate_faces)][: config.validate_faces]
+            faces = self._faces[:: max(1, len(self._faces) // config.validate_faces)][: config.validate_faces]
             self._validation = faces, Scorer(self.fabric.device), {}
         rows = validate(self._restore, *self._validation)
         mean = Scores.mean(row.result for row in rows)
