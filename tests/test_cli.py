@@ -83,6 +83,7 @@ def test_several_photos(tmp_path, photo, wall, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["photo"] for line in lines] == [str(photo), str(other)]
     assert run(["restore", str(photo), "-o", str(folder), "--overwrite", *ENGINE]) == 0  # as `cp` does
+    capsys.readouterr()
     assert "dial" in fails(capsys, ["restore", photo, other, "--dial", "5", *ENGINE])
     # Nothing is written twice, or over an original.
     restored = tmp_path / "photo-restored.jpg"

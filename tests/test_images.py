@@ -354,3 +354,12 @@ def test_heic_without_its_extra_says_how_to_get_it(tmp_path, monkeypatch):
     (tmp_path / "in.heic").write_bytes(b"\x00\x00\x00\x18ftypheicnone of Pillow's")
     with pytest.raises(ImageError, match=r"'\.\[heif\]'"):
         images.load(tmp_path / "in.heic")
+
+
+def test_bits_that_are_lost_are_told(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (40, 60, 3)).astype(np.uint16)
+    photo = images.load(images.save(images.Photo(eight_bits(deep), deep=deep), tmp_path / "in.png"))
+    assert images.not_kept(photo, tmp_path / "out.tif") == []
+    assert images.not_kept(photo, tmp_path / "out.jpg") == ["8 bits are left"]
+    upscaled = photo.enlarged(2, lambda pixels, scale: pixels.repeat(scale, 0).repeat(scale, 1))
+    assert images.not_kept(upscaled, tmp_path / "out.png") == ["8 bits are left"]

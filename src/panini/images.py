@@ -60,6 +60,9 @@ class ImageError(PaniniError):
     """A picture that cannot be read or written."""
 
 
+_SHALLOW = "8 bits are left"
+
+
 @dataclass(frozen=True)
 class Metadata:
     """What a picture file says besides its pixels; orientation is applied and gone."""
@@ -118,11 +121,15 @@ class Photo:
 
         alpha = None if self.alpha is None else enlarge(self.alpha)
         if upscale is not None:
-            return replace(self, pixels=upscale(self.pixels, scale), alpha=alpha, deep=None)
+            return replace(self.of_eight_bits(), pixels=upscale(self.pixels, scale), alpha=alpha)
         if self.deep is None:
             return replace(self, pixels=enlarge(self.pixels), alpha=alpha)
         deep = enlarge(self.deep)
         return replace(self, pixels=_rgb(eight_bits(deep)), alpha=alpha, deep=deep)
+
+    def of_eight_bits(self) -> Photo:
+        """Without the other eight bits of a 16-bit picture, and saying so."""
+        return self if self.deep is None else replace(self, deep=None, left_out=(*self.left_out, _SHALLOW))
 
 
 def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Photo:
@@ -180,8 +187,10 @@ def save(photo: Photo, path: str | os.PathLike[str], *, overwrite: bool = False)
 
 def not_kept(photo: Photo, path: Path) -> list[str]:
     """What of the file that a photo came from is not in the file at `path` it was saved to, in words."""
-    flat = photo.alpha is not None and FORMATS[path.suffix.lower()] in _OPAQUE
-    return [*photo.left_out, *(["transparent parts lie on white"] if flat else [])]
+    format = FORMATS[path.suffix.lower()]
+    flat = photo.alpha is not None and format in _OPAQUE
+    shallow = photo.deep is not None and format not in WRITERS
+    return [*photo.left_out, *(["transparent parts lie on white"] if flat else []), *([_SHALLOW] if shallow else [])]
 
 
 def default_output(path: Path) -> Path:
@@ -319,7 +328,7 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
         upright, icc_profile = _to_srgb(upright, icc_profile), b""
     elif upright.mode not in ("L", "LA", "RGB", "RGBA"):
         if upright.mode[0] in "IF" and deep is None:
-            left_out.append("8 bits are left")
+            left_out.append(_SHALLOW)
         upright = _to_eight_bits(upright)
     elif upright.mode in ("L", "RGB") and upright.has_transparency_data:  # one colour of a PNG
         upright = upright.convert(upright.mode + "A")

@@ -150,7 +150,7 @@ class Restoration:
         pixels = consistency.consistent(self.photo.pixels, given.pixels)
         aligned = self.photo.pixels  # such a photo is its face
         faces = [replace(face, after=pixels) if face.after is aligned else face for face in self.faces]
-        return replace(self, photo=replace(self.photo, pixels=pixels, deep=None), faces=faces, consistent=True)
+        return replace(self, photo=replace(self.photo.of_eight_bits(), pixels=pixels), faces=faces, consistent=True)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, mark: bool = True) -> Path:
         """Writes the result with the input's metadata, in the format of the suffix; see `panini.images.save`.
@@ -331,7 +331,7 @@ class Restorer:
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
         face = self._restore_crop(whole, crop, inside, float(height), toned, setting, timings)
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
-        photo = replace(photo, pixels=face.after, alpha=alpha, deep=None)
+        photo = replace(photo.of_eight_bits(), pixels=face.after, alpha=alpha)
         return Restoration(photo, [face], timings, self.engine.digest)
 
     def restore_at(
