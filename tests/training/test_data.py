@@ -39,6 +39,19 @@ def test_faces_of_the_prior_keep_their_latents(folder: Path) -> None:
     assert torch.equal(sample["truth"], torch.from_numpy(faces[row].transpose(2, 0, 1).copy()) / 127.5 - 1)
 
 
+def test_looks_count_as_the_damage_s_distribution_says(folder: Path) -> None:
+    faces = Faces.open(folder)
+    samples = RestorationSamples(faces, None, {"sr16": 0.5, "wild": 0.5}, 0.0, 3, realism={"wild": 0.25})
+    sr16 = RestorationSamples(faces, None, {"sr16": 1.0}, 0.0, 3).degradation(0)[0]
+    seen = set()
+    for i in range(12):
+        assert (samples.degradation(i)[0] == sr16) == (samples.distribution(i) == "sr16")
+        realism = float(samples[i]["realism"])
+        assert realism == (0.25 if samples.distribution(i) == "wild" else 1.0)
+        seen.add(realism)
+    assert len(seen) == 2
+
+
 def test_training_on_a_validation_face_is_refused(folder: Path) -> None:
     with pytest.raises(PaniniError, match="also among the training faces"):
         check_disjoint([Faces.open(folder)], folder)

@@ -158,11 +158,14 @@ def test_the_dial_moves_v_and_weighs_what_is_perceived(photos: Path, tmp_path: P
     assert objective.helpers.direction is not None
     with torch.no_grad():
         at = {dial: objective(batch | {"dial": torch.tensor([dial])}, 0) for dial in (0.0, 1.0)}
+        quarter = objective(batch | {"dial": torch.zeros(1), "realism": torch.tensor([0.25])}, 0)
         objective.helpers.direction.zero_()
         still = objective(batch | {"dial": torch.tensor([1.0])}, 0)
     assert at[1.0]["l1"] != at[0.0]["l1"], "v_DR moved, and so did the result"
     assert still["l1"] == at[0.0]["l1"]
     torch.testing.assert_close(still["perceptual"], objective.DIAL_WEIGHT * at[0.0]["perceptual"])
+    torch.testing.assert_close(quarter["perceptual"], 0.25 * at[0.0]["perceptual"])
+    assert quarter["l1"] == at[0.0]["l1"]
 
 
 def test_an_adversary_on_features_learns_alone_and_is_then_heeded(photos: Path, tmp_path: Path) -> None:

@@ -125,11 +125,11 @@ def aligned(photos: Path, size: int = FACE_SIZE) -> Path:
     return folder
 
 
-def draw_mixed(mixture: Mapping[str, float], rng: np.random.Generator) -> Degradation:
-    """A degradation of one of the named distributions, chosen by weight."""
+def choose(mixture: Mapping[str, float], rng: np.random.Generator) -> str:
+    """One of the named distributions, by weight."""
     names = list(mixture)
     weights = np.array([mixture[n] for n in names])
-    return draw(names[rng.choice(len(names), p=weights / weights.sum())], rng)
+    return names[rng.choice(len(names), p=weights / weights.sum())]
 
 
 def vary(face: Pixels, rng: np.random.Generator) -> Pixels:
@@ -161,15 +161,20 @@ class DamagedSamples(Dataset[dict[str, Tensor]]):
     def degradation(self, i: int) -> tuple[Degradation, int]:
         """Of item i: the damage and the seed of its noise."""
         rng = np.random.default_rng((self.seed, i, 1))
-        return draw_mixed(self.mixture, rng), int(rng.integers(2**31))
+        return draw(choose(self.mixture, rng), rng), int(rng.integers(2**31))
+
+    def distribution(self, i: int) -> str:
+        """What the damage of item i is drawn from."""
+        return choose(self.mixture, np.random.default_rng((self.seed, i, 1)))
 
 
 class RestorationSamples(DamagedSamples):
     """Item i: {truth: [3, S, S] in [-1, 1]; given: the same damaged, unless `damage` is off; index: i;
-    w: [latent_dim] and known: 1 where the prior's latent is known, else 0; dial: in [-1, 1]}.
+    w: [latent_dim] and known: 1 where the prior's latent is known, else 0; dial: in [-1, 1]; realism}.
 
     prior_share: how many of the faces come from `sampled`. Those keep their pixels, since their latents do.
-    dialled: how many of the samples are to be restored at a setting of the dial other than 0.
+    dialled: how many of the samples are to be restored at a setting of the dial other than 0. realism: by distribution,
+    how many times what judges looks is to count; once for those it does not name.
     """
 
     def __init__(
@@ -181,12 +186,14 @@ class RestorationSamples(DamagedSamples):
         seed: int,
         damage: bool = True,
         dialled: float = 0.0,
+        realism: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(mixture, seed, damage)
         self.real = real
         self.sampled = sampled
         self.prior_share = prior_share
         self.dialled = dialled
+        self.realism = dict(realism or {})
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, i))
@@ -206,6 +213,7 @@ class RestorationSamples(DamagedSamples):
             "known": torch.tensor(known),
             "index": torch.tensor(i),
             "dial": torch.tensor(dial, dtype=torch.float32),
+            "realism": torch.tensor(self.realism.get(self.distribution(i), 1.0), dtype=torch.float32),
         }
         if self.damage:
             degradation, seed = self.degradation(i)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -201,8 +202,8 @@ class RestorationObjective(nn.Module):
     itself in its result; 0: none. alone: so many steps the discriminator learns by itself, before anything heeds it.
 
     With a direction of the dial, a sample's v_DR is moved along it as far as its dial says, and the terms that judge
-    its looks count `DIAL_WEIGHT` to the power of its dial times: so v_DR learns to lead from faithful to realistic
-    (loss-conditional training, "You Only Train Once", ICLR 2020).
+    its looks count `DIAL_WEIGHT` to the power of its dial, times its own `realism`, times: so v_DR learns to lead from
+    faithful to realistic (loss-conditional training, "You Only Train Once", ICLR 2020).
     """
 
     DIAL_WEIGHT = 4.0
@@ -238,7 +239,7 @@ class RestorationObjective(nn.Module):
         terms = self._compared(given, encoding, own, truth, step)
         for name in ("perceptual", "adversarial"):
             if name in terms:
-                terms[name] = (terms[name] * self.DIAL_WEIGHT ** batch["dial"]).mean()
+                terms[name] = (terms[name] * self.realism(batch)).mean()
         if weights.feature:
             distance = distillation(network, helpers.teacher, encoding, batch["w"], batch["known"])
             terms["feature"] = weights.feature * distance
@@ -246,6 +247,10 @@ class RestorationObjective(nn.Module):
             memory.remember(encoding.image[4], batch["w"], batch["known"])
             terms["latent"] = weights.latent * memory(network.lce, step)
         return terms
+
+    def realism(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """How many times the terms that judge the looks of each sample count, [N]."""
+        return self.DIAL_WEIGHT ** batch["dial"] * batch["realism"]
 
     def edited(self, v: Tensor, dial: Tensor) -> Tensor:
         """v_DR [N, dr_dim] at settings of the dial [N]."""

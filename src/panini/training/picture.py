@@ -23,12 +23,14 @@ def train_picture(
     looks: Iterable[Mapping[str, Tensor]],
     loss: Callable[[Tensor, Tensor, Tensor], Tensor],
     move: Callable[[Tensor, Tensor], Tensor],
+    realism: Callable[[Mapping[str, Tensor]], Tensor],
 ) -> Iterator[float]:
     """Restores the samples once, then fits `network.picture` to windows of them in as many steps; nothing else
     changes. Yields after each face, and after each step its loss.
 
-    looks: batches of one of `RestorationSamples`; loss: of results and truths [N, 3, S, S] and settings of the dial
-    [N]; move: v_DR [N, dr_dim] and settings of the dial to the v_DR at that setting.
+    looks: batches of one of `RestorationSamples`; move: v_DR [N, dr_dim] and settings of the dial [N] to the v_DR at
+    that setting; realism: how many times looks count, [N], of a batch; loss: of results and truths [N, 3, S, S] and
+    that.
     """
     picture = network.picture
     assert picture is not None
@@ -43,7 +45,7 @@ def train_picture(
             generated = network.generate(network.fused(encoding), encoding.w).float()
         generated = F.avg_pool2d(generated, generated.shape[-1] // given.shape[-1])
         pictures = torch.cat((encoding.picture, generated, truth)).half().cpu()  # whole ones, hundreds of them
-        seen.append((encoding.v[0].float(), dial[0], pictures))
+        seen.append((encoding.v[0].float(), realism(sample)[0], pictures))
         yield math.nan
     chance = torch.Generator().manual_seed(0)
     places = (truth.shape[-1] - _WINDOW) // _GRID + 1
@@ -53,9 +55,9 @@ def train_picture(
         for i in rows:
             row, column = (_GRID * torch.randint(0, places, (2,), generator=chance)).tolist()
             windows.append(seen[i][2][..., row : row + _WINDOW, column : column + _WINDOW])
-        v, dial = (torch.stack([seen[i][part] for i in rows]) for part in (0, 1))
+        v, heed = (torch.stack([seen[i][part] for i in rows]) for part in (0, 1))
         given, generated, truth = torch.stack(windows).to(v.device).float().unbind(1)
-        return loss(picture(given, generated, picture.weights(v).float()), truth, dial)
+        return loss(picture(given, generated, picture.weights(v).float()), truth, heed)
 
     for error in fit(picture, windows_loss, len(seen), weight_decay=1e-3):
         yield error.item()

@@ -77,6 +77,7 @@ class RestorationConfig(RunConfig):
     train_dre: bool = False  # with image losses alone, v_DR drifts to one value for every picture
     train_prior: int = 0  # its blocks from this resolution on (4: all of them) learn too; 0: none
     prior_lr: float = 0.1  # times lr
+    realism: Mapping[str, float] = field(default_factory=dict)  # by distribution: how often looks count, if not once
     dialled: float = 0.0  # of the samples: at a setting of the dial other than 0, see `RestorationObjective`
     deciding_lr: float = 4.0  # times lr: the small networks that decide by v_DR, which learn slowly otherwise
     rule: Rule = "interpolate"  # DAFI's, for ablations
@@ -109,6 +110,7 @@ class RestorationTraining(Training[RestorationConfig]):
             config.seed,
             damage=self.fabric.device.type == "cpu",
             dialled=config.dialled,
+            realism=config.realism,
         )
         self._faces: list[Face] = []  # what cannot be read is said before the work, not after
         if config.validate_every:
@@ -234,12 +236,14 @@ class RestorationTraining(Training[RestorationConfig]):
         """`training.picture` on the moving average; yields what it yields."""
         config, objective = self.config, self.restoration
 
-        def loss(ours: Tensor, truth: Tensor, dial: Tensor) -> Tensor:
+        def loss(ours: Tensor, truth: Tensor, realism: Tensor) -> Tensor:
             with self.fabric.autocast():
-                seen = objective.helpers.perceptual(ours, truth).float() * objective.DIAL_WEIGHT**dial
+                seen = objective.helpers.perceptual(ours, truth).float() * realism
             return config.picture_l1 * F.l1_loss(ours, truth) + seen.mean()
 
-        return train_picture(self.average, self.looks(range(config.picture_steps), 1), loss, objective.edited)
+        return train_picture(
+            self.average, self.looks(range(config.picture_steps), 1), loss, objective.edited, objective.realism
+        )
 
     def _watch(self, name: str, errors: Iterator[float], total: int) -> None:
         for error in (bar := tqdm(errors, name, total, disable=not self.fabric.is_global_zero)):
