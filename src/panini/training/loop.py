@@ -229,8 +229,9 @@ class Training(ABC, Generic[Config]):
         truth = batch["truth"]
         pictures = truth.flatten(0, -4)
         each = len(pictures) // len(truth)  # canvases an item
-        degradations = [self.samples.degradation(i)[0] for i in batch["index"].tolist() for _ in range(each)]
-        return batch | {"given": apply_batch(pictures, degradations).view_as(truth)}
+        drawn = [self.samples.degradation(i) for i in batch["index"].tolist() for _ in range(each)]
+        chance = torch.Generator(truth.device).manual_seed(drawn[0][1])
+        return batch | {"given": apply_batch(pictures, [damage for damage, _ in drawn], chance).view_as(truth)}
 
     def descend(
         self,
