@@ -126,8 +126,6 @@ class RestorationTraining(Training[RestorationConfig]):
             raise PaniniError(f"window: the preset {config.preset!r} is trained on whole results only; set it to 0")
         if config.picture_steps and self.network.picture is None:
             raise PaniniError(f"picture_steps: the preset {config.preset!r} has no PictureDAFI; set it to 0")
-        if config.dialled and (config.train_dre or config.trust_steps or not (config.dre or config.start)):
-            raise PaniniError("dialled: the dial's direction wants a DRE that has learned and stays: dre, or start")
         perceptual = channels_last(STLPIPS() if config.perceptual == "stlpips" else VGGDistance()).eval()
         self.discriminator: Discriminator | FeatureDiscriminator | None = None
         if config.losses.adversarial and config.adversary == "features":
