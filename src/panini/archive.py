@@ -81,13 +81,14 @@ class Archive:
         try:
             if target.exists() and target.samefile(source):
                 raise PaniniError(f"{target} is the folder of the originals; name another one")
+            there = next(filter(os.path.lexists, report_paths(target)), None)
+            if there is not None and not (target / STATE).exists() and not overwrite:  # of somebody else
+                raise PaniniError(f"{there} exists already (--overwrite replaces it)")
             (target / STATE).mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise PaniniError(f"{target} is no folder to write to: {reason}") from error
         self.entries = self._read_journal()
-        if not self.entries and not overwrite and (there := next(filter(os.path.lexists, report_paths(target)), None)):
-            raise PaniniError(f"{there} exists already (--overwrite replaces it)")
         """Of every file ever looked at, by its relative name."""
         for entry in self.entries.values():
             if entry.outcome == BEGUN:  # and power failed
@@ -229,15 +230,14 @@ class Archive:
                 ) from error
             # What an earlier run wrote, or this one had begun to, is still ours.
             earlier = self.entries.get(name, Entry(name))
+            begun = earlier.outcome == BEGUN
             return self._note(
                 Entry(
                     name,
                     earlier.output,
                     error=_words(error, source),
                     source_stamp=stamp,
-                    output_stamp=_stamp(self.target / earlier.output)
-                    if earlier.outcome == BEGUN
-                    else earlier.output_stamp,
+                    output_stamp=_stamp(self.target / earlier.output) if begun else earlier.output_stamp,
                     settings=self._digest,
                 )
             )

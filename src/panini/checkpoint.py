@@ -12,7 +12,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from panini import __version__
-from panini.errors import PaniniError
+from panini.errors import PaniniError, first_line
 from panini.images import write_atomically
 from panini.nn import presets
 from panini.nn.panini_net import PaniniNet
@@ -102,8 +102,7 @@ def load_network(path: Path, network: PaniniNet, parts: Iterable[str] = ("",)) -
             state = torch.load(path, weights_only=True, map_location="cpu")
             tensors = state["modules"]["average"] if "modules" in state else state
         except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise PaniniError(f"cannot read the checkpoint {path}: {reason}") from error
+            raise PaniniError(f"cannot read the checkpoint {path}: {first_line(error)}") from error
     there = tuple(part for part in parts if any(name.startswith(part) for name in tensors))
     if not there:
         raise PaniniError(f"{path} holds no tensors named {', '.join(parts)}")

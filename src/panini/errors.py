@@ -27,6 +27,11 @@ class StoppedError(PaniniError):
     exit_code = 130
 
 
+def first_line(error: BaseException) -> str:
+    """Of what an error says; its kind if it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def how_to_get(extra: str) -> str:
     """The command that adds an extra of ours. Not by our name: on PyPI, "panini" is a stranger's."""
     return f"pip install '.[{extra}]' in Panini's own folder"

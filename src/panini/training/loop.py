@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from panini.degradation_torch import apply_batch
-from panini.errors import PaniniError
+from panini.errors import PaniniError, first_line
 from panini.images import write_atomically
 from panini.pixels import Pixels
 from panini.training.config import Hardware, Optimizer, RunConfig
@@ -291,8 +291,9 @@ class Training(ABC, Generic[Config]):
                 optimizer.load_state_dict(kept)
             self.step, self.best = state["step"], state["best"]
         except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise PaniniError(f"cannot go on from {checkpoint}; move it away to start anew: {reason}") from error
+            raise PaniniError(
+                f"cannot go on from {checkpoint}; move it away to start anew: {first_line(error)}"
+            ) from error
 
     def _check_space(self) -> None:
         parameters = sum(p.numel() * p.element_size() for m in self.modules().values() for p in m.parameters())
@@ -305,7 +306,7 @@ def _save(path: Path, state: Any) -> None:
     try:
         write_atomically(path, lambda file: torch.save(state, file))
     except (OSError, RuntimeError) as error:  # torch turns some of the first into the second
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise PaniniError(f"cannot write {path} (what was there is kept): {reason}") from error
 
 

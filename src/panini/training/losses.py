@@ -259,16 +259,14 @@ class RestorationObjective(nn.Module):
 
     def _compared(self, given: Tensor, encoding: Encoding, own: Tensor, truth: Tensor, step: int) -> dict[str, Tensor]:
         """The result, or a window of it, beside the true face."""
-        network, weights, picture = self.network, self.weights, self.network.picture
+        weights, picture = self.weights, self.network.picture
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)  # the same on every process
-        size = network.dafi.resolutions[-1]
         place = (0, 0)
         if self.window:
-            places = (size - self.window) // _GRID + 1
-            place = row, column = tuple(_GRID * n for n in torch.randint(0, places, (2,), generator=chance).tolist())
-            scale = truth.shape[-1] // size
-            rows, columns = (slice(scale * start, scale * (start + self.window)) for start in (row, column))
-            truth = truth[..., rows, columns]
+            places = (self._size - self.window) // _GRID + 1
+            row, column = torch.randint(0, places, (2,), generator=chance).tolist()
+            place = (_GRID * row, _GRID * column)
+            truth = self._windowed(truth, place)
         bands = None if picture is None else picture.weights(encoding.v)
         if bands is not None and self.window and self.bare_every and step % self.bare_every == self.bare_every - 1:
             # The picture gives only what is coarser than 1/64 of the face. Otherwise the easy way, taking every
@@ -301,13 +299,22 @@ class RestorationObjective(nn.Module):
         network = self.network
         state, given = network.fused(encoding), encoding.picture
         if self.window:
-            scale = given.shape[-1] // state.features.shape[-1]
-            rows, columns = (slice(scale * start, scale * (start + self.window)) for start in place)
-            state, given = state.crop(*place, self.window), given[..., rows, columns]
-        generated = network.generate(state, encoding.w).float()
-        return generated if network.picture is None or bands is None else network.picture(
-            given, generated, bands
-        ), generated
+            state, given = state.crop(*place, self.window), self._windowed(given, place)
+        full = generated = network.generate(state, encoding.w).float()
+        if network.picture is not None:
+            full = network.picture(given, generated, bands)
+        return full, generated
+
+    @property
+    def _size(self) -> int:
+        """Of the last fused features, in whose pixels windows are counted."""
+        return self.network.dafi.resolutions[-1]
+
+    def _windowed(self, picture: Tensor, place: tuple[int, int]) -> Tensor:
+        """The window at `place` of a whole picture [N, 3, S, S]."""
+        scale = picture.shape[-1] // self._size
+        rows, columns = (slice(scale * start, scale * (start + self.window)) for start in place)
+        return picture[..., rows, columns]
 
     def _moved(
         self,
@@ -334,7 +341,7 @@ class RestorationObjective(nn.Module):
         row, column = place
         if mirrored:
             twin = twin.flip(-1)
-            column = self.network.dafi.resolutions[-1] - self.window - column if self.window else 0
+            column = self._size - self.window - column if self.window else 0
         with torch.no_grad():
             theirs, _ = self._made(
                 self.network.encode(twin.contiguous(memory_format=torch.channels_last), v, own), bands, (row, column)
