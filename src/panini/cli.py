@@ -48,6 +48,13 @@ def panini(
 
 
 MinFace = Annotated[float, typer.Option(help="Width in pixels below which faces are left alone.")]
+Looks = Annotated[
+    int | None,
+    typer.Option(
+        metavar="1…8",
+        help="Restore each face so many times and average: calmer, slower. By default 2 where it is noisy.",
+    ),
+]
 
 
 @app.command()
@@ -93,6 +100,7 @@ def restore(
         Path | None, typer.Option(metavar="OTHER", help="Treat the faces as if damaged as in this other photo.")
     ] = None,
     strength: Annotated[float, typer.Option(metavar="0…1", help="Blend with the photo: 0 keeps it, 1 restores.")] = 1.0,
+    looks: Looks = None,
     consistent: Annotated[
         bool | None,
         typer.Option(
@@ -148,12 +156,12 @@ def restore(
         terminal.refuse("a folder", **one_photo, like=like)
         switches = {"recursive": recursive, "overwrite": overwrite, "mark": not no_mark}
         settings = {"scale": int(scale.value)} | choices
-        terminal.restore_folder(photo, output, engine, min_face, settings, background, **switches)
+        terminal.restore_folder(photo, output, engine, min_face, looks, settings, background, **switches)
     elif images.is_video(photo):
         photos_only: dict[str, object] = {"scale": scale != Scale.ONE, "background": background, "keep": keep}
         terminal.refuse("a video", **one_photo, **photos_only, recursive=recursive)
         terminal.restore_clip(
-            photo, output, engine, min_face, overwrite=overwrite, mark=not no_mark, like=like, **choices
+            photo, output, engine, min_face, looks, overwrite=overwrite, mark=not no_mark, like=like, **choices
         )
     elif recursive:
         terminal.refuse("a photo", recursive=recursive)
@@ -168,7 +176,7 @@ def restore(
         }
         terminal.refuse("--strip", **rest, **turns, grain=grain, scale=scale != Scale.ONE, background=background)
         terminal.write_strip(
-            photo, output, engine, min_face, strip, aligned=aligned, overwrite=overwrite, mark=not no_mark
+            photo, output, engine, min_face, looks, strip, aligned=aligned, overwrite=overwrite, mark=not no_mark
         )
     else:
         terminal.restore_photos(
@@ -176,6 +184,7 @@ def restore(
             output,
             engine,
             min_face,
+            looks,
             overwrite=overwrite,
             mark=not no_mark,
             explain=explain,

@@ -204,6 +204,7 @@ def evaluate(
         bool | None,
         typer.Option("--consistent/--no-consistent", help="Results that shrink to the input; see `restore`."),
     ] = None,
+    looks: Annotated[int | None, typer.Option(metavar="1…8", help="At each face; see `restore`.")] = None,
     part: Annotated[
         Part, typer.Option(help="Which names: even ones choose between recipes, odd ones report.")
     ] = Part.ALL,
@@ -223,7 +224,7 @@ def evaluate(
         from panini.evaluation import table
         from panini.evaluation.validation import Face
 
-    from panini.engine import load_engine
+    from panini.engine import Ensemble, load_engine
     from panini.pixels import Pixels
     from panini.restorer import Restorer
 
@@ -235,11 +236,11 @@ def evaluate(
         restored = table.results_of(results)
     else:
         if weights is None:
-            runner = load_engine(engine)
+            runner = load_engine(engine, looks)
         else:
             from panini.engine.torch import TorchEngine
 
-            runner = TorchEngine(weights)
+            runner = Ensemble(TorchEngine(weights), looks)
         restorer = Restorer(runner)
         digest = runner.digest
 

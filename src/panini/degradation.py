@@ -338,6 +338,8 @@ STEPS: dict[str, type[Step]] = {
     cls.__name__.lower(): cls for cls in (Blur, Motion, Sharpen, Downsample, Enlarge, Noise, Jpeg, WebP, Tone, Fade)
 }
 KINDS = tuple(dict.fromkeys(cls.kind for cls in STEPS.values() if cls.kind))
+ADDING = frozenset({"noise", "jpeg", "webp"})
+"""Kinds that lay something over a picture; what the others do is take from it."""
 
 
 # --- the value -------------------------------------------------------------------------------------------------------
@@ -366,6 +368,11 @@ class Degradation:
     def kinds(self) -> tuple[str, ...]:
         """Those of `KINDS` that it has, in order of first appearance."""
         return tuple(dict.fromkeys(step.kind for step in self.steps if step.kind))
+
+    @property
+    def adds(self) -> bool:
+        """Whether it lays something over the picture (`ADDING`, or blocks), and does not only take from it."""
+        return any(step.kind in ADDING or step == Enlarge("nearest") for step in self.steps)
 
     def strength(self, kind: str) -> float:
         """How much damage of that kind, 0 for none; orders degradations within a kind (its worst step counts).

@@ -172,6 +172,7 @@ class Restoration:
             self.imagined,
             like=first.like,
             consistent=self.consistent,
+            looks=first.looks,
         )
         return replace(photo, metadata=marks.marked(photo.metadata, said | ({"Dial": dial} if dial else {})))
 
@@ -284,8 +285,7 @@ class Restorer:
         if max(given.pixels.shape[:2]) >= self.engine.input_size or self.engine.calibration is None:
             return False
         report = restored.faces[0].report
-        mended = {damage.kind for damage in report.found} & {"noise", "jpeg"}
-        return not mended and report.strength == 1 and consistency.close(restored.photo.pixels, given.pixels)
+        return not report.adds and report.strength == 1 and consistency.close(restored.photo.pixels, given.pixels)
 
     def _no_face(self, photo: images.Photo) -> NoFaceError:
         smallest = getattr(self.detector, "min_face", 24)
@@ -373,7 +373,10 @@ class Restorer:
         with _clock(timings, "report"):
             prior, kept = output.prior_share[0], output.image_share[0]
             like, calibration = setting.like is not None, self.engine.calibration
-            report = make_report(calibration, v, prior, kept, crop, after, setting.dial, setting.strength, like, native)
+            (looks,) = output.looks or (1,)
+            report = make_report(
+                calibration, v, prior, kept, crop, after, setting.dial, setting.strength, like, native, looks
+            )
         return RestoredFace(face, crop, after, v, prior, report, inside)
 
 

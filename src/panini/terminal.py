@@ -62,11 +62,11 @@ class Bar(Progress):
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def load_restorer(engine: str, min_face: float) -> Restorer:
-    """With the engine of that name, for faces from `min_face` pixels across; raises PaniniError."""
+def load_restorer(engine: str, min_face: float, looks: int | None = None) -> Restorer:
+    """With the engine of that name and number of looks, for faces from `min_face` pixels across; raises PaniniError."""
     if not min_face >= 8:
         raise PaniniError(f"--min-face must be at least 8, not {min_face:g}")
-    return Restorer(load_engine(engine), None if min_face == 24 else CenterFace(min_face=min_face))
+    return Restorer(load_engine(engine, looks), None if min_face == 24 else CenterFace(min_face=min_face))
 
 
 def _load_upscaler(background: Path | None, scale: int) -> Upscaler | None:
@@ -87,13 +87,14 @@ def restore_photos(
     target: Path | None,
     engine: str,
     min_face: float,
+    looks: int | None,
     *,
     background: Path | None,
     **options: Any,
 ) -> None:
     """Restores one photo to `target`, or several into the folder `target`, as `_restore_photo` does; beside them if it
     is None. One of several that fails does not stop the rest: SomeFailedError is raised at the end."""
-    restorer = load_restorer(engine, min_face)
+    restorer = load_restorer(engine, min_face, looks)
     upscaler = _load_upscaler(background, options["scale"])
     if target is None:
         targets = [images.default_output(source) for source in sources]
@@ -190,6 +191,7 @@ def write_strip(
     target: Path | None,
     engine: str,
     min_face: float,
+    looks: int | None,
     settings: int,
     *,
     aligned: bool,
@@ -201,7 +203,7 @@ def write_strip(
     target = source.with_name(f"{source.stem}-strip.png") if target is None else target
     images.check_input(source)
     images.check_output(target, source, overwrite=overwrite)
-    picture, shown = strip(load_restorer(engine, min_face), source, settings, aligned=aligned)
+    picture, shown = strip(load_restorer(engine, min_face, looks), source, settings, aligned=aligned)
     page = images.load(picture)
     images.save(shown.marked(page, dial="-1 to 1") if mark else page, target, overwrite=overwrite)
     print(f"{one_line(target)}: {settings} settings of the dial, {perf_counter() - start:.1f} s")
@@ -212,6 +214,7 @@ def restore_folder(
     target: Path | None,
     engine: str,
     min_face: float,
+    looks: int | None,
     settings: dict[str, Any],
     background: Path | None,
     **options: bool,
@@ -223,11 +226,15 @@ def restore_folder(
     if target is None:
         raise PaniniError(f"{source} is a folder: name one for the results with -o")
     upscaler = _load_upscaler(background, settings["scale"])
-    restorer = load_restorer(engine, min_face)
+    restorer = load_restorer(engine, min_face, looks)
     _check(restorer, **settings)
     start, stop = perf_counter(), threading.Event()
     network = restorer.engine.digest or engine  # new weights may have the name of others
-    maker = f"{network}, faces from {min_face:g}" + (f", background {background.resolve()}" if background else "")
+    maker = (
+        f"{network}, faces from {min_face:g}"
+        + (f", {looks} looks" if looks else "")
+        + (f", background {background.resolve()}" if background else "")
+    )
     archive = Archive(source, target, settings=settings, maker=maker, background=upscaler, **options)
     if not archive.names and not archive.unreadable:
         deeper = "" if options.get("recursive") else " (-r looks into its folders too)"
@@ -278,6 +285,7 @@ def restore_clip(
     target: Path | None,
     engine: str,
     min_face: float,
+    looks: int | None,
     *,
     overwrite: bool,
     mark: bool,
@@ -290,7 +298,7 @@ def restore_clip(
 
     target = source.with_name(f"{source.stem}-restored.mp4") if target is None else target
     start, console = perf_counter(), Console(stderr=True)
-    restorer = load_restorer(engine, min_face)
+    restorer = load_restorer(engine, min_face, looks)
     setting = restorer.setting(**choices)
     with Bar(console) as progress:
         bars = {step: progress.add_task(step, total=None) for step in ("finding faces", "restoring")}

@@ -5,6 +5,7 @@ Every number is a prediction, calibrated on faces whose truth is known (`panini 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini.calibration import Calibration
+from panini.degradation import ADDING
 from panini.pixels import LUMA, Pixels, resize
 
 Array = NDArray[np.float32]
@@ -28,6 +30,7 @@ REGIONS: dict[str, tuple[float, float, float, float]] = {
 """Where they lie in the FFHQ crop: left, top, right, bottom, as shares of its side. The skin is what is left of the
 face's oval, and the surroundings all else."""
 
+_LIKELY = 0.5  # a damage is there
 _LITTLE = 0.075  # imagined: less than what can be told from none
 _UNSURE = 6.0  # of 255: the map's mean from which a face with little imagined is still said to be doubtful
 _CROP = 512.0  # px: the side of a crop as the network sees it,
@@ -72,11 +75,18 @@ class Report:
     strength: float = 1.0
     like: bool = False
     """Whether the face was treated as if damaged like that of another photo."""
+    looks: int = 1
+    """How many restorations the result is the mean of."""
 
     @property
     def found(self) -> list[Damage]:
         """The damages that are likelier there than not, the likeliest first."""
-        return sorted((d for d in self.damages if d.probability > 0.5), key=lambda d: -d.probability)
+        return sorted((d for d in self.damages if d.probability > _LIKELY), key=lambda d: -d.probability)
+
+    @property
+    def adds(self) -> bool:
+        """As of the function."""
+        return adds(self.damages)
 
 
 def make_report(
@@ -90,6 +100,7 @@ def make_report(
     strength: float = 1.0,
     like: bool = False,
     native: float | None = None,
+    looks: int = 1,
 ) -> Report:
     """The report of a face: its own v_DR [dim], the shares of its restoration, its crop before and after.
 
@@ -97,11 +108,11 @@ def make_report(
     """
     shares = ([float(x) for x in prior_share], [float(x) for x in image_share])
     if calibration is None:
-        return Report([], *shares, None, {}, None, dial, strength, like)
+        return Report([], *shares, None, {}, None, dial, strength, like, looks)
     errors = np.maximum(np.expm1(calibration.error(error_features(before, after, image_share))), 0)
     imagined = float(_sigmoid(calibration.imagined(detail_features(before, after, image_share))))
     regions = {name: float(np.quantile(errors[mask], _WORST)) for name, mask in region_masks(errors.shape[0]).items()}
-    return Report(damages(calibration, v, native), *shares, imagined, regions, errors, dial, strength, like)
+    return Report(damages(calibration, v, native), *shares, imagined, regions, errors, dial, strength, like, looks)
 
 
 def damages(calibration: Calibration, v: Array, native: float | None = None) -> list[Damage]:
@@ -117,6 +128,12 @@ def damages(calibration: Calibration, v: Array, native: float | None = None) -> 
                 likely, strength = 1.0, max(strength, float(np.log2(_CROP / native)) / 4)
             seen.append(Damage(kind, likely, *_in_words(kind, strength)))
     return seen
+
+
+def adds(seen: Iterable[Damage]) -> bool:
+    """Whether of these damages one that is likely there lies over the picture (noise, a codec): others only take from
+    it. What is to be done about them differs; see `panini.engine.ensemble` and `panini.consistency`."""
+    return any(damage.kind in ADDING for damage in seen if damage.probability > _LIKELY)
 
 
 def describe(report: Report) -> str:
@@ -162,6 +179,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "dial": report.dial,
         "strength": report.strength,
         "like": report.like,
+        "looks": report.looks,
     }
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from skimage import data
 
 from panini.checkpoint import load_weights
+from panini.degradation import Degradation, Noise
 from panini.nn.discriminator import FeatureDiscriminator
 from panini.nn.lce import LowRankLatentCodeEncoder
 from panini.pixels import to_signed
@@ -114,3 +115,26 @@ def test_what_is_made_of_the_moved_picture_is_laid_over_the_result(window: int) 
                 assert near < 0.7 * F.l1_loss(here, there.roll((down, right), (2, 3)))
             seen.add(float(near))
         assert len(seen) == 2, "each time by other pixels"
+
+
+def test_what_an_ensemble_would_show_is_what_is_compared() -> None:
+    """Where something lies over the picture, the mean of two looks: nearer to the truth than one of them."""
+    network = load_weights(DEFAULT)
+    weights = Weights(l1=1.0, l1_generated=0.0, perceptual=0.0, feature=0.0, latent=0.0, lattice=0.0)
+    helpers = Helpers(torch.nn.Identity(), network.prior)
+    truth = np.ascontiguousarray(data.astronaut())
+    batch = {
+        "truth": torch.from_numpy(to_signed(truth)[None]),
+        "given": torch.from_numpy(to_signed(Degradation((Noise(40.0),)).apply(truth, 0))[None]),
+        "dial": torch.zeros(1),
+        "realism": torch.ones(1),
+    }
+    for window in (0, 64):
+        plain, ensemble = (
+            RestorationObjective(network, helpers, weights, window, ensemble=both) for both in (False, True)
+        )
+        with torch.no_grad():
+            apart, together = (float(ensemble(batch | {"adds": torch.full((1,), a)}, 0)["l1"]) for a in (0.0, 1.0))
+            whole = float(plain(batch | {"adds": torch.ones(1)}, 0)["l1"])
+        assert apart == pytest.approx(whole, rel=0.1), "all but the margins"
+        assert together < 0.99 * apart

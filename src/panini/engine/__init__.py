@@ -5,26 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from panini.engine.base import BicubicEngine, Engine, EngineOutput
+from panini.engine.ensemble import Ensemble
 from panini.errors import PaniniError
 
-__all__ = ["BicubicEngine", "Engine", "EngineOutput", "load_engine"]
+__all__ = ["BicubicEngine", "Engine", "EngineOutput", "Ensemble", "load_engine"]
 
 
-def load_engine(name: str = "default") -> Engine:
+def load_engine(name: str = "default", looks: int | None = None) -> Engine:
     """The engine called `name`: `default` and `torch` run the package's own weights, `bicubic` only enlarges; a weights
     file (`….safetensors`, its graphs beside it) is run as `default` is.
 
-    Raises PaniniError for any other name, or if the engine cannot run here.
+    looks: how many times each face is looked at, 1 to 8, the mean of which is the result; see `Ensemble`. Raises
+    PaniniError for others, for any other name, or if the engine cannot run here.
     """
     if name == "bicubic":
         return BicubicEngine()
     if name == "default" or name.endswith(".safetensors"):
         from panini.engine.onnx import OnnxEngine
 
-        engine: Engine = OnnxEngine() if name == "default" else OnnxEngine(Path(name))
-        return engine
+        return Ensemble(OnnxEngine() if name == "default" else OnnxEngine(Path(name)), looks)
     if name == "torch":
         from panini.engine.torch import TorchEngine
 
-        return TorchEngine()
+        return Ensemble(TorchEngine(), looks)
     raise PaniniError(f"no engine is called {name!r}; there are 'default', 'torch' and 'bicubic'")

@@ -26,6 +26,8 @@ class EngineOutput:
     """[N, bands] in [0, 1]: how much of each band of the input's own detail, deblurred, was kept, finest first. The
     bands are the octaves of `input_size`: what each halving loses, and last all that is left. One 0 if the network
     keeps nothing."""
+    looks: tuple[int, ...] = ()
+    """[N]: how many restorations each is the mean of; empty if of one."""
 
 
 class Engine(Protocol):

@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from panini.calibration import DIAL_REACH, Calibration, Linear
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
-from panini.engine import Engine
+from panini.engine import Engine, Ensemble
 from panini.errors import PaniniError
 from panini.evaluation.probe import Damaged, Pictures, damaged, damaged_faces, fit_linear, fit_probes
 from panini.faces import blend
@@ -138,7 +138,7 @@ class Restored:
 def _restore(engine: Engine, calibration: Calibration, sample: Sample, dial: float) -> Restored:
     """As `Restorer` does it, with a calibration that is still being made."""
     v = calibration.turned(sample.v, dial) if dial else sample.v
-    output = engine.restore(to_signed(sample.given)[None], v[None], sample.v[None])
+    output = Ensemble(engine, calibration=calibration).restore(to_signed(sample.given)[None], v[None], sample.v[None])
     after = blend.match_colour(from_signed(output.images[0]), sample.given, toned=blend.is_toned(sample.given))
     return Restored(after, output.prior_share[0], output.image_share[0])
 

@@ -170,7 +170,8 @@ class DamagedSamples(Dataset[dict[str, Tensor]]):
 
 class RestorationSamples(DamagedSamples):
     """Item i: {truth: [3, S, S] in [-1, 1]; given: the same damaged, unless `damage` is off; index: i;
-    w: [latent_dim] and known: 1 where the prior's latent is known, else 0; dial: in [-1, 1]; realism}.
+    w: [latent_dim] and known: 1 where the prior's latent is known, else 0; dial: in [-1, 1]; realism; adds: 1 where the
+    damage does (`Degradation.adds`), else 0}.
 
     prior_share: how many of the faces come from `sampled`. Those keep their pixels, since their latents do.
     dialled: how many of the samples are to be restored at a setting of the dial other than 0. realism: by distribution,
@@ -207,6 +208,7 @@ class RestorationSamples(DamagedSamples):
             truth = vary(self.real[int(rng.integers(len(self.real)))], rng)
         rng = np.random.default_rng((self.seed, i, 2))
         dial = rng.uniform(-1, 1) if rng.random() < self.dialled else 0.0
+        degradation, seed = self.degradation(i)
         sample = {
             "truth": torch.from_numpy(to_signed(truth)),
             "w": torch.from_numpy(w),
@@ -214,9 +216,9 @@ class RestorationSamples(DamagedSamples):
             "index": torch.tensor(i),
             "dial": torch.tensor(dial, dtype=torch.float32),
             "realism": torch.tensor(self.realism.get(self.distribution(i), 1.0), dtype=torch.float32),
+            "adds": torch.tensor(float(degradation.adds)),
         }
         if self.damage:
-            degradation, seed = self.degradation(i)
             sample["given"] = torch.from_numpy(to_signed(degradation.apply(truth, seed)))
         return sample
 

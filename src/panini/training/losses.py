@@ -178,6 +178,8 @@ LEAST_WINDOW = 16
 _FARTHEST = 7
 """Pixels of the picture by which it is moved for `Weights.equivariance`: no two of the network's grids coincide again
 before 8 of them."""
+_MARGIN = _FARTHEST + 1
+"""What the two have not in common, in pixels of the picture."""
 _GRID = 8
 """Windows begin at multiples of so many pixels of the last fused features: `PictureDAFI` halves pictures five times,
 and splits a window as it splits the whole picture only if their pixels fall together."""
@@ -194,12 +196,21 @@ class Helpers:
     direction: Tensor | None = None  # the dial's, [dr_dim]
 
 
+def _inner(picture: Tensor, margin: int, down: int = 0, right: int = 0) -> Tensor:
+    """Without its margins; of what is left, moved by so much."""
+    height, width = picture.shape[-2:]
+    return picture[..., margin + down : height - margin + down, margin + right : width - margin + right]
+
+
 class RestorationObjective(nn.Module):
     """The restorer's losses on one batch.
 
     window: side, in pixels of the last fused features, of what goes through the prior's last blocks and is compared; 0:
     everything, as in the paper. bare_every: with a window, of so many steps one has hardly anything of the picture
     itself in its result; 0: none. alone: so many steps the discriminator learns by itself, before anything heeds it.
+    ensemble: where the damage adds to the picture, not the result is compared with the truth but its mean with that of
+    the picture mirrored and moved, which gives no gradient: what is judged is what a self-ensemble
+    (`panini.engine.ensemble`) will show.
 
     With a direction of the dial, a sample's v_DR is moved along it as far as its dial says, and the terms that judge
     its looks count `DIAL_WEIGHT` to the power of its dial, times its own `realism`, times: so v_DR learns to lead from
@@ -217,6 +228,7 @@ class RestorationObjective(nn.Module):
         bare_every: int = 2,
         alone: int = 0,
         seed: int = 0,
+        ensemble: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
@@ -226,6 +238,7 @@ class RestorationObjective(nn.Module):
         self.bare_every = bare_every
         self.alone = alone
         self.seed = seed
+        self.ensemble = ensemble
         self.shown: tuple[Seen, Seen] | None = None  # the last (restored, true) that the discriminator may judge
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -236,7 +249,7 @@ class RestorationObjective(nn.Module):
             given = F.interpolate(truth, network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
         own = network.dre(given)
         encoding = network.encode(given, self.edited(own, batch["dial"]), own)
-        terms = self._compared(given, encoding, own, truth, step)
+        terms = self._compared(given, encoding, own, truth, 0.5 * batch["adds"] if self.ensemble else None, step)
         for name in ("perceptual", "adversarial"):
             if name in terms:
                 terms[name] = (terms[name] * self.realism(batch)).mean()
@@ -257,8 +270,10 @@ class RestorationObjective(nn.Module):
         direction = self.helpers.direction
         return v if direction is None else moved(v, direction, DIAL_REACH * dial[:, None])
 
-    def _compared(self, given: Tensor, encoding: Encoding, own: Tensor, truth: Tensor, step: int) -> dict[str, Tensor]:
-        """The result, or a window of it, beside the true face."""
+    def _compared(
+        self, given: Tensor, encoding: Encoding, own: Tensor, truth: Tensor, mixed: Tensor | None, step: int
+    ) -> dict[str, Tensor]:
+        """The result, or a window of it, beside the true face. mixed: [N], how much of it another look gives."""
         weights, picture = self.weights, self.network.picture
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)  # the same on every process
         place = (0, 0)
@@ -276,17 +291,22 @@ class RestorationObjective(nn.Module):
         full, generated = self._made(encoding, bands, place)
         times = full.shape[-1] // truth.shape[-1]
         ours, half = F.avg_pool2d(full, times), F.avg_pool2d(truth, 2)
-        terms = {"l1": weights.l1 * F.l1_loss(ours, truth)}
+        terms = {}
         if weights.l1_generated:
             terms["l1_generated"] = weights.l1_generated * F.l1_loss(F.avg_pool2d(generated, 2 * times), half)
-        if weights.equivariance:
-            here, there = self._moved(given, encoding.v, own, bands, full, place, chance)
-            terms["equivariance"] = weights.equivariance * F.l1_loss(here, there)
-        if not self.window:
-            return terms | self._judged(ours, truth, step)
-        if weights.lattice:
+        if self.window and weights.lattice:
             finest = full - F.interpolate(ours, scale_factor=float(times))  # of this octave there is no truth
             terms["lattice"] = weights.lattice * (lattice(ours - truth, 4) + lattice(finest, 8))
+        if weights.equivariance or mixed is not None:
+            here, there = self._moved(given, encoding.v, own, bands, full, place, chance)
+            terms["equivariance"] = weights.equivariance * F.l1_loss(here, there)
+            if mixed is not None:
+                both = here + mixed[:, None, None, None] * (there - here)
+                ours, truth = F.avg_pool2d(both, times), _inner(truth, _MARGIN)
+                half = F.avg_pool2d(truth, 2)
+        terms["l1"] = weights.l1 * F.l1_loss(ours, truth)
+        if not self.window:
+            return terms | self._judged(ours, truth, step)
         if step % 4 < 2:  # the perceptual network is dear: it sees all of a window at half its size, or a quarter of it
             return terms | self._judged(F.avg_pool2d(ours, 2), half, step)
         side = half.shape[-1]
@@ -327,15 +347,15 @@ class RestorationObjective(nn.Module):
         chance: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """`full`, the result at `place`, without its margin, and the same part of what is made of the picture moved by
-        a few pixels, half the time mirrored: that is a target, and gives no gradient.
+        a few pixels, half the time mirrored (always for an ensemble): that is a target, and gives no gradient.
 
         What changes between them does not come from the picture but from where it lies on the network's grids: serrated
         contours, embossed skin. ST-LPIPS hardly minds these either, and even takes them for texture; to learn the mean
         over all places is to lose them.
         """
         down, right = torch.randint(-_FARTHEST, _FARTHEST + 1, (2,), generator=chance).tolist()
-        mirrored = bool(torch.randint(0, 2, (), generator=chance))
-        side, margin = given.shape[-1], _FARTHEST + 1
+        mirrored = bool(torch.randint(0, 2, (), generator=chance)) or self.ensemble
+        side, margin = given.shape[-1], _MARGIN
         twin = F.pad(given, (margin,) * 4, mode="reflect")
         twin = twin[..., margin - down : margin - down + side, margin - right : margin - right + side]
         row, column = place
@@ -348,10 +368,7 @@ class RestorationObjective(nn.Module):
             )
         theirs = theirs.flip(-1) if mirrored else theirs
         ratio = self.network.prior.size // side
-        margin, down, right, end = ratio * margin, ratio * down, ratio * right, full.shape[-1]
-        return full[..., margin : end - margin, margin : end - margin], theirs[
-            ..., margin + down : end - margin + down, margin + right : end - margin + right
-        ]
+        return _inner(full, ratio * margin), _inner(theirs, ratio * margin, ratio * down, ratio * right)
 
     def _judged(self, ours: Tensor, theirs: Tensor, step: int) -> dict[str, Tensor]:
         """The terms that the dial weighs, for each sample [N]."""

@@ -88,6 +88,7 @@ class RestorationConfig(RunConfig):
     alone: int = 0  # steps that the discriminator learns by itself first
     window: int = 64  # see `RestorationObjective`
     bare_every: int = 2  # steps; see there
+    ensemble: bool = False  # judge what the network is used for: means of two looks, where the damage adds to a picture
     perceptual: Literal["stlpips", "vgg"] = "stlpips"
     losses: Weights = field(default_factory=Weights)
     ema: float = 0.995  # of the moving average that is validated and kept; 0: none, the weights as they are
@@ -151,7 +152,14 @@ class RestorationTraining(Training[RestorationConfig]):
             self._direction().to(self.fabric.device) if config.dialled else None,
         )
         self.restoration = RestorationObjective(
-            self.network, helpers, config.losses, config.window, config.bare_every, config.alone, config.seed
+            self.network,
+            helpers,
+            config.losses,
+            config.window,
+            config.bare_every,
+            config.alone,
+            config.seed,
+            config.ensemble,
         )
         self.average.to(self.fabric.device)
         self._validation: tuple[list[Face], Scorer, dict[tuple[str, str], Scores]] | None = None
