@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from panini import __version__
+from panini import __version__, marks
 from panini.cli import run
 from panini.demo import demo_photo
 
@@ -253,6 +253,12 @@ def test_what_is_known_as_json_and_as_a_picture(photo, capsys):
     assert "exists" in fails(capsys, ["restore", photo, "-o", photo.with_name("photo-restored.png"), "--explain"])
 
 
+def test_several_looks_are_said(photo, capsys):
+    assert run(["restore", str(photo), "--json", "--looks", "3"]) == 0
+    assert [face["looks"] for face in json.loads(capsys.readouterr().out)["faces"]] == [3]
+    assert marks.read(Image.open(photo.with_name("photo-restored.jpg")).info["xmp"])["Looks"] == "3"
+
+
 def test_the_dial_of_the_shipped_weights(photo, capsys):
     arguments = ["--dial", "1", "--strength", "0.8", "--like", str(photo), "--explain"]
     assert run(["restore", str(photo), *arguments]) == 0
@@ -273,6 +279,7 @@ def test_the_dial_of_the_shipped_weights(photo, capsys):
         (["--dial", "2"], "dial must be"),
         (["--dial-level", "64"], "wants --dial"),
         (["--strength", "2"], "strength must be"),
+        (["--looks", "9"], "looks must be"),
         (["--dial", "1"], "no dial"),
         (["--strip", "1"], "2 to 21"),
         (["--like", "missing.jpg"], "does not exist"),

@@ -137,7 +137,14 @@ def test_a_run_from_scratch_learns_to_deblur_first(photos: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("damage", [True, False], ids=["workers", "accelerator"])
 def test_the_picture_is_fitted_last_and_alone(photos: Path, tmp_path: Path, damage: bool) -> None:
-    settings = ["trust_steps=0", "steps=1", "mixture={sr16=1.0}", "picture_steps=24", "picture_l1=100.0"]
+    settings = [
+        "trust_steps=0",
+        "steps=1",
+        "mixture={paper=1.0}",
+        "picture_steps=24",
+        "picture_l1=100.0",
+        "ensemble=true",
+    ]
     training = RestorationTraining(_smoke(photos, tmp_path, *settings))
     training.samples.damage = damage
     before = {name: tensor.clone() for name, tensor in training.average.state_dict().items()}

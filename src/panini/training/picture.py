@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from panini.nn.panini_net import PaniniNet
+from panini.nn.panini_net import Encoding, PaniniNet
 from panini.training.deblur import fit
 
 _BATCH = 6
@@ -24,26 +24,33 @@ def train_picture(
     loss: Callable[[Tensor, Tensor, Tensor], Tensor],
     move: Callable[[Tensor, Tensor], Tensor],
     realism: Callable[[Mapping[str, Tensor]], Tensor],
+    ensemble: bool = False,
 ) -> Iterator[float]:
     """Restores the samples once, then fits `network.picture` to windows of them in as many steps; nothing else
     changes. Yields after each face, and after each step its loss.
 
     looks: batches of one of `RestorationSamples`; move: v_DR [N, dr_dim] and settings of the dial [N] to the v_DR at
     that setting; realism: how many times looks count, [N], of a batch; loss: of results and truths [N, 3, S, S] and
-    that.
+    that; ensemble: where the damage adds to the picture, take the mean of two looks at it, as it will be used.
     """
     picture = network.picture
     assert picture is not None
     network.eval()
     picture.requires_grad_(True)
     seen = []
+
+    def made(given: Tensor, v: Tensor, own: Tensor) -> tuple[Encoding, Tensor]:
+        encoding = network.encode(given, v, own)
+        generated = network.generate(network.fused(encoding), encoding.w).float()
+        return encoding, F.avg_pool2d(generated, generated.shape[-1] // given.shape[-1])
+
     for sample in looks:
         given, truth, dial = (sample[name] for name in ("given", "truth", "dial"))
         with torch.no_grad():
             own = network.dre(given)
-            encoding = network.encode(given, move(own, dial), own)
-            generated = network.generate(network.fused(encoding), encoding.w).float()
-        generated = F.avg_pool2d(generated, generated.shape[-1] // given.shape[-1])
+            encoding, generated = made(given, v := move(own, dial), own)
+            if ensemble and sample["adds"].item():
+                generated = (generated + made(given.flip(-1), v, own)[1].flip(-1)) / 2
         pictures = torch.cat((encoding.picture, generated, truth)).half().cpu()  # whole ones, hundreds of them
         seen.append((encoding.v[0].float(), realism(sample)[0], pictures))
         yield math.nan

@@ -247,9 +247,8 @@ class RestorationTraining(Training[RestorationConfig]):
                 seen = objective.helpers.perceptual(ours, truth).float() * realism
             return config.picture_l1 * F.l1_loss(ours, truth) + seen.mean()
 
-        return train_picture(
-            self.average, self.looks(range(config.picture_steps), 1), loss, objective.edited, objective.realism
-        )
+        looks = self.looks(range(config.picture_steps), 1)
+        return train_picture(self.average, looks, loss, objective.edited, objective.realism, config.ensemble)
 
     def _watch(self, name: str, errors: Iterator[float], total: int) -> None:
         for error in (bar := tqdm(errors, name, total, disable=not self.fabric.is_global_zero)):
