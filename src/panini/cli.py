@@ -52,7 +52,7 @@ Looks = Annotated[
     int | None,
     typer.Option(
         metavar="1…8",
-        help="Restore each face so many times and average: calmer, slower. By default 2 where it is noisy.",
+        help="Restore each face so many times and average: calmer, slower. By default 2 where noise or JPEG is found.",
     ),
 ]
 

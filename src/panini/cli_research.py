@@ -217,7 +217,7 @@ def evaluate(
     as_csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write every face's scores.")] = None,
     as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as data.")] = None,
     chart: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Write a bar chart.")] = None,
-    look: Annotated[Path | None, typer.Option("--grid", metavar="FILE", help="Write ten faces to look at.")] = None,
+    sheet: Annotated[Path | None, typer.Option("--grid", metavar="FILE", help="Write ten faces to look at.")] = None,
 ) -> None:
     """Print how near restored faces come to the truth beside their inputs, by kind and strength of damage."""
     with _needs_train_extra("evaluate"):
@@ -262,12 +262,21 @@ def evaluate(
     if as_csv is not None:
         table.write_csv(as_csv, rows)
     if as_json is not None:
-        settings = {"version": __version__, "weights": digest, "dial": dial, "consistent": consistent, "seed": seed}
-        table.write_json(as_json, found, settings | {"results": None if results is None else str(results)})
+        settings = {
+            "version": __version__,
+            "weights": digest,
+            "dial": dial,
+            "consistent": consistent,
+            "looks": looks,
+            "seed": seed,
+        }
+        table.write_json(
+            as_json, found, settings | {"seed": seed, "results": None if results is None else str(results)}
+        )
     if chart is not None:
         table.plot(chart, found)
-    if look is not None:
-        table.write_grid(rows, look)
+    if sheet is not None:
+        table.write_grid(rows, sheet)
 
 
 def calibrate(

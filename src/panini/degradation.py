@@ -371,7 +371,8 @@ class Degradation:
 
     @property
     def adds(self) -> bool:
-        """Whether it lays something over the picture (`ADDING`, or blocks), and does not only take from it."""
+        """Whether it lays something over the picture (`ADDING`; or blocks, which pass for JPEG's) and does not only
+        take from it."""
         return any(step.kind in ADDING or step == Enlarge("nearest") for step in self.steps)
 
     def strength(self, kind: str) -> float:

@@ -43,7 +43,7 @@ def notes(
 ) -> dict[str, str]:
     """What a mark says, by name. weights: digest of the weights file; imagined: share of detail, mean of the faces;
     like: whether another photo's v_DR was taken; consistent: whether the result made small again is the photo; looks:
-    how many restorations are averaged."""
+    how many restorations are averaged, of the face that has most."""
     said = {
         "Version": __version__,
         "Weights": weights or "none",

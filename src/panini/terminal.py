@@ -232,7 +232,7 @@ def restore_folder(
     network = restorer.engine.digest or engine  # new weights may have the name of others
     maker = (
         f"{network}, faces from {min_face:g}"
-        + (f", {looks} looks" if looks else "")
+        + f", looks: {looks or 'as needed'}"
         + (f", background {background.resolve()}" if background else "")
     )
     archive = Archive(source, target, settings=settings, maker=maker, background=upscaler, **options)

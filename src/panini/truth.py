@@ -85,7 +85,7 @@ class Report:
 
     @property
     def adds(self) -> bool:
-        """As of the function."""
+        """Whether what was found lies over the picture; see the function `adds`."""
         return adds(self.damages)
 
 

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini import images, marks
+from panini.engine import Engine, Ensemble
 from panini.errors import NoFaceError, PaniniError, how_to_get
 from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
 from panini.pixels import Pixels, from_signed, to_signed
-from panini.restorer import Restorer, Setting, check_grain, mean_imagined
+from panini.restorer import RestoredFace, Restorer, Setting, check_grain, mean_imagined, most_looks
 
 try:
     import av
@@ -60,6 +61,8 @@ class Track:
     fades: tuple[bool, bool] = (True, True)
     """Whether it comes and goes gradually, which it does not at a cut."""
     v: NDArray[np.float32] | None = None
+    engine: Engine | None = None
+    """With as many looks in each frame as in the first."""
     before: NDArray[np.float32] | None = None
     after: NDArray[np.float32] | None = None
 
@@ -99,10 +102,10 @@ def restore_video(
             raise NoFaceError(f"{source}: no face found")
         tags = _tags(source)
         if mark:
-            imagined = _imagined(restorer, source, tracks, setting)
-            said = marks.notes(
-                engine.digest, setting.dial, setting.strength, len(tracks), imagined, setting.like is not None
-            )
+            faces = _examples(restorer, source, tracks, setting)
+            like, imagined = setting.like is not None, mean_imagined(faces)
+            looks = most_looks(faces)
+            said = marks.notes(engine.digest, setting.dial, setting.strength, len(tracks), imagined, like, looks=looks)
             tags = marks.tagged(tags, said)
 
         def retouch(pixels: Pixels, number: int) -> None:
@@ -226,12 +229,13 @@ def _transform(place: NDArray[np.float64], size: int) -> align.Transform:
     return np.hstack([linear, ([size / 2, size / 2] - linear @ [x, y])[:, None]])
 
 
-def _imagined(restorer: Restorer, source: Path, tracks: list[Track], setting: Setting) -> float | None:
-    """How much of the faces' detail is imagined, judged by the frame in the middle of each one's time.
+def _examples(restorer: Restorer, source: Path, tracks: list[Track], setting: Setting) -> list[RestoredFace]:
+    """What the video's mark is judged by: each face in the frame in the middle of its time.
 
     Before the rest is restored, for a container's tags come first.
     """
-    size, faces = restorer.engine.input_size, []
+    size = restorer.engine.input_size
+    faces: list[RestoredFace] = []
     with _open(source) as container:
         for number, (_, pixels) in enumerate(_frames(container)):
             for track in tracks:
@@ -241,7 +245,7 @@ def _imagined(restorer: Restorer, source: Path, tracks: list[Track], setting: Se
                     faces.append(restorer.restore_at(pixels, track.last, transform, toned, setting, {}))
             if len(faces) == len(tracks):
                 break
-    return mean_imagined(faces)
+    return faces
 
 
 def _write(
@@ -318,7 +322,10 @@ def _restore_frame(
         if steady and track.v is not None:
             v = 0.8 * track.v + 0.2 * v
         track.v = v
-        output = restorer.engine.restore(signed, setting.degradation(v[0], restorer.engine)[None], v)
+        if track.engine is None:
+            engine = restorer.engine
+            track.engine = engine.settled(v[0]) if isinstance(engine, Ensemble) else engine
+        output = track.engine.restore(signed, setting.degradation(v[0], restorer.engine)[None], v)
         restored = blend.match_colour(from_signed(output.images[0]), crop, toned=toned)
         if steady:
             restored = _calm(track, crop, restored)

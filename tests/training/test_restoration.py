@@ -226,6 +226,10 @@ def test_everything_of_the_paper_s_recipe_at_a_small_size(photos: Path, tmp_path
     assert training.discriminator is not None
     judge = {n: p.clone() for n, p in training.discriminator.named_parameters()}
     training.run()
+    batch = {name: value[None] for name, value in training.samples[0].items()}
+    for other in (batch["given"], batch["truth"]):
+        near = training.restoration(batch | {"given": other}, 0)["l1"]
+        assert (near == training.restoration(batch, 0)["l1"]) == (other is batch["given"]), "damage reaches the network"
     for module, old in ((training.network, before), (training.discriminator, judge)):
         still = [n for n, p in module.named_parameters() if torch.equal(p, old[n])]
         assert all("mapping" in n or "projection" in n or "noise_strength" in n for n in still), still

@@ -19,7 +19,7 @@ def load_engine(name: str = "default", looks: int | None = None) -> Engine:
     PaniniError for others, for any other name, or if the engine cannot run here.
     """
     if name == "bicubic":
-        return BicubicEngine() if looks is None else Ensemble(BicubicEngine(), looks)
+        return Ensemble(BicubicEngine(), looks)
     if name == "default" or name.endswith(".safetensors"):
         from panini.engine.onnx import OnnxEngine
 

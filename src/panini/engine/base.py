@@ -27,7 +27,7 @@ class EngineOutput:
     bands are the octaves of `input_size`: what each halving loses, and last all that is left. One 0 if the network
     keeps nothing."""
     looks: tuple[int, ...] = ()
-    """[N]: how many restorations each is the mean of; empty if of one."""
+    """[N]: how many restorations each is the mean of; empty if all are single ones. The shares are the same in each."""
 
 
 class Engine(Protocol):

@@ -23,9 +23,12 @@ class Ensemble:
     (arXiv 1707.02921, section 3.4), but moved where that turns, for a face is upright.
 
     looks: how many, 1 to 8; by default `LOOKS` for a face over which something lies (noise, a codec:
-    `panini.truth.adds`), to judge by the calibration, and one for others. What such damage makes a network draw,
-    serrated, embossed or splintered, lies elsewhere in every look and is averaged out; where a picture has only lost
-    detail, the mean of several that were imagined is a blurred one. Raises PaniniError for other numbers.
+    `panini.truth.adds`), to judge by the calibration, and one for others and where nothing is calibrated. What such
+    damage makes a network draw, serrated, embossed or splintered, lies elsewhere in every look and is averaged out;
+    where a picture has only lost detail, the mean of several that were imagined is a blurred one. Raises PaniniError
+    for other numbers.
+
+    calibration: to judge by in place of the engine's, as long as that is being made.
     """
 
     def __init__(self, engine: Engine, looks: int | None = None, calibration: Calibration | None = None) -> None:
@@ -47,26 +50,35 @@ class Ensemble:
         """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] or [N, levels + 1, 256] says."""
         own = self.degradation(faces) if own is None else own
         output = self._engine.restore(faces, v, own)
-        looks = tuple(self.looks or self._enough(row) for row in own)
+        looks = tuple(map(self._enough, own))
+        images = output.images.copy() if any(count > 1 for count in looks) else output.images
         for i, count in enumerate(looks):
-            one = slice(i, i + 1)
-            self._look_again(faces[one], v[one], own[one], output.images[i], count)
-        return replace(output, looks=looks)
+            if count > 1:
+                one = slice(i, i + 1)
+                images[i] = self._mean(faces[one], v[one], own[one], images[i], count)
+        return replace(output, images=images, looks=looks)
 
-    def _look_again(self, face: Array, v: Array, own: Array, image: Array, looks: int) -> None:
-        """Makes of the first look at one face, [3, output_size, output_size], the mean of `looks`, in place."""
-        ratio, size = self.output_size // self.input_size, self.input_size
-        seen = np.ones(image.shape[1:], np.float32)
+    def settled(self, own: Array) -> Ensemble:
+        """The same with as many looks at every face as this takes at the one whose v_DR [256] is `own`: from one frame
+        of a video to the next the number is not to change."""
+        return Ensemble(self._engine, self._enough(own), self.calibration)
+
+    def _mean(self, face: Array, v: Array, own: Array, first: Array, looks: int) -> Array:
+        """Of `looks` looks at one face: the `first`, [3, output_size, output_size], and others."""
+        ratio, size, total = self.output_size // self.input_size, self.input_size, first.copy()
+        seen = np.ones(first.shape[1:], np.float32)
         for look, (down, right) in enumerate(_MOVES[1:looks], 1):
             turn = slice(None, None, -1 if look % 2 else 1)
             moved = np.pad(face, ((0, 0), (0, 0), (down, 0), (right, 0)), "reflect")[..., :size, :size]
             there = self._engine.restore(np.ascontiguousarray(moved[..., turn]), v, own).images[0][..., turn]
             there = there[:, ratio * down :, ratio * right :]
             _, height, width = there.shape
-            image[:, :height, :width] += there
+            total[:, :height, :width] += there
             seen[:height, :width] += 1
-        image /= seen
+        return total / seen
 
     def _enough(self, own: Array) -> int:
-        """How many looks at the face whose v_DR [256] that is, if nobody says."""
-        return LOOKS if self.calibration is None or adds(damages(self.calibration, own)) else 1
+        """How many looks at the face whose v_DR [256] that is."""
+        if self.looks is not None:
+            return self.looks
+        return LOOKS if self.calibration is not None and adds(damages(self.calibration, own)) else 1

@@ -65,7 +65,8 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
     """Measures the calibration of `engine`'s weights.
 
     faces: to fit on. validation: others, to report on. count: twice as many restorations go into the error map, half
-    as many reported on; all other numbers go with it. Takes about 9 * count restorations. Raises PaniniError for too
+    as many reported on; all other numbers go with it. Takes about 9 * count restorations, those of noise and codecs
+    of two looks each; `engine` itself takes one. Raises PaniniError for too
     few faces.
     """
     if count < 16 or min(len(faces), len(validation)) < 8:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from panini.calibration import DIAL_REACH, moved
 from panini.evaluation.stlpips import STLPIPS
 from panini.nn.discriminator import FeatureDiscriminator
+from panini.nn.dre import FixedDegradation
 from panini.nn.panini_net import Encoding, PaniniNet
 from panini.nn.prior import Prior
 from panini.training.loop import gathered
@@ -174,12 +175,14 @@ class Weights:
 JUDGED = slice(1, 4)
 """The stages of the perceptual network that a `FeatureDiscriminator` judges: at a half, a quarter and an eighth."""
 LEAST_WINDOW = 16
-"""Of less, the last stages of the perceptual network would have nothing."""
+"""Of less, the last stages of the perceptual network would have nothing; in an ensemble, `MARGINS` more."""
 _FARTHEST = 7
 """Pixels of the picture by which it is moved for `Weights.equivariance`: no two of the network's grids coincide again
 before 8 of them."""
 _MARGIN = _FARTHEST + 1
 """What the two have not in common, in pixels of the picture."""
+MARGINS = _MARGIN // 2
+"""Both of them, in pixels of the last fused features."""
 _GRID = 8
 """Windows begin at multiples of so many pixels of the last fused features: `PictureDAFI` halves pictures five times,
 and splits a window as it splits the whole picture only if their pixels fall together."""
@@ -245,8 +248,10 @@ class RestorationObjective(nn.Module):
         """batch as `RestorationSamples` gives it, damaged. Returns weighted terms; their sum is what is minimised."""
         network, helpers, weights = self.network, self.helpers, self.weights
         given, truth = (batch[k].contiguous(memory_format=torch.channels_last) for k in ("given", "truth"))
-        if network.input_size < given.shape[-1]:  # the paper's SR starts from a small picture
-            given = F.interpolate(truth, network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
+        if network.input_size < given.shape[-1]:
+            # Where there is one damage only, to be made small is it: the paper's SR.
+            large = truth if isinstance(network.dre, FixedDegradation) else given
+            given = F.interpolate(large, network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
         own = network.dre(given)
         encoding = network.encode(given, self.edited(own, batch["dial"]), own)
         terms = self._compared(given, encoding, own, truth, 0.5 * batch["adds"] if self.ensemble else None, step)
@@ -276,7 +281,7 @@ class RestorationObjective(nn.Module):
         """The result, or a window of it, beside the true face. mixed: [N], how much of it another look gives."""
         weights, picture = self.weights, self.network.picture
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)  # the same on every process
-        place = (0, 0)
+        place, margin = (0, 0), _MARGIN * (truth.shape[-1] // given.shape[-1])
         if self.window:
             places = (self._size - self.window) // _GRID + 1
             row, column = torch.randint(0, places, (2,), generator=chance).tolist()
@@ -299,10 +304,11 @@ class RestorationObjective(nn.Module):
             terms["lattice"] = weights.lattice * (lattice(ours - truth, 4) + lattice(finest, 8))
         if weights.equivariance or mixed is not None:
             here, there = self._moved(given, encoding.v, own, bands, full, place, chance)
-            terms["equivariance"] = weights.equivariance * F.l1_loss(here, there)
+            if weights.equivariance:
+                terms["equivariance"] = weights.equivariance * F.l1_loss(here, there)
             if mixed is not None:
                 both = here + mixed[:, None, None, None] * (there - here)
-                ours, truth = F.avg_pool2d(both, times), _inner(truth, _MARGIN)
+                ours, truth = F.avg_pool2d(both, times), _inner(truth, margin)
                 half = F.avg_pool2d(truth, 2)
         terms["l1"] = weights.l1 * F.l1_loss(ours, truth)
         if not self.window:

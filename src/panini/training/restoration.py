@@ -35,6 +35,7 @@ from panini.training.loop import Training, Validation, channels_last, make_optim
 from panini.training.losses import (
     JUDGED,
     LEAST_WINDOW,
+    MARGINS,
     Helpers,
     LatentMemory,
     RestorationObjective,
@@ -88,7 +89,7 @@ class RestorationConfig(RunConfig):
     alone: int = 0  # steps that the discriminator learns by itself first
     window: int = 64  # see `RestorationObjective`
     bare_every: int = 2  # steps; see there
-    ensemble: bool = False  # judge what the network is used for: means of two looks, where the damage adds to a picture
+    ensemble: bool = False  # compare means of two looks where damage adds to a picture; validation sees single ones
     perceptual: Literal["stlpips", "vgg"] = "stlpips"
     losses: Weights = field(default_factory=Weights)
     ema: float = 0.995  # of the moving average that is validated and kept; 0: none, the weights as they are
@@ -119,10 +120,9 @@ class RestorationTraining(Training[RestorationConfig]):
             self._faces = [f for f in load_faces(Path(config.validation)) if int(f.name) % 2 == 0]
         self.network = channels_last(self._build().train())
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        if 0 < config.window < LEAST_WINDOW:
-            raise PaniniError(
-                f"window: 0 or at least {LEAST_WINDOW}, for the perceptual network sees twice as many pixels"
-            )
+        least = LEAST_WINDOW + MARGINS * config.ensemble
+        if 0 < config.window < least:
+            raise PaniniError(f"window: 0 or at least {least}, for the perceptual network sees twice as many pixels")
         if config.window and self.network.picture is None:
             raise PaniniError(f"window: the preset {config.preset!r} is trained on whole results only; set it to 0")
         if config.picture_steps and self.network.picture is None:
@@ -134,6 +134,8 @@ class RestorationTraining(Training[RestorationConfig]):
                 raise PaniniError('adversary: "features" wants perceptual "stlpips" and losses.r1 = 0')
             self.discriminator = FeatureDiscriminator([w[-1] for w in WIDTHS_BY_STAGE[JUDGED]])
         elif config.losses.adversarial:
+            if config.ensemble:
+                raise PaniniError('ensemble: wants adversary "features": what is judged has lost its margins')
             side = 2 * config.window or config.size
             try:
                 self.discriminator = channels_last(Discriminator(side, 32768 if side > 256 else 8192))
