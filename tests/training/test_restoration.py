@@ -1,6 +1,7 @@
 """The restorer: the smoke recipe learns, a stopped run goes on, two processes are one with the double batch, and the
 paper's losses on the paper's kind of network."""
 
+import copy
 import csv
 import os
 import subprocess
@@ -11,9 +12,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from skimage.data import astronaut
 
 from panini.training.config import load
+from panini.training.picture import train_picture
 from panini.training.restoration import RestorationConfig, RestorationTraining
 
 pytestmark = pytest.mark.slow
@@ -137,14 +140,7 @@ def test_a_run_from_scratch_learns_to_deblur_first(photos: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("damage", [True, False], ids=["workers", "accelerator"])
 def test_the_picture_is_fitted_last_and_alone(photos: Path, tmp_path: Path, damage: bool) -> None:
-    settings = [
-        "trust_steps=0",
-        "steps=1",
-        "mixture={paper=1.0}",
-        "picture_steps=24",
-        "picture_l1=100.0",
-        "ensemble=true",
-    ]
+    settings = ["trust_steps=0", "steps=1", "mixture={sr16=1.0}", "picture_steps=24", "picture_l1=100.0"]
     training = RestorationTraining(_smoke(photos, tmp_path, *settings))
     training.samples.damage = damage
     before = {name: tensor.clone() for name, tensor in training.average.state_dict().items()}
@@ -154,6 +150,25 @@ def test_the_picture_is_fitted_last_and_alone(photos: Path, tmp_path: Path, dama
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed
     assert all(name.startswith("picture.mlp.") for name in changed)
+
+
+def test_the_picture_is_fitted_to_what_an_ensemble_shows(photos: Path, tmp_path: Path) -> None:
+    training = RestorationTraining(_smoke(photos, tmp_path, "trust_steps=0"))
+    sample = {name: value[None] for name, value in training.samples[0].items()}
+    objective = training.restoration
+
+    def first_error(adds: float, ensemble: bool) -> float:
+        looks = [sample | {"adds": torch.tensor([adds])}]
+        network = copy.deepcopy(training.average)
+        return list(
+            train_picture(
+                network, looks, lambda a, b, _: F.l1_loss(a, b), objective.edited, objective.realism, ensemble
+            )
+        )[1]
+
+    alone = first_error(0.0, True)
+    assert alone == first_error(0.0, False) == first_error(1.0, False)
+    assert alone != first_error(1.0, True)
 
 
 def test_the_dial_moves_v_and_weighs_what_is_perceived(photos: Path, tmp_path: Path) -> None:
