@@ -269,10 +269,9 @@ def evaluate(
             "consistent": consistent,
             "looks": looks,
             "seed": seed,
+            "results": None if results is None else str(results),
         }
-        table.write_json(
-            as_json, found, settings | {"seed": seed, "results": None if results is None else str(results)}
-        )
+        table.write_json(as_json, found, settings)
     if chart is not None:
         table.plot(chart, found)
     if sheet is not None:

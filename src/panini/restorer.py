@@ -23,7 +23,7 @@ from panini.faces import align, blend
 from panini.faces.aligner import Aligner
 from panini.faces.detect import Box, CenterFace, Detector, Face, choose
 from panini.pixels import Signed, from_signed, to_signed
-from panini.truth import Report, as_dict, make_report
+from panini.truth import Report, adds, as_dict, make_report
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | images.Photo
 """What can be restored: a file, a Pillow image, a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA, or
@@ -291,7 +291,9 @@ class Restorer:
         if max(given.pixels.shape[:2]) >= self.engine.input_size or self.engine.calibration is None:
             return False
         report = restored.faces[0].report
-        return not report.adds and report.strength == 1 and consistency.close(restored.photo.pixels, given.pixels)
+        return (
+            not adds(report.damages) and report.strength == 1 and consistency.close(restored.photo.pixels, given.pixels)
+        )
 
     def _no_face(self, photo: images.Photo) -> NoFaceError:
         smallest = getattr(self.detector, "min_face", 24)

@@ -83,11 +83,6 @@ class Report:
         """The damages that are likelier there than not, the likeliest first."""
         return sorted((d for d in self.damages if d.probability > _LIKELY), key=lambda d: -d.probability)
 
-    @property
-    def adds(self) -> bool:
-        """Whether what was found lies over the picture; see the function `adds`."""
-        return adds(self.damages)
-
 
 def make_report(
     calibration: Calibration | None,

@@ -13,7 +13,7 @@ from panini.errors import PaniniError
 from panini.pixels import read_rgb, resize, to_signed
 from panini.weights import DEFAULT
 
-FACE = next(iter(sorted((Path(__file__).parents[1] / "data/prior").glob("*.webp"))))
+FACE = min((Path(__file__).parents[1] / "data/prior").glob("*.webp"))
 
 
 @pytest.fixture(scope="module")

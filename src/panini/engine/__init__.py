@@ -11,21 +11,24 @@ from panini.errors import PaniniError
 __all__ = ["BicubicEngine", "Engine", "EngineOutput", "Ensemble", "load_engine"]
 
 
-def load_engine(name: str = "default", looks: int | None = None) -> Engine:
+def load_engine(name: str = "default", looks: int | None = None) -> Ensemble:
     """The engine called `name`: `default` and `torch` run the package's own weights, `bicubic` only enlarges; a weights
     file (`….safetensors`, its graphs beside it) is run as `default` is.
 
     looks: how many times each face is looked at, 1 to 8, the mean of which is the result; see `Ensemble`. Raises
     PaniniError for others, for any other name, or if the engine cannot run here.
     """
+    engine: Engine
     if name == "bicubic":
-        return Ensemble(BicubicEngine(), looks)
-    if name == "default" or name.endswith(".safetensors"):
+        engine = BicubicEngine()
+    elif name == "default" or name.endswith(".safetensors"):
         from panini.engine.onnx import OnnxEngine
 
-        return Ensemble(OnnxEngine() if name == "default" else OnnxEngine(Path(name)), looks)
-    if name == "torch":
+        engine = OnnxEngine() if name == "default" else OnnxEngine(Path(name))
+    elif name == "torch":
         from panini.engine.torch import TorchEngine
 
-        return Ensemble(TorchEngine(), looks)
-    raise PaniniError(f"no engine is called {name!r}; there are 'default', 'torch' and 'bicubic'")
+        engine = TorchEngine()
+    else:
+        raise PaniniError(f"no engine is called {name!r}; there are 'default', 'torch' and 'bicubic'")
+    return Ensemble(engine, looks)
