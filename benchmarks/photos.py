@@ -20,12 +20,12 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from panini.archive import Archive
-from panini.engine import BicubicEngine
+from panini.api import Restorer
 from panini.faces import align
 from panini.faces.aligner import Aligner
 from panini.faces.detect import CenterFace
-from panini.restorer import Restorer
+from panini.inference import BicubicEngine
+from panini.jobs.folder import Archive
 
 FACES = Path(__file__).parents[1] / "tests/data/prior"
 TEXTURES = (

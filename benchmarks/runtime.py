@@ -21,18 +21,18 @@ import onnx
 import onnxruntime
 import torch
 
-from panini.checkpoint import load_weights
-from panini.engine.onnx import OnnxEngine
-from panini.engine.torch import TorchEngine
-from panini.export import export_module
+from panini.inference.onnx import OnnxEngine
+from panini.inference.torch import TorchEngine
 from panini.weights import DEFAULT
+from panini.weights.checkpoint import load_weights
+from panini.weights.export import export_module
 
 _ONE_FACE = """
 import re, resource, sys
 from pathlib import Path
 from time import perf_counter
 import numpy as np
-from panini.engine.onnx import OnnxEngine
+from panini.inference.onnx import OnnxEngine
 def peak():
     if sys.platform == "linux":  # where getrusage counts the process before exec too
         return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024

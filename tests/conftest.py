@@ -10,13 +10,13 @@ import pytest
 def tiny_state(tmp_path_factory) -> Path:
     """What training writes of the preset `paper_tiny`, which exists for the tests alone."""
     torch = pytest.importorskip("torch")
-    from panini.nn import presets
-    from panini.nn.dafi import DAFI, PictureDAFI
-    from panini.nn.dre import DegradationEncoder
-    from panini.nn.ife import UNetExtractor
-    from panini.nn.lce import LowRankLatentCodeEncoder
-    from panini.nn.panini_net import PaniniNet
-    from panini.nn.prior import MobilePrior
+    from panini.models import presets
+    from panini.models.dafi import DAFI, PictureDAFI
+    from panini.models.dre import DegradationEncoder
+    from panini.models.ife import UNetExtractor
+    from panini.models.lce import LowRankLatentCodeEncoder
+    from panini.models.panini_net import PaniniNet
+    from panini.models.prior import MobilePrior
 
     class TinyPrior(MobilePrior):
         size = 64
@@ -48,7 +48,7 @@ def tiny_state(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_state, tmp_path_factory) -> Path:
     """The same exported: a weights file with its graphs beside it. Read only."""
-    from panini.export import export
+    from panini.weights.export import export
 
     return export(tiny_state, tmp_path_factory.mktemp("exported"), "paper_tiny", {"samples": "7"})
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from panini import images
+from panini.api import Restorer
 from panini.errors import PaniniError
-from panini.pixels import Pixels, resize
-from panini.restorer import Restorer
+from panini.photo import io as images
+from panini.photo.pixels import Pixels, resize
 
 SIDE, GAP = 760, 20
 

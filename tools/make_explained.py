@@ -11,7 +11,7 @@ from skimage import data
 
 from panini import Restorer
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
-from panini.explain import explanation
+from panini.report.explanation import explanation
 
 DAMAGE = Degradation((Blur(0.8), Downsample(1.5), Noise(10.0), Jpeg(55), Enlarge()))
 TARGET = Path(__file__).parent.parent / "docs/figures/explained.jpg"

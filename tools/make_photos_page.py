@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from panini import images
-from panini.archive import Archive
-from panini.demo import SCALE, demo_photo
-from panini.restorer import Restorer
-from panini.terminal import draw
-from panini.video import restore_video
+from panini.api import Restorer
+from panini.cli.demo import SCALE, demo_photo
+from panini.cli.terminal import draw
+from panini.jobs.folder import Archive
+from panini.jobs.video import restore_video
+from panini.photo import io as images
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs/photos"

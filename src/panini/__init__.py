@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from panini.api import Restoration, RestoredFace, Restorer, restore
     from panini.errors import NoFaceError, PaniniError
-    from panini.restorer import Restoration, RestoredFace, Restorer, restore
 
 __version__ = "0.1.0"
 __all__ = ["NoFaceError", "PaniniError", "Restoration", "RestoredFace", "Restorer", "restore"]
@@ -16,6 +16,6 @@ def __getattr__(name: str) -> Any:
     """Loads the public names when they are first used, so that `import panini` is quick."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from panini import errors, restorer
+    from panini import api, errors
 
-    return getattr(errors if name.endswith("Error") else restorer, name)
+    return getattr(errors if name.endswith("Error") else api, name)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from panini.checkpoint import load_weights
 from panini.degradation import Blur, Degradation
 from panini.evaluation.ablation import VARIANTS, ablate, plot_shares, prior_shares
 from panini.training.config import Hardware
 from panini.training.restoration import RestorationConfig
 from panini.weights import DEFAULT
+from panini.weights.checkpoint import load_weights
 
 
 def test_the_worse_the_picture_the_more_comes_from_the_prior(tmp_path: Path) -> None:

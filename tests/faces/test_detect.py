@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from panini.demo import demo_photo
+from panini.cli.demo import demo_photo
 from panini.errors import PaniniError
 from panini.faces import align
 from panini.faces.detect import CenterFace, Face, choose

@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from skimage import data
 
-from panini.checkpoint import load_weights
 from panini.degradation import Degradation, Noise
-from panini.nn.discriminator import FeatureDiscriminator
-from panini.nn.lce import LowRankLatentCodeEncoder
-from panini.pixels import to_signed
+from panini.models.discriminator import FeatureDiscriminator
+from panini.models.lce import LowRankLatentCodeEncoder
+from panini.photo.pixels import to_signed
 from panini.training.losses import (
     Helpers,
     LatentMemory,
@@ -21,6 +20,7 @@ from panini.training.losses import (
     tell_apart,
 )
 from panini.weights import DEFAULT
+from panini.weights.checkpoint import load_weights
 
 
 def test_from_remembered_faces_the_latent_code_encoder_learns_w_of_others() -> None:

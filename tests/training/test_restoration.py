@@ -34,7 +34,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Aligned faces go to a folder of the test; the wheels stay where they are."""
-    from panini.wheels import cache_folder
+    from panini.weights.downloads import cache_folder
 
     wheels, fresh = cache_folder(), tmp_path_factory.mktemp("cache")
     for wheel in wheels.glob("*.whl"):
@@ -106,9 +106,9 @@ def test_two_processes_are_one_with_the_double_batch(photos: Path, tmp_path: Pat
 
 def test_two_processes_take_every_kind_of_step(photos: Path, tmp_path: Path) -> None:
     """With sampled faces whose w is known, in half precision: on every other step PictureDAFI decides nothing."""
-    from panini.prior_wheel import load_prior
     from panini.training.sample import sample_faces
-    from panini.wheels import PRIOR, fetch_wheel
+    from panini.weights.downloads import PRIOR, fetch_wheel
+    from panini.weights.prior_wheel import load_prior
 
     sample_faces(load_prior(fetch_wheel(PRIOR))[0], tmp_path / "sampled", 3)
     settings = ["hardware.devices=2", "hardware.accelerator=cpu", "hardware.threads=1"]
@@ -206,13 +206,13 @@ def test_an_adversary_on_features_learns_alone_and_is_then_heeded(photos: Path, 
 
 def test_everything_of_the_paper_s_recipe_at_a_small_size(photos: Path, tmp_path: Path, monkeypatch) -> None:
     """Whole results, VGG, discriminator with R1, prior and DRE fine-tuned: all of it moves."""
-    from panini.nn import presets
-    from panini.nn.dafi import DAFI
-    from panini.nn.dre import DegradationEncoder
-    from panini.nn.ife import RRDBExtractor
-    from panini.nn.lce import LatentCodeEncoder
-    from panini.nn.panini_net import PaniniNet
-    from panini.nn.prior import StyleGAN2Prior
+    from panini.models import presets
+    from panini.models.dafi import DAFI
+    from panini.models.dre import DegradationEncoder
+    from panini.models.ife import RRDBExtractor
+    from panini.models.lce import LatentCodeEncoder
+    from panini.models.panini_net import PaniniNet
+    from panini.models.prior import StyleGAN2Prior
     from panini.training import restoration
 
     def small() -> PaniniNet:

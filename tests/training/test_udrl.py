@@ -6,8 +6,8 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from panini.nn.dafi import PictureDAFI
-from panini.nn.dre import DegradationEncoder
+from panini.models.dafi import PictureDAFI
+from panini.models.dre import DegradationEncoder
 from panini.training.data import Faces
 from panini.training.udrl import UDRL, Canvases, _views
 

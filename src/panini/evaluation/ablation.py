@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panini.checkpoint import load_training_state
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.evaluation.validation import Row, Scorer, Scores, load_faces, load_truths, validate
-from panini.nn.panini_net import PaniniNet
-from panini.pixels import Pixels, Signed, to_signed
+from panini.models.panini_net import PaniniNet
+from panini.photo.pixels import Pixels, Signed, to_signed
 from panini.training.restoration import RestorationConfig, RestorationTraining
+from panini.weights.checkpoint import load_training_state
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "full": {},

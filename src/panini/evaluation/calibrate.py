@@ -1,4 +1,4 @@
-"""Measures, of one weights file, all that `panini.calibration` holds: on faces whose truth is known.
+"""Measures, of one weights file, all that `panini.report.calibration` holds: on faces whose truth is known.
 
 What is fitted is fitted on one set of faces, and what is reported is measured on another.
 """
@@ -16,14 +16,14 @@ from scipy.stats import spearmanr
 from skimage.metrics import peak_signal_noise_ratio
 from sklearn.linear_model import Ridge, RidgeCV
 
-from panini.calibration import DIAL_REACH, Calibration, Linear
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
-from panini.engine import Engine, Ensemble
 from panini.errors import PaniniError
 from panini.evaluation.probe import Damaged, Pictures, damaged, damaged_faces, fit_linear, fit_probes
 from panini.faces import blend
-from panini.pixels import LUMA, Pixels, from_signed, resize, to_signed
-from panini.truth import (
+from panini.inference import Engine, Ensemble
+from panini.photo.pixels import LUMA, Pixels, from_signed, resize, to_signed
+from panini.report.calibration import DIAL_REACH, Calibration, Linear
+from panini.report.face_report import (
     detail_features,
     error_features,
     imagined_share,

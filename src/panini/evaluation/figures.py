@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from panini.checkpoint import load_weights
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.evaluation import probe
 from panini.evaluation.ablation import plot_shares
 from panini.evaluation.figure import save_figure
-from panini.nn.deblur import radii, spectra
-from panini.nn.panini_net import PaniniNet
-from panini.pixels import Pixels, to_signed
+from panini.models.deblur import radii, spectra
+from panini.models.panini_net import PaniniNet
+from panini.photo.pixels import Pixels, to_signed
+from panini.weights.checkpoint import load_weights
 
 _DAMAGES = {
     "blur": [Degradation((Blur(sigma),)) for sigma in (1.5, 3.0, 6.0)],

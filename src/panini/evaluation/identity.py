@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panini.pixels import Pixels
+from panini.photo.pixels import Pixels
 
 SAME = 0.6
 """Closer than that are two pictures of one person, says the network's author."""

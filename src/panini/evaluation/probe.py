@@ -21,12 +21,12 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from panini.calibration import Linear, Probe
-from panini.checkpoint import build, load_network
 from panini.degradation import Degradation, draw
 from panini.errors import PaniniError
 from panini.evaluation.validation import load_truths
-from panini.pixels import Pixels, to_signed
+from panini.photo.pixels import Pixels, to_signed
+from panini.report.calibration import Linear, Probe
+from panini.weights.checkpoint import build, load_network
 
 KINDS = ("blur", "down", "noise", "jpeg")
 _SCALES = {"blur": 1 / np.log1p(9.0), "down": 1 / 4, "noise": 1 / 32, "jpeg": 1 / 100}  # each strength to about 0..1

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from panini.wheels import STLPIPS as WHEEL
-from panini.wheels import fetch_wheel
+from panini.weights.downloads import STLPIPS as WHEEL
+from panini.weights.downloads import fetch_wheel
 
 WIDTHS_BY_STAGE: tuple[tuple[int, ...], ...] = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 

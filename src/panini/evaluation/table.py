@@ -26,8 +26,8 @@ from panini.errors import PaniniError
 from panini.evaluation.identity import Identity
 from panini.evaluation.validation import Face, Scorer, enlarged, load_faces, load_truths
 from panini.faces.detect import CenterFace
-from panini.images import write_atomically
-from panini.pixels import Pixels, read_rgb, resize
+from panini.files import write_atomically
+from panini.photo.pixels import Pixels, read_rgb, resize
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from panini.errors import PaniniError
 from panini.evaluation.stlpips import STLPIPS
-from panini.pixels import Pixels, Signed, from_signed, read_rgb, resize, to_signed
+from panini.photo.pixels import Pixels, Signed, from_signed, read_rgb, resize, to_signed
 
 TASKS = ("mfr", "sr16")
 

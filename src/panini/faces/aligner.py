@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini.faces.align import Transform, invert, scaled, warp
-from panini.inference import open_network
+from panini.onnx_session import open_network
 
 _VIEW = 128  # px that the network sees,
 _SEEN = 0.72  # and the share of the crop's side that they show

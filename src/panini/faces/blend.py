@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini.faces.align import Transform, invert, scale_of, scaled, warp
-from panini.pixels import LUMA, Pixels
+from panini.photo.pixels import LUMA, Pixels
 
 _FEATHER = 0.12  # of the crop's side: how far from its border the mask reaches 1
 _MASK_SIZE = 256

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from panini.errors import PaniniError
 from panini.faces.align import Transform, invert, warp
-from panini.inference import open_network
+from panini.onnx_session import open_network
 
 _STRIDE = 4  # the network's output stride
 _MULTIPLE = 32  # its input's sides must be multiples of this

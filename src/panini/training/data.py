@@ -21,8 +21,8 @@ from panini.degradation import Degradation, draw
 from panini.errors import PaniniError
 from panini.faces import align
 from panini.faces.detect import CenterFace
-from panini.pixels import Pixels, Signed, decode_rgb, resize, to_signed
-from panini.wheels import cache_folder
+from panini.photo.pixels import Pixels, Signed, decode_rgb, resize, to_signed
+from panini.weights.downloads import cache_folder
 
 FACE_SIZE = 512
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}

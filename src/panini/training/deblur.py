@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from panini.nn.deblur import Deblur, radii, spectra
-from panini.nn.panini_net import PaniniNet
+from panini.models.deblur import Deblur, radii, spectra
+from panini.models.panini_net import PaniniNet
 from panini.training.trust import trust
 
 _NOISE = 0.1

@@ -22,10 +22,10 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from panini.degradation_torch import apply_batch
+from panini.degradation.torch import apply_batch
 from panini.errors import PaniniError, first_line
-from panini.images import write_atomically
-from panini.pixels import Pixels
+from panini.files import write_atomically
+from panini.photo.pixels import Pixels
 from panini.training.config import Hardware, Optimizer, RunConfig
 from panini.training.data import DamagedSamples
 from panini.training.muon import Muon

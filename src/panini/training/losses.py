@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from panini.calibration import DIAL_REACH, moved
 from panini.evaluation.stlpips import STLPIPS
-from panini.nn.discriminator import FeatureDiscriminator
-from panini.nn.dre import FixedDegradation
-from panini.nn.panini_net import Encoding, PaniniNet
-from panini.nn.prior import Prior
+from panini.models.discriminator import FeatureDiscriminator
+from panini.models.dre import FixedDegradation
+from panini.models.panini_net import Encoding, PaniniNet
+from panini.models.prior import Prior
+from panini.report.calibration import DIAL_REACH, moved
 from panini.training.loop import gathered
 
 
@@ -213,7 +213,7 @@ class RestorationObjective(nn.Module):
     itself in its result; 0: none. alone: so many steps the discriminator learns by itself, before anything heeds it.
     ensemble: where the damage adds to the picture, not the result is compared with the truth but its mean with that of
     the picture mirrored and moved, which gives no gradient: what is judged is what a self-ensemble
-    (`panini.engine.ensemble`) will show.
+    (`panini.inference.ensemble`) will show.
 
     With a direction of the dial, a sample's v_DR is moved along it as far as its dial says, and the terms that judge
     its looks count `DIAL_WEIGHT` to the power of its dial, times its own `realism`, times: so v_DR learns to lead from

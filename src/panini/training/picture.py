@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from panini.nn.panini_net import Encoding, PaniniNet
+from panini.models.panini_net import Encoding, PaniniNet
 from panini.training.deblur import fit
 
 _BATCH = 6

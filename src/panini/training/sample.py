@@ -10,9 +10,9 @@ import torch
 from tqdm import tqdm
 
 from panini.errors import PaniniError
-from panini.images import write_atomically
-from panini.nn.prior import Prior
-from panini.pixels import from_signed, resize
+from panini.files import write_atomically
+from panini.models.prior import Prior
+from panini.photo.pixels import from_signed, resize
 
 _QUALITY = 92
 

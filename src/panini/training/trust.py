@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from panini.nn.octaves import octaves
-from panini.nn.panini_net import PaniniNet
+from panini.models.octaves import octaves
+from panini.models.panini_net import PaniniNet
 
 
 def trust(given: Tensor, truth: Tensor, count: int) -> Tensor:

@@ -13,17 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from panini.checkpoint import build
 from panini.errors import PaniniError
 from panini.evaluation.probe import examine_encoder, table
 from panini.evaluation.validation import load_truths
-from panini.nn.dafi import PictureDAFI
-from panini.nn.dre import DegradationEncoder
-from panini.pixels import Pixels, to_signed
+from panini.models.dafi import PictureDAFI
+from panini.models.dre import DegradationEncoder
+from panini.photo.pixels import Pixels, to_signed
 from panini.training.config import RunConfig
 from panini.training.data import FACE_SIZE, DamagedSamples, Faces, check_disjoint
 from panini.training.loop import Training, Validation, channels_last, gathered, make_optimizer
 from panini.training.trust import trust
+from panini.weights.checkpoint import build
 
 
 class Canvases(DamagedSamples):

@@ -1,0 +1,5 @@
+"""`python -m panini.cli`."""
+
+from panini.cli.app import main
+
+main()

@@ -1,0 +1,57 @@
+"""The photo that the package carries, and what `panini demo` makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from panini.api import Restoration, Restorer
+from panini.errors import PaniniError
+from panini.files import write_atomically
+from panini.photo import io as images
+
+SCALE = 2
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The three files that were written, and the restoration behind them."""
+
+    before: Path
+    after: Path
+    side_by_side: Path
+    restoration: Restoration
+
+
+def demo_photo() -> bytes:
+    """The JPEG file: an album page of faces that never lived (see `tools/make_demo_photo.py`), badly damaged."""
+    return resources.files("panini").joinpath("data", "demo.jpg").read_bytes()
+
+
+def run_demo(folder: Path, restorer: Restorer) -> Demo:
+    """Restores the demo photo at twice its size and writes before, after and both side by side into `folder`.
+
+    Makes the folder if need be and replaces an earlier demo. Raises PaniniError if it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PaniniError(f"{folder} is no folder to write to: {error.strerror}") from error
+    before, after, both = (folder / f"demo-{name}.jpg" for name in ("before", "after", "side-by-side"))
+    for path in (before, after, both):
+        images.check_output(path, overwrite=True)
+
+    data = demo_photo()
+    restoration = restorer.restore(Image.open(BytesIO(data)), scale=SCALE)
+    write_atomically(before, lambda file: file.write(data))
+    restoration.save(after, overwrite=True)
+    right = restoration.image
+    page = Image.new("RGB", (2 * right.width, right.height))
+    page.paste(Image.open(BytesIO(data)).resize(right.size, Image.Resampling.BICUBIC), (0, 0))
+    page.paste(right, (right.width, 0))
+    images.save(images.load(page), both, overwrite=True)
+    return Demo(before, after, both, restoration)

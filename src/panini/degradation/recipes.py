@@ -1,0 +1,188 @@
+"""Distributions of degradations, as data, and how one is drawn."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from panini.degradation.steps import (
+    ANTIALIASED,
+    KERNELS,
+    Blur,
+    Degradation,
+    Downsample,
+    Enlarge,
+    Fade,
+    Jpeg,
+    Motion,
+    Noise,
+    Sharpen,
+    Step,
+    Tone,
+    WebP,
+)
+
+
+class Log(NamedTuple):
+    """A number whose logarithm is uniform."""
+
+    lo: float
+    hi: float
+
+
+class Maybe(NamedTuple):
+    """A step that is there with probability `p`. Each argument is drawn by what it is: (lo, hi) uniform, `Log`
+    log-uniform, a range a whole number of it, a list one of its items; anything else is taken as it is."""
+
+    p: float
+    step: type[Step]
+    arguments: dict[str, Any]
+
+
+class Recipe(NamedTuple):
+    """A sequence of steps that makes up about `share` of a distribution."""
+
+    share: float
+    name: str
+    steps: tuple[Maybe, ...]
+
+
+def maybe(p: float, step: type[Step], **arguments: Any) -> Maybe:
+    return Maybe(p, step, arguments)
+
+
+def always(step: type[Step], **arguments: Any) -> Maybe:
+    return Maybe(1.0, step, arguments)
+
+
+_ANY = [*KERNELS, *ANTIALIASED]
+_UP = ["bilinear", "bicubic", "nearest"]
+_SMOOTH = ["bilinear", "bicubic"]
+_AA = list(ANTIALIASED)
+_EITHER = [False, True]
+_CHROMA = ["4:2:0", "4:2:0", "4:2:0", "4:4:4"]
+_ANGLE = (0.0, 180.0)
+_UNSHARP = {"amount": Log(0.3, 3.0), "sigma": (0.5, 2.0)}
+
+# fmt: off
+PAPER = (
+    Recipe(0.06, "blur", (
+        always(Blur, sigma=Log(0.8, 9.0)),)),
+    Recipe(0.02, "blur, not round", (
+        always(Blur, sigma=Log(0.8, 9.0), ratio=(0.3, 1.0), angle=_ANGLE),)),
+    Recipe(0.02, "motion", (
+        always(Motion, length=Log(4.0, 30.0), angle=_ANGLE),)),
+    Recipe(0.09, "noise", (
+        always(Noise, sigma=(2.0, 32.0), grey=[False, False, False, True], shot=[False, False, False, True]),)),
+    Recipe(0.10, "pixelated", (
+        always(Downsample, factor=Log(2.0, 14.0), kernel="area"),
+        maybe(0.3, Jpeg, quality=range(15, 91)),
+        always(Enlarge, kernel="nearest"))),
+    Recipe(0.125, "near-clean", (
+        maybe(0.2, Blur, sigma=(0.2, 0.8)),
+        maybe(0.2, Noise, sigma=(0.5, 3.0)),
+        maybe(0.8, Jpeg, quality=range(70, 99), subsampling=_CHROMA))),
+    Recipe(0.125, "all-heavy", (
+        always(Blur, sigma=Log(1.8, 7.0)),
+        always(Downsample, factor=Log(6.0, 16.0), kernel=_ANY),
+        always(Noise, sigma=(8.0, 28.0)),
+        always(Jpeg, quality=range(15, 56)),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.46, "any", (
+        maybe(0.60, Blur, sigma=Log(0.6, 9.0)),
+        maybe(0.10, Motion, length=Log(4.0, 30.0), angle=_ANGLE),
+        maybe(0.60, Downsample, factor=Log(1.5, 16.0), kernel=_ANY),
+        maybe(0.55, Noise, sigma=(1.0, 28.0), grey=[False, False, False, True], shot=[False, False, False, True]),
+        maybe(0.65, Jpeg, quality=range(12, 96), subsampling=_CHROMA),
+        always(Enlarge, kernel=_UP))),
+)
+WILD = (
+    *(recipe._replace(share=0.25 * recipe.share) for recipe in PAPER),
+    Recipe(0.10, "messenger", (  # resized, compressed, passed on, compressed again
+        maybe(0.3, Noise, sigma=(1.0, 8.0), shot=True),
+        maybe(0.7, Jpeg, quality=range(50, 95)),
+        always(Downsample, factor=Log(1.2, 10.0), kernel=_AA),
+        maybe(0.4, Sharpen, **_UNSHARP),
+        always(Jpeg, quality=range(30, 80)),
+        maybe(0.4, Jpeg, quality=range(30, 80)),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.07, "screenshot", (  # shown at another size, then saved
+        always(Downsample, factor=Log(1.5, 8.0), kernel=_ANY),
+        maybe(0.5, Jpeg, quality=range(30, 90)),
+        always(Enlarge, kernel=_UP),
+        always(Downsample, factor=Log(1.0, 3.0), kernel=[*_SMOOTH, *_AA]),
+        maybe(0.6, Jpeg, quality=range(40, 95), subsampling=_CHROMA),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.04, "web", (
+        always(Downsample, factor=Log(1.0, 10.0), kernel=["area", *_AA]),
+        maybe(0.4, Sharpen, **_UNSHARP),
+        always(WebP, quality=range(15, 90)),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.26, "thumbnail", (  # made small for a page, grey or in colour, and sharpened into halos
+        maybe(0.3, Tone, amount=1.0),
+        maybe(0.5, Blur, sigma=Log(0.6, 6.0)),
+        maybe(0.3, Noise, sigma=(1.0, 12.0), grey=_EITHER),
+        always(Downsample, factor=Log(2.0, 8.0), kernel=["area", *_AA]),
+        always(Sharpen, **_UNSHARP),
+        always(Jpeg, quality=range(40, 96), subsampling=_CHROMA),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.07, "camera", (  # a hand that shakes, a dark room
+        maybe(0.6, Motion, length=Log(3.0, 40.0), angle=_ANGLE),
+        maybe(0.5, Blur, sigma=Log(0.6, 5.0), ratio=(0.4, 1.0), angle=_ANGLE),
+        always(Downsample, factor=Log(1.0, 8.0), kernel="area"),
+        always(Noise, sigma=(3.0, 30.0), shot=True),
+        maybe(0.3, Blur, sigma=(0.5, 2.5)),  # the camera's own denoising
+        always(Jpeg, quality=range(50, 96)),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.13, "old photo", (  # lens, film, fading, scanner
+        always(Blur, sigma=Log(0.8, 6.0)),
+        maybe(0.85, Tone, amount=[1.0, 1.0, 1.0, 0.5], sepia=_EITHER),
+        always(Noise, sigma=(1.0, 22.0), grey=[True, True, False]),
+        maybe(0.6, Fade, contrast=(0.4, 0.95), base=(0.2, 1.0)),
+        maybe(0.6, Downsample, factor=Log(1.2, 10.0), kernel=["area", *_AA]),
+        maybe(0.4, Noise, sigma=(1.0, 8.0)),
+        maybe(0.4, Sharpen, **_UNSHARP),
+        maybe(0.8, Jpeg, quality=range(25, 96)),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.08, "near-clean", (
+        maybe(0.2, Tone, amount=1.0, sepia=_EITHER),
+        maybe(0.2, Fade, contrast=(0.8, 1.0), base=(0.0, 1.0)),
+        maybe(0.3, Noise, sigma=(0.5, 3.0)),
+        maybe(0.8, Jpeg, quality=range(70, 99), subsampling=_CHROMA))),
+)
+SR16 = (Recipe(1.0, "sr16", (  # the paper's SR: bicubic 16x, 64 px for a face of 512 (or 1024), no chance in it
+    always(Downsample, factor=8.0, kernel="bicubic-aa"),
+    always(Enlarge, kernel="bicubic"))),)
+# fmt: on
+DISTRIBUTIONS: dict[str, tuple[Recipe, ...]] = {"paper": PAPER, "wild": WILD, "sr16": SR16}
+
+
+def draw(distribution: str, rng: np.random.Generator) -> Degradation:
+    """A degradation of one of `DISTRIBUTIONS`. Raises ValueError for an unknown name."""
+    if distribution not in DISTRIBUTIONS:
+        raise ValueError(f"unknown distribution {distribution!r}; known: {', '.join(DISTRIBUTIONS)}")
+    recipes = DISTRIBUTIONS[distribution]
+    shares = np.array([recipe.share for recipe in recipes])
+    recipe = recipes[rng.choice(len(recipes), p=shares / shares.sum())]
+    steps: list[Step] = []
+    small = False
+    for p, step, arguments in recipe.steps:
+        if step is Enlarge and not small:  # nothing was made smaller
+            continue
+        if rng.random() < p:
+            steps.append(step(**{name: _draw(spec, rng) for name, spec in arguments.items()}))
+            small = step is Downsample or (small and step is not Enlarge)
+    return Degradation(tuple(steps))
+
+
+def _draw(spec: Any, rng: np.random.Generator) -> Any:
+    match spec:
+        case range() | list():
+            return spec[rng.integers(len(spec))]
+        case Log(lo, hi):
+            return round(math.exp(rng.uniform(math.log(lo), math.log(hi))), 3)
+        case (lo, hi):
+            return round(rng.uniform(lo, hi), 3)
+    return spec

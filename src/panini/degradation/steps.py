@@ -1,0 +1,474 @@
+"""The damage model: a degradation is a value that can be drawn, printed, stored and applied.
+
+The paper's family (section "Degradation") is blur, downsampling by r, Gaussian noise and JPEG, in this order, and back
+to the input's size; noise and JPEG act on the *small* picture, so they come out coarse. `wild` is longer sequences of
+these steps and a few more, as life has it. Base install only: `panini.degradation.torch`
+does the same to batches of tensors.
+
+    damage = draw("paper", np.random.default_rng(7))
+    print(damage)                      # blur σ=3.1 px, down 4x (area), noise 12/255, JPEG q 35, up (bilinear)
+    bad = damage.apply(face, seed=7)   # uint8 [H, W, 3] RGB, as `face`
+
+Strengths are those of a 512 px face. A picture of another size keeps the look: a blur's pixels scale with the current
+side, and a downsampling by r leaves a face of 512 / r pixels whatever the input had (it never enlarges). Sharpening,
+noise and compression act on the pixels that are there. (The face's side is the picture's shorter one.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from panini.photo.pixels import LUMA
+
+Pixels = NDArray[np.float32]  # [h, w, 3] RGB, 0..255, not rounded between steps
+Size = tuple[int, int]  # height, width
+
+REFERENCE = 512  # side of the face, in pixels, that strengths refer to
+KERNELS = {
+    "area": cv2.INTER_AREA,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "nearest": cv2.INTER_NEAREST,
+}
+ANTIALIASED = {  # Pillow's: they widen as the picture shrinks, where OpenCV's skip pixels and so alias
+    "bilinear-aa": Image.Resampling.BILINEAR,
+    "bicubic-aa": Image.Resampling.BICUBIC,
+}
+SUBSAMPLING = {"4:2:0": (2, 2), "4:2:2": (1, 2), "4:4:4": (1, 1)}  # luma samples a chroma sample: vertical, horizontal
+SEPIA = (1.10, 0.98, 0.78)  # a grey's colour when toned
+
+
+# --- steps: one act of damage each -----------------------------------------------------------------------------------
+
+
+def _number(lo: float, hi: float, default: Any = dataclasses.MISSING) -> Any:
+    return dataclasses.field(default=default, metadata={"range": (lo, hi)})
+
+
+def _choice(*options: Any, default: Any = dataclasses.MISSING) -> Any:
+    return dataclasses.field(default=default, metadata={"options": options})
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One act of damage. Fields out of their range raise ValueError; whole ranges ask for whole numbers."""
+
+    kind: ClassVar[str] = ""  # the family that `Degradation.strength` compares in; "" for steps that are no damage
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if options := field.metadata.get("options"):
+                if not any(value == option and type(value) is type(option) for option in options):
+                    known = ", ".join(map(str, options))
+                    raise ValueError(f"{self.name}.{field.name} is {value!r}, not one of {known}")
+                continue
+            lo, hi = field.metadata["range"]
+            number = type(lo)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not lo <= value <= hi:
+                raise ValueError(f"{self.name}.{field.name} is {value!r}, not a number in {lo}..{hi}")
+            if number(value) != value:
+                raise ValueError(f"{self.name}.{field.name} is {value!r}, not a whole number")
+            object.__setattr__(self, field.name, number(value))  # one type a field, so that equal values print alike
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__.lower()
+
+    @property
+    def strength(self) -> float:
+        """More is worse, within `kind`."""
+        return 0.0
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        """The damaged picture; `full` is the size of the whole degradation's input."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Blur(Step):
+    """Gaussian blur: `sigma` in pixels along `angle` (degrees), `ratio` times that across it."""
+
+    kind: ClassVar[str] = "blur"
+    sigma: float = _number(0.05, 40.0)
+    ratio: float = _number(0.1, 1.0, 1.0)
+    angle: float = _number(0.0, 180.0, 0.0)
+
+    def __str__(self) -> str:
+        if self.ratio == 1:
+            return f"blur σ={self.sigma:.2g} px"
+        return f"blur σ={self.sigma:.2g}×{self.sigma * self.ratio:.2g} px at {self.angle:.0f}°"
+
+    @property
+    def strength(self) -> float:
+        return self.sigma * math.sqrt(self.ratio)
+
+    def kernel(self, size: Size) -> Pixels:
+        """[k, k], k odd, sum 1, for a picture of that size."""
+        along = self.sigma * min(size) / REFERENCE
+        return _gaussian(along, along * self.ratio, self.angle)
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        kernel = self.kernel(_size(image))
+        if self.ratio < 1:
+            return _convolve(image, kernel)
+        line = kernel.sum(axis=0)  # a round Gaussian is separable, and so much faster
+        return _pixels(cv2.sepFilter2D(image, -1, line, line, borderType=cv2.BORDER_REFLECT_101))
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion(Step):
+    """Motion blur: a straight stroke of `length` pixels at `angle` degrees."""
+
+    kind: ClassVar[str] = "motion"
+    length: float = _number(0.5, 100.0)
+    angle: float = _number(0.0, 180.0, 0.0)
+
+    def __str__(self) -> str:
+        return f"motion {self.length:.2g} px at {self.angle:.0f}°"
+
+    @property
+    def strength(self) -> float:
+        return self.length
+
+    def kernel(self, size: Size) -> Pixels:
+        """[k, k], k odd, sum 1, for a picture of that size."""
+        half = self.length * min(size) / REFERENCE / 2
+        y, x = _kernel_grid(half)
+        kernel = np.zeros_like(x)
+        for t in np.linspace(-half, half, 4 * x.shape[0]):  # a bilinear dab at every quarter of a pixel or finer
+            dx, dy = t * math.cos(math.radians(self.angle)), -t * math.sin(math.radians(self.angle))
+            kernel += np.maximum(0, 1 - abs(x - dx)) * np.maximum(0, 1 - abs(y - dy))
+        return _pixels(kernel / kernel.sum())
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        return _convolve(image, self.kernel(_size(image)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sharpen(Step):
+    """Unsharp mask, as software sharpens what it has made smaller: adds `amount` times what a Gaussian blur of `sigma`
+    pixels (of the picture as it then is) takes away. Edges get halos."""
+
+    kind: ClassVar[str] = "sharpen"
+    amount: float = _number(0.0, 5.0)
+    sigma: float = _number(0.3, 5.0, 1.0)
+
+    def __str__(self) -> str:
+        return f"sharpened by {100 * self.amount:.0f} % (σ={self.sigma:.2g} px)"
+
+    @property
+    def strength(self) -> float:
+        return self.amount
+
+    def kernel(self, size: Size) -> Pixels:
+        """[k, k], k odd, sum 1; the same for every size."""
+        kernel = -self.amount * _gaussian(self.sigma, self.sigma)
+        kernel[len(kernel) // 2, len(kernel) // 2] += 1 + self.amount
+        return kernel
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        sharp = _convolve(image, self.kernel(_size(image)))
+        return np.clip(sharp, 0, 255, out=sharp)
+
+
+@dataclasses.dataclass(frozen=True)
+class Downsample(Step):
+    """Makes the face 512 / `factor` pixels wide."""
+
+    kind: ClassVar[str] = "down"
+    factor: float = _number(1.0, 64.0)
+    kernel: str = _choice(*KERNELS, *ANTIALIASED, default="area")
+
+    def __str__(self) -> str:
+        return f"down {self.factor:.3g}x ({self.kernel})"
+
+    @property
+    def strength(self) -> float:
+        return math.log2(self.factor)
+
+    def size(self, image: Size, full: Size) -> Size:
+        """The size that a picture of size `image`, made from one of size `full`, comes to."""
+        per_pixel = REFERENCE / min(full) / self.factor
+        height, width = (max(1, min(now, round(whole * per_pixel))) for now, whole in zip(image, full, strict=True))
+        return height, width
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        return _resize(image, self.size(_size(image), full), self.kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Enlarge(Step):
+    """Back to the input's size; "nearest" gives the pixelated look."""
+
+    kernel: str = _choice("bilinear", "bicubic", "nearest", default="bicubic")
+
+    def __str__(self) -> str:
+        return f"up ({self.kernel})"
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        return _resize(image, full, self.kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise(Step):
+    """Gaussian noise of standard deviation `sigma` (8-bit units). `grey`: the same in all channels, as film grain.
+    `shot`: Poisson-like, `sigma` at white and falling as the root of the value."""
+
+    kind: ClassVar[str] = "noise"
+    sigma: float = _number(0.0, 128.0)
+    grey: bool = _choice(False, True, default=False)
+    shot: bool = _choice(False, True, default=False)
+
+    def __str__(self) -> str:
+        return f"{'grey ' if self.grey else ''}{'shot ' if self.shot else ''}noise {self.sigma:.2g}/255"
+
+    @property
+    def strength(self) -> float:
+        return self.sigma
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        height, width = _size(image)
+        noise = rng.standard_normal((height, width, 1 if self.grey else 3), dtype=np.float32)
+        noise *= np.float32(self.sigma)
+        if self.shot:
+            noise = noise * np.sqrt(np.clip(image, 0, 255) / np.float32(255))
+        if self.grey and not self.shot:
+            return image + noise
+        noise += image
+        return noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Jpeg(Step):
+    """JPEG at libjpeg's `quality`."""
+
+    kind: ClassVar[str] = "jpeg"
+    quality: int = _number(1, 100)
+    subsampling: str = _choice(*SUBSAMPLING, default="4:2:0")
+
+    def __str__(self) -> str:
+        return f"JPEG q {self.quality}{'' if self.subsampling == '4:2:0' else f' ({self.subsampling})'}"
+
+    @property
+    def strength(self) -> float:
+        return 100.0 - self.quality
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        sampling = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{self.subsampling.replace(':', '')}")
+        settings = [cv2.IMWRITE_JPEG_QUALITY, self.quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+        return _through_codec(image, ".jpg", settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class WebP(Step):
+    """Lossy WebP at `quality`."""
+
+    kind: ClassVar[str] = "webp"
+    quality: int = _number(1, 100)
+
+    def __str__(self) -> str:
+        return f"WebP q {self.quality}"
+
+    @property
+    def strength(self) -> float:
+        return 100.0 - self.quality
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        return _through_codec(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, self.quality])
+
+
+@dataclasses.dataclass(frozen=True)
+class Tone(Step):
+    """Moves every colour towards grey, or with `sepia` towards brown, by `amount`; 1 leaves no colour."""
+
+    kind: ClassVar[str] = "tone"
+    amount: float = _number(0.0, 1.0, 1.0)
+    sepia: bool = _choice(False, True, default=False)
+
+    def __str__(self) -> str:
+        return ("sepia" if self.sepia else "grey") + (f" {100 * self.amount:.0f} %" if self.amount < 1 else "")
+
+    @property
+    def strength(self) -> float:
+        return self.amount
+
+    def matrix(self) -> Pixels:
+        """[3, 3]: output channel by input channel."""
+        toned = np.outer(SEPIA if self.sepia else (1, 1, 1), LUMA)
+        return _pixels((1 - self.amount) * np.eye(3) + self.amount * toned)
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        toned = _pixels(cv2.transform(image, self.matrix()))
+        return np.minimum(toned, 255, out=toned)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fade(Step):
+    """Keeps `contrast` of the range of tones and rests it at `base` (0: whites fall, 1: blacks rise)."""
+
+    kind: ClassVar[str] = "fade"
+    contrast: float = _number(0.05, 1.0)
+    base: float = _number(0.0, 1.0, 0.5)
+
+    def __str__(self) -> str:
+        return f"faded to {100 * self.contrast:.0f} % contrast"
+
+    @property
+    def strength(self) -> float:
+        return 1 - self.contrast
+
+    @property
+    def offset(self) -> float:
+        """The value that black becomes."""
+        return 255 * self.base * (1 - self.contrast)
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        return image * np.float32(self.contrast) + np.float32(self.offset)
+
+
+STEPS: dict[str, type[Step]] = {
+    cls.__name__.lower(): cls for cls in (Blur, Motion, Sharpen, Downsample, Enlarge, Noise, Jpeg, WebP, Tone, Fade)
+}
+KINDS = tuple(dict.fromkeys(cls.kind for cls in STEPS.values() if cls.kind))
+ADDING = frozenset({"noise", "jpeg", "webp"})
+"""Kinds that lay something over a picture; what the others do is take from it."""
+
+
+# --- the value -------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Degradation:
+    """Steps of damage in the order in which they happen; a `Downsample` has an `Enlarge` somewhere after it."""
+
+    steps: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(self.steps))
+        small = False
+        for step in self.steps:
+            if not isinstance(step, Step):
+                raise ValueError(f"{step!r} is no step of damage")
+            small = isinstance(step, Downsample) or (small and not isinstance(step, Enlarge))
+        if small:
+            raise ValueError("a degradation ends at its input's size: an Enlarge is missing after the last Downsample")
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.steps)) or "untouched"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Those of `KINDS` that it has, in order of first appearance."""
+        return tuple(dict.fromkeys(step.kind for step in self.steps if step.kind))
+
+    @property
+    def adds(self) -> bool:
+        """Whether it lays something over the picture (`ADDING`; or blocks, which pass for JPEG's) and does not only
+        take from it."""
+        return any(step.kind in ADDING or step == Enlarge("nearest") for step in self.steps)
+
+    def strength(self, kind: str) -> float:
+        """How much damage of that kind, 0 for none; orders degradations within a kind (its worst step counts).
+
+        Units: blur σ and motion length in px of a 512 face, sharpen its amount, down log2 of the factor, noise σ in
+        8-bit units, jpeg and webp 100 - quality, tone its amount, fade the contrast lost. Raises ValueError for an
+        unknown kind."""
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind of damage {kind!r}")
+        return max((step.strength for step in self.steps if step.kind == kind), default=0.0)
+
+    def apply(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        """Damages `image`, uint8 [H, W, 3] RGB, into a new array of its shape. The same seed gives the same pixels (to
+        the bit for one build of OpenCV and Pillow). ValueError for another shape or type, or an empty picture."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ValueError(f"expected a uint8 picture [H, W, 3], got {image.dtype} {list(image.shape)}")
+        rng = np.random.Generator(np.random.PCG64(seed))
+        full = _size(image)
+        pixels = image.astype(np.float32)
+        for step in self.steps:
+            pixels = step.run(pixels, full, rng)
+        return _to_uint8(pixels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe: `{"steps": [{"step": "blur", "sigma": 3.1, "ratio": 1.0, "angle": 0.0}, ...]}`."""
+        return {"steps": [{"step": step.name, **dataclasses.asdict(step)} for step in self.steps]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Degradation:
+        """The inverse of `to_dict`. Raises ValueError for unknown or missing keys or steps, and values out of range."""
+        if not isinstance(data, Mapping) or set(data) != {"steps"} or not isinstance(data["steps"], list | tuple):
+            raise ValueError(f'a degradation is {{"steps": [...]}}, got {data!r}')
+        return cls(tuple(_step_from_dict(step) for step in data["steps"]))
+
+
+def _step_from_dict(data: Any) -> Step:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"a step is an object, got {data!r}")
+    fields = dict(data)
+    name = fields.pop("step", None)
+    if name not in STEPS:
+        raise ValueError(f"unknown step {name!r}; known: {', '.join(STEPS)}")
+    try:
+        return STEPS[name](**fields)
+    except TypeError as error:  # an unknown or a missing field
+        raise ValueError(f"step {name}: {error}") from None
+
+
+# --- pixels ----------------------------------------------------------------------------------------------------------
+
+
+def _size(image: Pixels | NDArray[np.uint8]) -> Size:
+    return image.shape[0], image.shape[1]
+
+
+def _pixels(array: Any) -> Pixels:
+    return np.asarray(array, np.float32)
+
+
+def _convolve(image: Pixels, kernel: Pixels) -> Pixels:
+    return _pixels(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101))
+
+
+def _to_uint8(image: Pixels) -> NDArray[np.uint8]:
+    rounded = np.rint(image)
+    return np.clip(rounded, 0, 255, out=rounded).astype(np.uint8)
+
+
+def _kernel_grid(reach: float) -> tuple[Pixels, Pixels]:
+    """Row and column offsets [k, k] from the middle of a kernel that holds `reach` pixels either way."""
+    radius = max(1, math.ceil(reach))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
+    return y, x
+
+
+def _gaussian(along: float, across: float, angle: float = 0.0) -> Pixels:
+    """[k, k], sum 1: of standard deviation `along` pixels at `angle` degrees, and `across` pixels across it."""
+    y, x = _kernel_grid(3 * along)
+    c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    u, v = c * x - s * y, s * x + c * y  # angles turn counter-clockwise, rows grow downwards
+    kernel = np.exp(-0.5 * ((u / along) ** 2 + (v / max(across, 1e-3)) ** 2))
+    return _pixels(kernel / kernel.sum())
+
+
+def _resize(image: Pixels, size: Size, kernel: str) -> Pixels:
+    if size == _size(image):
+        return image
+    if kernel in ANTIALIASED:
+        resized = Image.fromarray(_to_uint8(image)).resize(size[::-1], ANTIALIASED[kernel])
+        return np.asarray(resized).astype(np.float32)
+    return _pixels(cv2.resize(image, size[::-1], interpolation=KERNELS[kernel]))
+
+
+def _through_codec(image: Pixels, suffix: str, settings: list[int]) -> Pixels:
+    _, data = cv2.imencode(suffix, cv2.cvtColor(_to_uint8(image), cv2.COLOR_RGB2BGR), settings)
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return _pixels(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))

@@ -1,0 +1,65 @@
+"""Runs the exported graphs in ONNX Runtime: the base install's engine, without PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from panini.errors import PaniniError
+from panini.inference.base import Array, EngineOutput, by_level
+from panini.onnx_session import open_network
+from panini.report import calibration
+from panini.weights import DEFAULT, read_header
+
+
+class OnnxEngine:
+    """`dre.onnx` and `restorer.onnx` beside a weights file (default: the package's own), on the CPU.
+
+    threads: how many cores to use, None for all that the process may. Faces are run one by one, so that memory does not
+    grow with their number. Raises PaniniError if a file is missing, damaged, of another version or of another network.
+    """
+
+    def __init__(self, weights: Path | None = None, threads: int | None = None) -> None:
+        path = DEFAULT if weights is None else weights
+        self.digest = read_header(path).digest
+        self.calibration = calibration.load(path.with_name(calibration.NAME), self.digest)
+        self._dre = _session(path.with_name("dre.onnx"), self.digest, threads)
+        self._restorer = _session(path.with_name("restorer.onnx"), self.digest, threads)
+        self.input_size: int = self._restorer.get_inputs()[0].shape[-1]
+        images, share, kept = self._restorer.get_outputs()
+        self.output_size: int = images.shape[-1]
+        self.levels: int = share.shape[-1]
+        self.bands: int = kept.shape[-1]
+        self.dim: int = self._restorer.get_inputs()[1].shape[-1]
+
+    def degradation(self, faces: Array, /) -> Array:
+        """v_DR [N, 256] of faces [N, 3, input_size, input_size]."""
+        v = np.empty((len(faces), self.dim), np.float32)
+        for i in range(len(faces)):
+            (v[i : i + 1],) = self._dre.run(["v"], {"faces": faces[i : i + 1]})
+        return v
+
+    def restore(self, faces: Array, v: Array, own: Array | None = None, /) -> EngineOutput:
+        """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] or [N, levels + 1, 256] says."""
+        v = by_level(v, self.degradation(faces) if own is None else own, self.levels)
+        images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
+        share = np.empty((len(faces), self.levels), np.float32)
+        kept = np.empty((len(faces), self.bands), np.float32)
+        for i in range(len(faces)):
+            one = slice(i, i + 1)
+            images[one], share[one], kept[one] = self._restorer.run(None, {"faces": faces[one], "v": v[one]})
+        return EngineOutput(images, share, kept)
+
+
+def _session(graph: Path, digest: str, threads: int | None) -> onnxruntime.InferenceSession:
+    if not graph.exists():
+        raise PaniniError(f"{graph} is missing: `panini export` writes it")
+    try:
+        session = open_network(graph, threads)
+    except Exception as error:  # ONNX Runtime has a dozen kinds without a common ancestor
+        raise PaniniError(f"cannot load the network {graph}: {error}") from error
+    if session.get_modelmeta().custom_metadata_map.get("weights") != digest:
+        raise PaniniError(f"{graph} belongs to other weights: `panini export` writes it anew")
+    return session

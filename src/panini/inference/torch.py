@@ -1,0 +1,67 @@
+"""Runs a weights file in PyTorch: the same interface and results as the ONNX engine, on any of its devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from panini.errors import PaniniError, how_to_get
+from panini.inference.base import Array, EngineOutput, by_level
+from panini.report import calibration
+from panini.weights import DEFAULT, read_header
+
+try:
+    import torch
+
+    from panini.weights.checkpoint import load_weights
+    from panini.weights.export import RestorerGraph
+except ModuleNotFoundError as error:
+    raise PaniniError(f"the torch engine needs {error.name}: {how_to_get('train')}") from error
+
+
+class TorchEngine:
+    """The network of a weights file (default: the package's own) in float32.
+
+    threads: PyTorch's number of threads for the whole process, None to leave it. Raises PaniniError if the weights are
+    missing, damaged or of another version, or the device is not there.
+    """
+
+    def __init__(self, weights: Path | None = None, device: str = "cpu", threads: int | None = None) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        path = DEFAULT if weights is None else weights
+        network = load_weights(path)
+        self.digest = read_header(path).digest
+        self.calibration = calibration.load(path.with_name(calibration.NAME), self.digest)
+        try:
+            self._restorer = RestorerGraph(network).to(device).eval()
+        except (RuntimeError, AssertionError) as error:
+            raise PaniniError(f"cannot use the device {device!r}: {error}") from error
+        self._device = device
+        self.input_size = network.input_size
+        self.output_size = network.prior.size
+        self.levels = len(network.dafi.resolutions)
+        self.dim: int = network.dre.dim  # type: ignore[assignment]
+        self.bands = 1 if network.picture is None else network.picture.bands
+
+    def degradation(self, faces: Array, /) -> Array:
+        """v_DR [N, 256] of faces [N, 3, input_size, input_size]."""
+        with torch.inference_mode():
+            rows = [self._restorer.network.dre(self._tensor(face[None])).cpu().numpy() for face in faces]
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
+    def restore(self, faces: Array, v: Array, own: Array | None = None, /) -> EngineOutput:
+        """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] or [N, levels + 1, 256] says."""
+        v = by_level(v, self.degradation(faces) if own is None else own, self.levels)
+        images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
+        share = np.empty((len(faces), self.levels), np.float32)
+        kept = np.empty((len(faces), self.bands), np.float32)
+        with torch.inference_mode():
+            for i, (face, row) in enumerate(zip(faces, v, strict=True)):
+                outputs = self._restorer(self._tensor(face[None]), self._tensor(row[None]))
+                images[i], share[i], kept[i] = (part[0].cpu().numpy() for part in outputs)
+        return EngineOutput(images, share, kept)
+
+    def _tensor(self, array: Array) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)

@@ -1,0 +1,312 @@
+"""Restores folders of photos: mirrors the tree, goes on where it stopped, and one bad file never stops the rest.
+
+What was done stands in a journal in the output folder, one JSON object a line, written after each file; the reports
+(`panini.jobs.html_report`) are made from it. A photo without a face is copied byte for byte (unless
+all are to be enlarged).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePath
+from time import perf_counter
+from typing import Any
+
+from panini.api import Restoration, Restorer
+from panini.errors import NoFaceError, PaniniError
+from panini.files import write_atomically
+from panini.jobs.html_report import report_paths, thumbnail
+from panini.photo import io as images
+from panini.photo.upscale import Upscaler
+
+STATE = ".panini"
+"""The folder in the output folder that holds the journal and the report's small pictures."""
+_JOURNAL = "journal.jsonl"
+_LARGE = 24_000_000  # pixels from which photos go through one at a time: memory before speed
+
+RESTORED, COPIED, FAILED, BEGUN = "restored", "copied", "failed", "begun"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one file."""
+
+    source: str
+    """Relative to the folder."""
+    output: str = ""
+    """Relative to the output folder; of one that failed, what an earlier run made, if one did."""
+    outcome: str = FAILED
+    """`restored`, `copied` (no face in it) or `failed`; in the journal `begun` too, before its output is written."""
+    error: str = ""
+    note: str = ""
+    """What of the file is not in the result, or that the result was changed since."""
+    faces: list[dict[str, Any]] = field(default_factory=list)
+    """Of each face what `Restoration.as_dict` tells of it; one of an older version may tell less."""
+    seconds: float = 0.0
+    thumbnail: str = ""
+    """Relative to the output folder."""
+    source_stamp: tuple[int, int] = (0, 0)
+    """Bytes and modification time (ns), by which a change is seen."""
+    output_stamp: tuple[int, int] = (0, 0)
+    settings: str = ""
+
+
+class Archive:
+    """The photos of a folder and what is to be done with them."""
+
+    def __init__(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        recursive: bool = False,
+        overwrite: bool = False,
+        settings: dict[str, Any] | None = None,
+        maker: str = "",
+        mark: bool = True,
+        background: Upscaler | None = None,
+    ) -> None:
+        """`settings` and `background` are arguments of `Restorer.restore`; photos restored with other settings, or by
+        another `maker`, are done anew. mark: as of `Restoration.save`.
+
+        Makes `target` if need be. Raises PaniniError if `source` cannot be listed or `target` not be written to.
+        """
+        self.source, self.target, self.overwrite, self.mark = source, target, overwrite, mark
+        self.settings, self._background = settings or {}, background
+        self._digest = json.dumps([self.settings, maker, mark], sort_keys=True)
+        try:
+            if target.exists() and target.samefile(source):
+                raise PaniniError(f"{target} is the folder of the originals; name another one")
+            there = next(filter(os.path.lexists, report_paths(target)), None)
+            if there is not None and not (target / STATE).exists() and not overwrite:  # of somebody else
+                raise PaniniError(f"{there} exists already (--overwrite replaces it)")
+            (target / STATE).mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise PaniniError(f"{target} is no folder to write to: {reason}") from error
+        self.entries = self._read_journal()
+        """Of every file ever looked at, by its relative name."""
+        for entry in self.entries.values():
+            if entry.outcome == BEGUN:  # and power failed
+                for part in (target / entry.output).parent.glob(".panini-*.part"):
+                    part.unlink(missing_ok=True)
+        self.unreadable: list[Entry] = []
+        """Folders that could not be listed."""
+        self.others = 0
+        """How many files that are no pictures were seen, and left alone; hidden ones do not count."""
+        self.names = self._list(recursive)
+        """Of every picture in the folder, relative, in order."""
+        self.todo = [name for name in self.names if not self._up_to_date(name)]
+
+    def run(self, restorer: Restorer, stop: Callable[[], bool] = lambda: False) -> Iterator[Entry]:
+        """Restores what is to do and yields what became of each file; `stop` is asked between files.
+
+        The next photo is read and the last one written while the network works. Raises PaniniError if the disk is full.
+        """
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            names = iter(self.todo)
+            name = next(names, None)
+            reading: Future[images.Photo | Exception] | None = None
+            writing: Future[Entry] | None = None
+            while name is not None and not stop():
+                reading = reading or reader.submit(self._load, name)
+                start = perf_counter()
+                loaded = reading.result()
+                following = next(names, None)
+                large = isinstance(loaded, images.Photo) and loaded.pixels.size > 3 * _LARGE
+                if writing is not None and large:
+                    yield writing.result()
+                    writing = None
+                # It holds the photo until it holds the next.
+                reading = None if large or following is None else reader.submit(self._load, following)
+                made = self._restore(restorer, name, loaded)
+                del loaded
+                if writing is not None:
+                    yield writing.result()
+                writing = writer.submit(self._finish, name, made, start)
+                del made
+                if large:
+                    yield writing.result()
+                    writing = None
+                name = following
+            if reading is not None:
+                reading.cancel()
+            if writing is not None:
+                yield writing.result()
+
+    def finished(self) -> list[Entry]:
+        """What became of each picture that is or was dealt with, in order."""
+        entries = [e for name in self.names if (e := self.entries.get(name)) is not None and e.outcome != BEGUN]
+        return [
+            replace(entry, note="changed since it was written, and left so")
+            if entry.output and _stamp(self.target / entry.output) != entry.output_stamp
+            else entry
+            for entry in entries
+        ]
+
+    def _list(self, recursive: bool) -> list[str]:
+        """Relative names of the pictures; links to folders are not followed, so that none leads in circles."""
+
+        def unreadable(error: OSError) -> None:
+            folder = Path(error.filename)
+            if folder == self.source:
+                raise PaniniError(f"{folder} cannot be listed: {error.strerror}") from error
+            self.unreadable.append(
+                Entry(os.path.relpath(folder, self.source), error=f"cannot be listed: {error.strerror}")
+            )
+
+        names = []
+        ours = self.target.resolve()
+        for folder, folders, files in os.walk(self.source, onerror=unreadable):
+            here = Path(folder)
+            folders[:] = sorted(f for f in folders if recursive and f[0] != "." and (here / f).resolve() != ours)
+            for file in sorted(f for f in files if f[0] != "."):
+                if PurePath(file).suffix.lower() in images.READABLE:
+                    names.append(os.path.relpath(here / file, self.source))
+                else:
+                    self.others += 1
+        return names
+
+    def _up_to_date(self, name: str) -> bool:
+        entry = self.entries.get(name)
+        if entry is None or entry.outcome in (FAILED, BEGUN) or entry.settings != self._digest:
+            return False
+        return entry.source_stamp == _stamp(self.source / name) and (self.target / entry.output).exists()
+
+    def _load(self, name: str) -> images.Photo | Exception:
+        try:
+            return images.load(self.source / name)
+        except Exception as error:  # a broken file is an entry in the report, whatever a decoder thinks of it
+            return error
+
+    def _restore(
+        self, restorer: Restorer, name: str, photo: images.Photo | Exception
+    ) -> Restoration | images.Photo | Exception:
+        if isinstance(photo, Exception):
+            return photo
+        try:
+            keep = self.settings.get("scale", 1) != 1
+            return restorer.restore(photo, keep=keep, background=self._background, **self.settings)
+        except NoFaceError:
+            return photo
+        except Exception as error:
+            return error
+
+    def _finish(self, name: str, made: Restoration | images.Photo | Exception, start: float) -> Entry:
+        """Writes a result and says what became of the file."""
+        source, output = self.source / name, images.output_name(name)
+        stamp, faces, small, note = _stamp(source), [], "", ""
+        try:
+            if isinstance(made, Exception):
+                raise made
+            if not isinstance(made, Restoration):
+                output = name
+            path = self.target / output
+            self._check(name, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # So that after a power cut the file that is there is known to be ours.
+            self._note(Entry(name, output, BEGUN))
+            if isinstance(made, Restoration):
+                made.save(path, overwrite=True, mark=self.mark)
+                note = "; ".join(images.not_kept(made.photo, path))
+                small = thumbnail(made, self.target / STATE, name) if made.faces else ""
+                faces = made.as_dict()["faces"]
+            else:
+                images.check_place(path, source, overwrite=True)
+                with source.open("rb") as original:
+                    write_atomically(path, lambda file: shutil.copyfileobj(original, file))
+                shutil.copystat(source, path)
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+                done = len(self.finished())
+                raise PaniniError(
+                    f"the disk of {self.target} is full, {done} of {len(self.names)} are done; "
+                    "the same command goes on from here"
+                ) from error
+            # What an earlier run wrote, or this one had begun to, is still ours.
+            earlier = self.entries.get(name, Entry(name))
+            begun = earlier.outcome == BEGUN
+            return self._note(
+                Entry(
+                    name,
+                    earlier.output,
+                    error=_words(error, source),
+                    source_stamp=stamp,
+                    output_stamp=_stamp(self.target / earlier.output) if begun else earlier.output_stamp,
+                    settings=self._digest,
+                )
+            )
+        entry = Entry(
+            source=name,
+            output=output,
+            outcome=RESTORED if faces else COPIED,
+            note=note,
+            faces=faces,
+            seconds=round(perf_counter() - start, 2),
+            thumbnail=small,
+            source_stamp=stamp,
+            output_stamp=_stamp(path),
+            settings=self._digest,
+        )
+        return self._note(entry)
+
+    def _check(self, name: str, path: Path) -> None:
+        """Raises PaniniError if something is at `path` that is not of our making."""
+        if self.overwrite or not os.path.lexists(path):
+            return
+        earlier = self.entries.get(name)
+        if earlier is None or not earlier.output or self.target / earlier.output != path:
+            raise PaniniError(f"{path} exists already (--overwrite replaces it)")
+        if earlier.outcome != BEGUN and earlier.output_stamp != _stamp(path):
+            raise PaniniError(f"{path} was changed since it was written (--overwrite replaces it)")
+
+    def _note(self, entry: Entry) -> Entry:
+        """Adds a line to the journal; only the writing thread does."""
+        self.entries[entry.source] = entry
+        try:
+            with (self.target / STATE / _JOURNAL).open("a", encoding="ascii") as journal:
+                journal.write(json.dumps(asdict(entry)) + "\n")
+        except OSError as error:
+            raise PaniniError(f"{self.target / STATE} cannot be written to: {error.strerror}") from error
+        return entry
+
+    def _read_journal(self) -> dict[str, Entry]:
+        entries = {}
+        try:
+            with (self.target / STATE / _JOURNAL).open(encoding="utf-8", errors="replace") as journal:
+                for line in journal:
+                    try:
+                        values = json.loads(line)
+                        values |= {key: tuple(values[key]) for key in ("source_stamp", "output_stamp")}
+                        entry = Entry(**values)
+                        entries[entry.source] = entry
+                    except (ValueError, TypeError, KeyError):
+                        continue  # the line that was being written when power failed
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise PaniniError(f"{self.target / STATE} cannot be read: {error.strerror}") from error
+        return entries
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return (0, 0)
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _words(error: Exception, source: Path) -> str:
+    """What went wrong, in one line; the file's name, which stands beside it, is left out."""
+    if isinstance(error, MemoryError):
+        return "does not fit in memory"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return " ".join(text.removeprefix(f"{source} ").split())

@@ -1,0 +1,143 @@
+"""The report of a restored folder: `report.json` for programs, `report.html` for people, openable offline."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import json
+import os
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from panini import __version__
+from panini.errors import PaniniError
+from panini.files import write_atomically
+from panini.report.face_report import share_in_words
+
+if TYPE_CHECKING:
+    from panini.api import Restoration
+    from panini.jobs.folder import Archive, Entry
+
+_HEIGHT = 160  # px of a small picture
+
+
+def thumbnail(made: Restoration, folder: Path, name: str) -> str:
+    """Writes the photo and its largest face before and after, side by side; returns the file's name from the parent."""
+    pixels = made.photo.pixels
+    size = (min(3 * _HEIGHT, max(1, round(_HEIGHT * pixels.shape[1] / pixels.shape[0]))), _HEIGHT)
+    pictures = [Image.fromarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))]
+    for face in made.faces[:1]:
+        pictures += [Image.fromarray(crop).resize((_HEIGHT, _HEIGHT)) for crop in (face.before, face.after)]
+    strip = Image.new("RGB", (sum(picture.width + 4 for picture in pictures) - 4, _HEIGHT), "white")
+    x = 0
+    for picture in pictures:
+        strip.paste(picture, (x, 0))
+        x += picture.width + 4
+    path = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.jpg"
+    write_atomically(path, lambda file: strip.save(file, "JPEG", quality=85))
+    return f"{folder.name}/{path.name}"
+
+
+def report_paths(target: Path) -> list[Path]:
+    """Where the reports of an output folder go."""
+    return [target / "report.json", target / "report.html"]
+
+
+def write_reports(archive: Archive, seconds: float) -> list[Path]:
+    """Writes both reports into the archive's output folder; returns their paths. Raises PaniniError."""
+    entries = archive.finished() + archive.unreadable
+    counts = Counter(entry.outcome for entry in entries)
+    summary = {
+        "panini": __version__,
+        "source": str(archive.source),
+        "output": str(archive.target),
+        "settings": archive.settings,
+        "seconds": round(seconds, 1),
+        "pictures": len(archive.names),
+        "restored": counts["restored"],
+        "copied": counts["copied"],
+        "failed": counts["failed"],
+        "other_files": archive.others,
+        "faces": sum(len(entry.faces) for entry in entries),
+    }
+
+    def as_json(file: IO[bytes]) -> None:
+        text = io.TextIOWrapper(file, encoding="ascii", write_through=True)
+        json.dump({**summary, "files": [asdict(entry) for entry in entries]}, text, indent=1)
+        text.detach()
+
+    def as_html(file: IO[bytes]) -> None:
+        for part in _page(archive, entries, summary):
+            file.write(part.encode("utf-8", "replace"))
+
+    paths = report_paths(archive.target)
+    try:
+        for path, write in zip(paths, (as_json, as_html), strict=True):
+            write_atomically(path, write)
+    except OSError as error:
+        raise PaniniError(f"the report cannot be written to {archive.target}: {error.strerror}") from error
+    return paths
+
+
+def _left_alone(others: int) -> str:
+    return f"{others} other {'file was' if others == 1 else 'files were'} left alone." if others else ""
+
+
+def _page(archive: Archive, entries: list[Entry], summary: dict[str, object]) -> list[str]:
+    seconds = summary["seconds"]
+
+    def link(path: Path, words: str) -> str:
+        target = quote(os.fsencode(os.path.relpath(path, archive.target)).replace(os.sep.encode(), b"/"))
+        return f'<a href="{target}">{html.escape(words)}</a>'
+
+    failures = [entry for entry in entries if entry.outcome == "failed"]
+    parts = [
+        _HEAD,
+        f"<h1>{html.escape(str(archive.source))}</h1><p>{summary['restored']} restored ({summary['faces']} faces), "
+        f"{summary['copied']} without a face copied, {summary['failed']} failed; {seconds} s in this run. "
+        f"{_left_alone(archive.others)}</p>",
+    ]
+    if failures:
+        rows = (f"<tr><td>{html.escape(e.source)}<td>{html.escape(e.error)}" for e in failures)
+        parts.append(f"<h2>Failed: nothing new of these is in the output</h2><table>{''.join(rows)}</table>")
+    parts.append("<h2>Restored</h2><p>The photo; its largest face before and after.</p><main>")
+    for entry in entries:
+        if entry.outcome == "restored":
+            shares = [face["imagined"] for face in entry.faces if face.get("imagined") is not None]
+            imagined = f", {share_in_words(float(np.mean(shares)))} of the detail imagined" if shares else ""
+            sentence = entry.faces[0].get("summary", "")
+            result = link(archive.target / entry.output, entry.output)
+            original = link(archive.source / entry.source, "original")
+            parts.append(
+                f'<figure><img loading="lazy" src="{quote(entry.thumbnail)}" alt=""><figcaption>{result} ({original}), '
+                f"{len(entry.faces)} {'face' if len(entry.faces) == 1 else 'faces'}{imagined}, {entry.seconds:.1f} s"
+                f"{f'; <b>{html.escape(entry.note)}</b>' if entry.note else ''}"
+                f"{f'<br>{html.escape(sentence)}' if sentence else ''}"
+                "</figcaption></figure>"
+            )
+    parts.append("</main>")
+    copied = [entry for entry in entries if entry.outcome == "copied"]
+    if copied:
+        rows = (f"<li>{link(archive.target / entry.output, entry.output)}" for entry in copied)
+        parts.append(f"<h2>No face found</h2><ul>{''.join(rows)}</ul>")
+    return parts
+
+
+_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Panini</title><style>
+:root { color-scheme: light dark }
+body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; overflow-wrap: anywhere }
+h1 { font-size: 1.5em } h2 { font-size: 1.2em; margin-top: 2em }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26em), 1fr)); gap: 1.5em }
+figure { margin: 0 } figcaption { font-size: 13px }
+img { display: block; max-width: 100%; margin-bottom: .3em }
+td { padding: 0 1em .3em 0; vertical-align: top; min-width: 6em }
+</style>"""

@@ -1,0 +1,352 @@
+"""Restores the faces in a video: found and followed first, then restored with crops and results that do not tremble.
+
+Needs the extra `video` (PyAV). Audio is copied as it is; frames keep their times and the shape of their
+pixels, the file its title, date and place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from panini.api import RestoredFace, Restorer, Setting, check_grain, mean_imagined, most_looks
+from panini.errors import NoFaceError, PaniniError, how_to_get
+from panini.faces import align, blend
+from panini.faces.detect import Face, overlap
+from panini.files import write_atomically
+from panini.inference import Engine, Ensemble
+from panini.photo import io as images
+from panini.photo import provenance as marks
+from panini.photo.pixels import Pixels, from_signed, to_signed
+
+try:
+    import av
+except ModuleNotFoundError as error:
+    raise PaniniError(f"videos need {error.name}: {how_to_get('video')}") from error
+
+SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""What can be written, by suffix."""
+
+_OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # tags that say how it was written
+
+_CUT = 40.0  # of 255: mean difference of two frames from which they are of different scenes
+_LOST = 8  # frames that a face may not be found and still be the same one
+_SHORTEST = 3  # frames; what is seen for a shorter time is no face
+_STEADY = 2.0  # frames: the Gaussian over time that a crop's place is smoothed with
+_FADE = 4  # frames in which a face's restoration comes and goes
+_FRESH = 0.3  # how much of a still face is of this frame's restoration and not of those before
+_MOTION = 10.0  # of 255: change from which it is all of this frame
+
+Progress = Callable[[str, int, int], None]
+
+_AS_JUDGED = Setting()
+
+
+@dataclass
+class Track:
+    """One face through consecutive frames."""
+
+    first: int
+    """Number of the frame that it appears in."""
+    places: list[NDArray[np.float64]]
+    """Of its crop in each frame: x, y of the middle, log of the side, turn in radians; smooth in time once complete."""
+    last: Face
+    """Where it was found last."""
+    missed: int = 0
+    fades: tuple[bool, bool] = (True, True)
+    """Whether it comes and goes gradually, which it does not at a cut."""
+    v: NDArray[np.float32] | None = None
+    engine: Engine | None = None
+    """With as many looks in each frame as in the first."""
+    before: NDArray[np.float32] | None = None
+    after: NDArray[np.float32] | None = None
+
+    def weight(self, frame: int) -> float:
+        """How far it is faded in at a frame, in (0, 1]."""
+        i, end = frame - self.first, len(self.places)
+        rise = (i + 1) / _FADE if self.fades[0] else 1.0
+        fall = (end - i) / _FADE if self.fades[1] else 1.0
+        return min(1.0, rise, fall)
+
+
+def restore_video(
+    restorer: Restorer,
+    source: Path,
+    target: Path,
+    *,
+    setting: Setting = _AS_JUDGED,
+    grain: float = 0.0,
+    overwrite: bool = False,
+    mark: bool = True,
+    steady: bool = True,
+    progress: Progress = lambda step, done, of: None,
+) -> int:
+    """Writes `source` with its faces restored to `target`; returns how many faces were followed.
+
+    grain: as of `Restorer.restore`. mark: say in the metadata what was done; see `panini.photo.provenance`. steady:
+    False restores each frame for itself. `progress` is told the step, frames done and frames in all (0 if that is not
+    known). Raises PaniniError if the video cannot be read or written or the engine has no such setting,
+    NoFaceError if it has no face.
+    """
+    check_grain(grain)
+    check_output(target, source, overwrite=overwrite)
+    engine = restorer.engine
+    setting.check(engine)  # what cannot be is said before the work, not after
+    try:
+        tracks = _follow(restorer, source, steady, progress)
+        if not tracks:
+            raise NoFaceError(f"{source}: no face found")
+        tags = _tags(source)
+        if mark:
+            faces = _examples(restorer, source, tracks, setting)
+            like, imagined = setting.like is not None, mean_imagined(faces)
+            looks = most_looks(faces)
+            said = marks.notes(engine.digest, setting.dial, setting.strength, len(tracks), imagined, like, looks=looks)
+            tags = marks.tagged(tags, said)
+
+        def retouch(pixels: Pixels, number: int) -> None:
+            _restore_frame(restorer, pixels, number, tracks, setting, grain, steady)
+
+        write_atomically(target, lambda file: _write(source, target, file, tags, retouch, progress))
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        text = getattr(error, "strerror", None) or str(error)
+        raise PaniniError(f"{source} cannot be restored: {' '.join(text.split())}") from error
+    return len(tracks)
+
+
+def check_output(target: Path, source: Path, *, overwrite: bool) -> None:
+    """As `images.check_output`, for videos."""
+    images.check_input(source)
+    if target.suffix.lower() not in SUFFIXES:
+        raise PaniniError(f"{target}: unknown suffix {target.suffix!r}; known for videos are {' '.join(SUFFIXES)}")
+    images.check_place(target, source, overwrite=overwrite)
+
+
+def _frames(container: Any) -> Iterator[tuple[Any, Pixels]]:
+    """Frames of the first video stream, and their pixels upright."""
+    for frame in container.decode(container.streams.video[0]):
+        yield frame, _upright(frame)
+
+
+def _upright(frame: Any) -> Pixels:
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+
+
+def _open(source: Path) -> Any:
+    container = av.open(str(source), options={"export_xmp": "1"})
+    if not container.streams.video:
+        container.close()
+        raise PaniniError(f"{source} has no video in it")
+    return container
+
+
+def _tags(source: Path) -> dict[str, str]:
+    """The metadata of a video, without what is of its file alone; XMP under `xmp`."""
+    with _open(source) as container:
+        tags = {name.lower(): value for name, value in container.metadata.items()}
+    return {name: value for name, value in tags.items() if name not in _OF_THE_FILE}
+
+
+def _follow(restorer: Restorer, source: Path, steady: bool, progress: Progress) -> list[Track]:
+    """Finds the faces in every frame and joins those that are one."""
+    done: list[Track] = []
+    active: list[Track] = []
+    number, before = -1, None
+    with _open(source) as container:
+        total = container.streams.video[0].frames
+        for number, (_, pixels) in enumerate(_frames(container)):
+            small = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+            if before is None or np.abs(small - before).mean() > _CUT:
+                for track in active:
+                    track.fades = (track.fades[0], False)
+                done, active, cut = done + active, [], True
+            else:
+                cut = False
+            before = small
+            faces = restorer.detector(pixels)
+            for track in active:
+                match = _same(track, faces)
+                if match is not None:
+                    faces = [face for face in faces if face is not match]
+                    place = _place(restorer.transform(pixels, match), restorer.engine.input_size)
+                    place[3] = track.places[-1][3] + (place[3] - track.places[-1][3] + np.pi) % (2 * np.pi) - np.pi
+                    # Where it was not found, it lies between.
+                    start = track.places[-1]
+                    track.places += [
+                        start + (place - start) * k / (track.missed + 1) for k in range(1, track.missed + 2)
+                    ]
+                    track.last, track.missed = match, 0
+                else:
+                    track.missed += 1
+            done += [track for track in active if track.missed > _LOST]
+            active = [track for track in active if track.missed <= _LOST]
+            for face in faces:
+                place = _place(restorer.transform(pixels, face), restorer.engine.input_size)
+                active.append(Track(number, [place], face, fades=(not cut, True)))
+            progress("finding faces", number + 1, total)
+    for track in active:
+        track.fades = (track.fades[0], track.missed > 0)
+    tracks = [track for track in done + active if len(track.places) >= min(_SHORTEST, number + 1)]
+    if steady:
+        for track in tracks:
+            track.places = list(_smooth(np.array(track.places)))
+    return sorted(tracks, key=lambda track: track.first)
+
+
+def _same(track: Track, faces: list[Face]) -> Face | None:
+    """The one of the faces that continues the track."""
+    best = max(faces, key=lambda face: overlap(face, track.last)[0], default=None)
+    return best if best is not None and overlap(best, track.last)[0] > 0.3 else None
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A Gaussian over the first axis [N, C]; at the ends, over what is there."""
+    reach = np.arange(len(values))
+    weights = np.exp(-0.5 * ((reach[:, None] - reach) / _STEADY) ** 2)
+    # A straight line through the neighbours and not their mean: so movement at the ends is no lag.
+    result = np.empty_like(values)
+    for i, weight in enumerate(weights):
+        x = reach - i
+        basis = np.stack([np.ones_like(x), x], 1) * np.sqrt(weight)[:, None]
+        result[i] = np.linalg.lstsq(basis, values * np.sqrt(weight)[:, None], rcond=None)[0][0]
+    return result
+
+
+def _place(transform: align.Transform, size: int) -> NDArray[np.float64]:
+    back = align.invert(transform)
+    x, y = back[:, :2] @ [size / 2, size / 2] + back[:, 2]
+    return np.array([x, y, np.log(align.scale_of(back) * size), np.arctan2(back[1, 0], back[0, 0])])
+
+
+def _transform(place: NDArray[np.float64], size: int) -> align.Transform:
+    x, y, log_side, turn = place
+    zoom = size / np.exp(log_side)
+    linear = zoom * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    return np.hstack([linear, ([size / 2, size / 2] - linear @ [x, y])[:, None]])
+
+
+def _examples(restorer: Restorer, source: Path, tracks: list[Track], setting: Setting) -> list[RestoredFace]:
+    """What the video's mark is judged by: each face in the frame in the middle of its time.
+
+    Before the rest is restored, for a container's tags come first.
+    """
+    size = restorer.engine.input_size
+    faces: list[RestoredFace] = []
+    with _open(source) as container:
+        for number, (_, pixels) in enumerate(_frames(container)):
+            for track in tracks:
+                if number == track.first + len(track.places) // 2:
+                    transform = _transform(track.places[number - track.first], size)
+                    toned = blend.is_toned(pixels)
+                    faces.append(restorer.restore_at(pixels, track.last, transform, toned, setting, {}))
+            if len(faces) == len(tracks):
+                break
+    return faces
+
+
+def _write(
+    source: Path,
+    target: Path,
+    file: IO[bytes],
+    tags: dict[str, str],
+    retouch: Callable[[Pixels, int], None],
+    progress: Progress,
+) -> None:
+    """Writes the video anew with `tags`, each frame's pixels [H, W, 3] as `retouch` leaves them, told its number."""
+    with _open(source) as container:
+        height, width = next(_frames(container))[1].shape[:2]  # what the stream says may be before turning
+    form = SUFFIXES[target.suffix.lower()]
+    with _open(source) as container, av.open(file, "w", format=form) as output:
+        output.metadata.update(tags)
+        stream = container.streams.video[0]
+        video = _video_stream(output, stream, width, height)
+        audio = {s.index: output.add_stream_from_template(s) for s in container.streams.audio}
+        number = 0
+        for packet in container.demux(stream, *container.streams.audio):
+            if packet.stream.index in audio:
+                if packet.dts is not None:
+                    packet.stream = audio[packet.stream.index]
+                    output.mux(packet)
+                continue
+            for frame in packet.decode():
+                pixels = _upright(frame)
+                retouch(pixels, number)
+                made = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                made.pts, made.time_base = frame.pts, frame.time_base
+                output.mux(video.encode(made))
+                number += 1
+                progress("restoring", number, stream.frames)
+        output.mux(video.encode())
+    if form == "mp4" and "xmp" in tags:
+        file.seek(0, os.SEEK_END)
+        file.write(marks.mp4_box(tags["xmp"]))
+
+
+def _video_stream(output: Any, like: Any, width: int, height: int) -> Any:
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    video = output.add_stream(codec, rate=like.average_rate or 25)
+    video.width, video.height = width, height
+    if shape := like.sample_aspect_ratio:  # of a pixel: those of tapes and DVDs are not square
+        upright = (width, height) == (like.width, like.height)
+        video.codec_context.sample_aspect_ratio = shape if upright else 1 / shape
+    # Colour at half the resolution, as players want it, needs even sides.
+    video.pix_fmt = "yuv420p" if width % 2 == 0 == height % 2 else "yuv444p"
+    video.codec_context.time_base = like.time_base
+    video.options = {"crf": "16"} if codec == "libx264" else {"qscale": "2"}
+    return video
+
+
+def _restore_frame(
+    restorer: Restorer,
+    pixels: Pixels,
+    number: int,
+    tracks: list[Track],
+    setting: Setting,
+    grain: float,
+    steady: bool,
+) -> None:
+    """Restores the faces in a frame [H, W, 3], in place."""
+    size = restorer.engine.input_size
+    here = [track for track in tracks if 0 <= number - track.first < len(track.places)]
+    transforms = [_transform(track.places[number - track.first], size) for track in here]
+    original = pixels.copy()
+    toned = blend.is_toned(original)
+    for track, transform, mask in zip(here, transforms, blend.masks(transforms, size), strict=True):
+        crop = restorer.crop(original, transform)
+        signed = to_signed(crop)[None]
+        v = restorer.engine.degradation(signed)
+        if steady and track.v is not None:
+            v = 0.8 * track.v + 0.2 * v
+        track.v = v
+        if track.engine is None:
+            engine = restorer.engine
+            track.engine = engine.settled(v[0]) if isinstance(engine, Ensemble) else engine
+        output = track.engine.restore(signed, setting.degradation(v[0], restorer.engine)[None], v)
+        restored = blend.match_colour(from_signed(output.images[0]), crop, toned=toned)
+        if steady:
+            restored = _calm(track, crop, restored)
+        if number - track.first == len(track.places) - 1:
+            track.before = track.after = None  # a long video has many tracks
+        patch = blend.patch(original, setting.mixed(restored, crop), transform, size, grain)
+        blend.paste(pixels, patch, mask * track.weight(number), transform, size)
+
+
+def _calm(track: Track, crop: Pixels, restored: Pixels) -> Pixels:
+    """The restored crop mixed with those before it, where the face keeps still."""
+    small = cv2.resize(crop, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
+    seen = np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
+    after = restored.astype(np.float32)
+    if track.before is not None and track.after is not None:
+        motion = cv2.dilate(np.abs(seen - track.before).max(2), np.ones((3, 3)))
+        fresh = np.clip(motion / _MOTION, _FRESH, 1).astype(np.float32)
+        fresh = cv2.resize(fresh, restored.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
+        after = track.after + fresh * (after - track.after)
+    track.before, track.after = seen, after
+    return np.rint(after).astype(np.uint8)

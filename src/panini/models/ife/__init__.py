@@ -1,0 +1,6 @@
+"""Image feature extraction (IFE): features of the damaged picture at the resolutions where DAFI needs them."""
+
+from panini.models.ife.rrdb import RRDBExtractor
+from panini.models.ife.unet import UNetExtractor
+
+__all__ = ["RRDBExtractor", "UNetExtractor"]

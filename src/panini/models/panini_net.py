@@ -1,0 +1,106 @@
+"""Panini-Net put together: prior, image features, latent code, degradation representation and their interpolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from panini.models.dafi import DAFI, PictureDAFI
+from panini.models.deblur import Deblur
+from panini.models.octaves import low_pass
+from panini.models.prior import Prior, PriorState
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """All that the picture says, before the prior is asked.
+
+    w: w+, [N, latents, latent_dim]; image: IFE's features by resolution; weights: DAFI's [N, 2, C] by resolution
+    (a_prior, a_image); v: v_DR [N, dr_dim] or [N, levels + 1, dr_dim] (see `PaniniNet.encode`); picture: what the
+    features are of, [N, 3, S, S], the deblurred picture where there is a `Deblur`.
+    """
+
+    w: Tensor
+    image: dict[int, Tensor]
+    weights: dict[int, Tensor]
+    v: Tensor
+    picture: Tensor
+
+
+class PaniniNet(nn.Module):
+    """Damaged face [N, 3, S, S] in [-1, 1] -> restored face [N, 3, prior.size, prior.size].
+
+    One class for the paper's MFR and SR networks and the small default: what differs is the parts (`presets.py`).
+    Not in the paper: picture, the interpolation with the input itself; deblur, which comes before all features; smooth:
+    the last fused features pass a `low_pass`, without which they make a lattice.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        ife: nn.Module,
+        lce: nn.Module,
+        dre: nn.Module,
+        dafi: DAFI,
+        picture: PictureDAFI | None = None,
+        deblur: Deblur | None = None,
+        input_size: int = 512,
+        smooth: bool = False,
+    ) -> None:
+        super().__init__()
+        self.prior = prior
+        self.ife = ife
+        self.lce = lce
+        self.dre = dre
+        self.dafi = dafi
+        self.picture = picture
+        self.deblur = deblur
+        self.input_size = input_size
+        self.smooth = low_pass(prior.channels[dafi.resolutions[-1]]) if smooth else None
+
+    def encode(self, x: Tensor, v: Tensor | None = None, own: Tensor | None = None) -> Encoding:
+        """Everything before the prior. `v` stands in for the v_DR of `x` in all interpolations (editable restoration);
+        what `x` is deblurred by stays its own, for a blur is a fact. `own`: that one, if it is known already.
+
+        v is one vector [N, dr_dim], or one for each of DAFI's resolutions and a last one for the picture.
+        """
+        if own is None:
+            own = self.dre(x) if v is None or self.deblur is not None else v
+        v = own if v is None else v
+        if self.deblur is not None:
+            x = self.deblur(x, own)
+        image = self.ife(x)
+        weights = self.dafi.weights(v if v.ndim == 2 else v[:, :-1])
+        return Encoding(w=self.lce(image[4]), image=image, weights=weights, v=v, picture=x)
+
+    def picture_weights(self, v: Tensor) -> Tensor | None:
+        """How much of each band of the picture itself is kept, [N, bands], finest first; None if nothing is."""
+        return None if self.picture is None else self.picture.weights(v if v.ndim == 2 else v[:, -1])
+
+    def fused(self, encoding: Encoding) -> PriorState:
+        """The prior's state after the last interpolation: F_DAFI at the finest resolution of DAFI."""
+        state = self.prior.start(encoding.w)
+        for resolution in self.prior.resolutions:
+            if resolution > 4:
+                state = self.prior.block(resolution, state, encoding.w)
+            features = self.dafi(resolution, state.features, encoding.image[resolution], encoding.weights[resolution])
+            state = state.with_features(features)
+            if resolution == self.dafi.resolutions[-1]:
+                break
+        return state if self.smooth is None else state.with_features(self.smooth(state.features))
+
+    def generate(self, state: PriorState, w: Tensor) -> Tensor:
+        """What the prior makes of a fused state, or of a window of one (`PriorState.crop`)."""
+        for resolution in self.prior.resolutions:
+            if resolution > self.dafi.resolutions[-1]:
+                state = self.prior.block(resolution, state, w)
+        return self.prior.finish(state, w)
+
+    def forward(self, x: Tensor, v: Tensor | None = None, own: Tensor | None = None) -> Tensor:
+        encoding = self.encode(x, v, own)
+        generated = self.generate(self.fused(encoding), encoding.w)
+        weights = self.picture_weights(encoding.v)
+        return (
+            generated if self.picture is None or weights is None else self.picture(encoding.picture, generated, weights)
+        )

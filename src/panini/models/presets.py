@@ -1,0 +1,78 @@
+"""The networks by name: a preset is a choice of parts and sizes, nothing else."""
+
+from __future__ import annotations
+
+from panini.models.dafi import DAFI, PictureDAFI
+from panini.models.deblur import Deblur
+from panini.models.dre import DegradationEncoder, FixedDegradation
+from panini.models.ife import RRDBExtractor, UNetExtractor
+from panini.models.lce import LatentCodeEncoder, LowRankLatentCodeEncoder
+from panini.models.panini_net import PaniniNet
+from panini.models.prior import MobilePrior, StyleGAN2Prior
+
+_PAPER_FUSED = (4, 8, 16, 32, 64)
+
+
+def default() -> PaniniNet:
+    """The small network that ships: 512 in, 1024 out, 16 M parameters, MFR and SR in one.
+
+    Beyond the paper: features fused at 128x128 too, a low-rank latent head, DAFI on the picture, deblurring by v_DR,
+    and wavelet details without their mean.
+    """
+    widths = {256: 32, 128: 64, 64: 128, 32: 256, 16: 256, 8: 256, 4: 256}
+    fused = (4, 8, 16, 32, 64, 128)
+    prior = MobilePrior(centred_blocks=(64, 128, 256, 512))
+    dre = DegradationEncoder(
+        widths=(32, 32, 64, 64, 128, 256),
+        strides=(2, 1, 2, 1, 2, 1),
+        input_size=None,
+        unshuffle=4,
+        normalise=True,
+        spectrum=True,
+    )
+    return PaniniNet(
+        prior=prior,
+        ife=UNetExtractor(
+            widths,
+            encoder={256: 1, 128: 2, 64: 2, 32: 2, 16: 2, 8: 1, 4: 1},
+            decoder={8: 1, 16: 1, 32: 2, 64: 3, 128: 4},
+            outputs=fused,
+        ),
+        lce=LowRankLatentCodeEncoder(widths[4], latents=prior.latents, latent_dim=prior.latent_dim),
+        dre=dre,
+        dafi=DAFI(
+            dre.dim,
+            {r: prior.channels[r] for r in fused},
+            {r: widths[r] for r in fused},
+            hidden=128,
+            kernel_size=1,
+        ),
+        picture=PictureDAFI(dre.dim),
+        deblur=Deblur(dre.dim),
+        smooth=True,
+    )
+
+
+def paper_mfr() -> PaniniNet:
+    """The paper's multi-degradation face restoration: 512 in, 1024 out, the damage seen from the picture."""
+    ife = RRDBExtractor(channels=8, blocks=2, reduction=2, head=((32, 1), (64, 2), (128, 2), (512, 2)))
+    return _paper(ife, DegradationEncoder(), input_size=512)
+
+
+def paper_sr() -> PaniniNet:
+    """The paper's 16x face super-resolution: 64 in, 1024 out, one damage and so one learned v_DR."""
+    ife = RRDBExtractor(channels=64, blocks=23, reduction=8, head=((512, 1),))
+    return _paper(ife, FixedDegradation(256), input_size=64)
+
+
+def _paper(ife: RRDBExtractor, dre: DegradationEncoder | FixedDegradation, input_size: int) -> PaniniNet:
+    prior = StyleGAN2Prior(1024)
+    channels = {r: prior.channels[r] for r in _PAPER_FUSED}
+    return PaniniNet(
+        prior=prior,
+        ife=ife,
+        lce=LatentCodeEncoder(latents=prior.latents, latent_dim=prior.latent_dim),
+        dre=dre,
+        dafi=DAFI(dre.dim, channels, channels),
+        input_size=input_size,
+    )

@@ -1,6 +1,0 @@
-"""Image feature extraction (IFE): features of the damaged picture at the resolutions where DAFI needs them."""
-
-from panini.nn.ife.rrdb import RRDBExtractor
-from panini.nn.ife.unet import UNetExtractor
-
-__all__ = ["RRDBExtractor", "UNetExtractor"]

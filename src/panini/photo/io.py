@@ -1,0 +1,475 @@
+"""Picture files: reading and writing them so that nothing but the faces changes.
+
+Inside, a photo is 8-bit RGB, upright, with its alpha channel and metadata beside it. What comes in otherwise:
+1-bit and floating-point pictures become 8-bit grey, palettes RGB, CMYK and Lab RGB (through the embedded profile if
+there is one, and are then sRGB); of an animation the first frame is taken. What goes out: the mode that came in after
+that (L, LA, RGB or RGBA); JPEG and BMP hold no transparency, so there it is laid over white. All 16 bits of a picture
+are kept in PNG and TIFF.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path, PurePath
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, features
+
+from panini.errors import PaniniError, how_to_get
+from panini.files import write_atomically
+from panini.photo.sixteen_bit import WRITERS, carried_over, eight_bits, read_deep
+
+FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+} | ({".avif": "AVIF"} if features.check("avif") else {})
+"""What can be written, by suffix."""
+if find_spec("pillow_heif"):  # the extra `heif`
+    FORMATS |= {".heic": "HEIF", ".heif": "HEIF"}
+
+READABLE = {*FORMATS, ".gif", ".jfif", ".jpe", ".jp2", ".mpo", ".pgm", ".ppm", ".tga", ".heic", ".heif", ".avif"}
+"""Suffixes by which pictures are known in a folder; HEIC needs the extra `heif`, without which it is a failure told."""
+
+JPEG_QUALITY = 95
+"""At least; higher if the input's was."""
+# The sum of the luminance table of the JPEG standard, which quality 50 means.
+_JPEG_TABLE_SUM = 3692
+_JPEG_BLOCK = 65_500  # bytes that EXIF or XMP may have in a JPEG; a picture without them is better than none
+_XMP_TAG = 700  # in TIFF
+_OPAQUE = {"JPEG", "BMP"}
+
+
+VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}
+"""Suffixes of what `panini.jobs.video` is for."""
+
+
+class ImageError(PaniniError):
+    """A picture that cannot be read or written."""
+
+
+_SHALLOW = "8 bits are left"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a picture file says besides its pixels; orientation is applied and gone."""
+
+    exif: bytes = b""
+    xmp: bytes = b""
+    icc_profile: bytes = b""
+    dpi: tuple[float, float] | None = None
+    jpeg_quality: int = JPEG_QUALITY
+    jpeg_subsampling: int = 0
+    """As Pillow counts: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0."""
+    jpeg_blocks: bytes = b""
+    """Of a JPEG, its Photoshop block, in which IPTC captions and keywords stand."""
+    comment: bytes = b""
+    lossless: bool = False
+    """Whether it was a WebP file that loses nothing."""
+    text: tuple[tuple[str, str], ...] = ()
+    """Keywords and what they say, for PNG's text."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo to work on."""
+
+    pixels: NDArray[np.uint8]
+    """[H, W, 3] RGB, upright."""
+    alpha: NDArray[np.uint8] | None = None
+    """[H, W], or None where everything is opaque."""
+    grey: bool = False
+    """Whether it came as one channel, and is to leave as one."""
+    metadata: Metadata = field(default_factory=Metadata)
+    path: Path | None = None
+    """The file it came from."""
+    deep: NDArray[np.uint16] | None = None
+    """The 16-bit picture that it is, [H, W], [H, W, 3] or [H, W, 4]; `pixels` may have moved on from it."""
+    left_out: tuple[str, ...] = ()
+    """What of the file is not in it, in words."""
+
+    def image(self) -> Image.Image:
+        """A Pillow image in the mode the photo came in: L, LA, RGB or RGBA."""
+        image = Image.fromarray(self.pixels[..., 0].copy() if self.grey else self.pixels)
+        if self.alpha is not None:
+            image.putalpha(Image.fromarray(self.alpha))
+        return image
+
+    def enlarged(
+        self, scale: int, upscale: Callable[[NDArray[np.uint8], int], NDArray[np.uint8]] | None = None
+    ) -> Photo:
+        """The photo `scale` times larger on each side, by cubic interpolation or what `upscale` makes of its pixels."""
+        if scale == 1:
+            return self
+
+        def enlarge(array: Any) -> Any:
+            size = (array.shape[1] * scale, array.shape[0] * scale)
+            return cv2.resize(array, size, interpolation=cv2.INTER_CUBIC)
+
+        alpha = None if self.alpha is None else enlarge(self.alpha)
+        if upscale is not None:
+            return replace(self.of_eight_bits(), pixels=upscale(self.pixels, scale), alpha=alpha)
+        if self.deep is None:
+            return replace(self, pixels=enlarge(self.pixels), alpha=alpha)
+        deep = enlarge(self.deep)
+        return replace(self, pixels=_rgb(eight_bits(deep)), alpha=alpha, deep=deep)
+
+    def of_eight_bits(self) -> Photo:
+        """Without the other eight bits of a 16-bit picture, and saying so."""
+        return self if self.deep is None else replace(self, deep=None, left_out=(*self.left_out, _SHALLOW))
+
+
+def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Photo:
+    """The photo in a file, a Pillow image or a uint8 array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+
+    Raises ImageError, whose message names the file, if there is no picture in it.
+    """
+    if isinstance(source, Image.Image):
+        return _decode(source, None)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    path = Path(source)
+    check_input(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a large photo is none of a bomb; Pillow's own limit still raises
+            _open_heif()
+            with Image.open(path) as image:
+                return _decode(image, path)
+    except UnidentifiedImageError:
+        if path.suffix.lower() in (".heic", ".heif") and ".heic" not in FORMATS:
+            raise ImageError(f"{path} needs pillow-heif: {how_to_get('heif')}") from None
+        raise ImageError(f"{path} is not a picture that can be read") from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise ImageError(f"{path} is too large: more than {limit} megapixels") from None
+    except MemoryError:
+        raise ImageError(f"{path} does not fit in memory") from None
+    except Exception as error:  # decoders raise all there is on broken files
+        raise ImageError(f"{path} cannot be read: {_line(error)}") from error
+
+
+def save(photo: Photo, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Writes the photo in the format of the suffix, whole or not at all; returns the path.
+
+    Raises ImageError if `check_output` does, or if writing fails.
+    """
+    path = Path(path)
+    check_output(path, photo.path, overwrite=overwrite)
+    format = FORMATS[path.suffix.lower()]
+    _open_heif()
+    try:
+        image, options = _encoding(photo, format)
+        deep = None if photo.deep is None else carried_over(photo.deep, photo.pixels)
+        if deep is not None and deep.ndim == 2 and format in WRITERS:
+            image = Image.fromarray(deep)
+        if deep is not None and deep.ndim == 3 and format in WRITERS:
+            write_atomically(path, lambda file: WRITERS[format](file, deep, options))
+        else:
+            write_atomically(path, lambda file: image.save(file, format, **options))
+    except (OSError, ValueError, OverflowError, MemoryError) as error:
+        raise ImageError(f"{path} cannot be written: {_line(error)}") from error
+    return path
+
+
+def not_kept(photo: Photo, path: Path) -> list[str]:
+    """What of the file that a photo came from is not in the file at `path` it was saved to, in words."""
+    format = FORMATS[path.suffix.lower()]
+    flat = photo.alpha is not None and format in _OPAQUE
+    shallow = photo.deep is not None and format not in WRITERS
+    return [*photo.left_out, *(["transparent parts lie on white"] if flat else []), *([_SHALLOW] if shallow else [])]
+
+
+def default_output(path: Path) -> Path:
+    """Where the result for the photo at `path` goes if nobody says: beside it, PNG if its format cannot be written."""
+    suffix = path.suffix if path.suffix.lower() in FORMATS else ".png"
+    return path.with_name(f"{path.stem}-restored{suffix}")
+
+
+def output_name(name: str) -> str:
+    """What the result for the photo `name` is called in another folder: the same; `a.gif` becomes `a.gif.png`, because
+    `a.png` may be there too."""
+    return name if PurePath(name).suffix.lower() in FORMATS else f"{name}.png"
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder at `path`; False too if that cannot be known."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long a name, or one with a null character
+        return False
+
+
+def is_video(path: Path) -> bool:
+    """Whether the file's name is that of a video."""
+    return path.suffix.lower() in VIDEOS
+
+
+def check_input(path: Path) -> None:
+    """Raises ImageError if there is no file with something in it at `path`."""
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder, not a picture")
+        if not path.exists():
+            raise ImageError(f"{path} does not exist")
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path} is empty")
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path} cannot be read: {_line(error)}") from error
+
+
+def check_output(path: Path, source: Path | None = None, *, overwrite: bool = False) -> None:
+    """Raises ImageError if a result cannot or must not be written to `path`.
+
+    It must not be the `source` itself, under whatever name, and nothing that exists unless `overwrite`.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ImageError(f"{path}: unknown suffix {path.suffix!r}; known are {' '.join(FORMATS)}")
+    check_place(path, source, overwrite=overwrite)
+
+
+def check_place(path: Path, source: Path | None = None, *, overwrite: bool = False) -> None:
+    """`check_output` for files of any suffix."""
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder")
+        if not path.parent.is_dir():
+            raise ImageError(f"{path.parent} is no folder to write to")
+        if not os.access(path.parent, os.W_OK):
+            raise ImageError(f"{path.parent} is not writable")
+        if path.exists():
+            if source is not None and source.exists() and path.samefile(source):
+                raise ImageError(f"{path} is the photo itself; originals are not overwritten")
+            if not overwrite:
+                raise ImageError(f"{path} exists already (--overwrite, in Python overwrite=True, replaces it)")
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """What went wrong, in one line and without the path, which the message has already."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _from_array(array: NDArray[np.uint8]) -> Photo:
+    if array.dtype != np.uint8:
+        raise ImageError(f"the array must be uint8, not {array.dtype}")
+    if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ImageError(f"the array must be [H, W] or [H, W, 1, 3 or 4], not {list(array.shape)}")
+    if array.ndim == 2 or array.shape[2] == 1:
+        return Photo(np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), grey=True)
+    alpha = array[..., 3].copy() if array.shape[2] == 4 else None
+    return Photo(np.ascontiguousarray(array[..., :3]), alpha)
+
+
+def _decode(image: Image.Image, path: Path | None) -> Photo:
+    left_out = _other_frames(image)
+    quality, subsampling = _jpeg_encoding(image)
+    tiles = getattr(image, "tile", ())  # gone once the EXIF of a PNG without any is asked for
+    exif, tiff_xmp = _exif(image)  # before the pixels are loaded: that may close the file
+    blocks = b"".join(
+        b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data
+        for name, data in getattr(image, "applist", ())
+        if name == "APP13"
+    )
+    deep = None if path is None else read_deep(image, tiles, path)
+    lossless = image.format == "WEBP" and path is not None and b"VP8L" in _head(path)
+    if path is None:
+        upright = ImageOps.exif_transpose(image)
+    else:  # no copy: of 100 megapixels each has 400 MB
+        ImageOps.exif_transpose(image, in_place=True)
+        upright = image
+    if deep is not None and deep.shape[:2] != (upright.height, upright.width):
+        deep = None
+    info = upright.info
+    icc_profile = info.get("icc_profile") or b""
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or tiff_xmp
+
+    if upright.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
+        left_out.append(f"colours were {upright.mode} and are sRGB now")
+        upright, icc_profile = _to_srgb(upright, icc_profile), b""
+    elif upright.mode not in ("L", "LA", "RGB", "RGBA"):
+        if upright.mode[0] in "IF" and deep is None:
+            left_out.append(_SHALLOW)
+        upright = _to_eight_bits(upright)
+    elif upright.mode in ("L", "RGB") and upright.has_transparency_data:  # one colour of a PNG
+        upright = upright.convert(upright.mode + "A")
+    alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
+    if deep is None:
+        pixels = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+    else:
+        pixels = _rgb(eight_bits(deep))
+    return Photo(
+        pixels,
+        alpha,
+        grey=upright.mode in ("L", "LA") if deep is None else deep.ndim == 2,
+        metadata=Metadata(
+            exif=exif,
+            xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
+            icc_profile=icc_profile,
+            dpi=None if _no_density(image, exif) else _dpi(info.get("dpi")),
+            jpeg_quality=quality,
+            jpeg_subsampling=subsampling,
+            jpeg_blocks=blocks,
+            comment=info.get("comment", b"") if image.format == "JPEG" else b"",
+            lossless=lossless,
+        ),
+        path=path,
+        deep=deep,
+        left_out=tuple(left_out),
+    )
+
+
+def _other_frames(image: Image.Image) -> list[str]:
+    """Says that there are more pictures in the file; those of an MPO are of the same view."""
+    try:
+        count = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+    except Exception:  # broken ones, which the first says itself if it is of them
+        return []
+    return [f"only the first of {count} {'pages' if image.format == 'TIFF' else 'frames'}"] if count > 1 else []
+
+
+def _no_density(image: Image.Image, exif: bytes) -> bool:
+    """Whether it is a JPEG that says nothing of its resolution, for which Pillow puts 72 dpi."""
+    return image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not exif
+
+
+def _rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[H, W] or [H, W, 3 or 4] as [H, W, 3]."""
+    return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else np.ascontiguousarray(array[..., :3])
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _open_heif() -> None:
+    """Lets Pillow know of HEIC, if the extra `heif` is installed."""
+    if ".heic" in FORMATS and "HEIF" not in Image.OPEN:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
+def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
+    if image.mode == "LAB":
+        source: Any = ImageCms.createProfile("LAB")
+    elif icc_profile:
+        source = io.BytesIO(icc_profile)
+    else:
+        return image.convert("RGB")
+    try:
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except ImageCms.PyCMSError:
+        return image.convert("RGB")
+    return converted if converted is not None else image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
+        high = float(values.max(initial=0))
+        # Floats in [0, 1] and integers of 8 or 16 bits are told apart by what occurs.
+        white = 1 if image.mode == "F" and high <= 1 else 255 if high <= 255 and image.mode != "I;16" else 65535
+        return Image.fromarray(np.clip(values * (255 / max(white, high)) + 0.5, 0, 255).astype(np.uint8))
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _jpeg_encoding(image: Image.Image) -> tuple[int, int]:
+    """Quality and subsampling that lose nothing against the input's."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
+        return JPEG_QUALITY, 0
+    percent = 100 * sum(image.quantization[0]) / _JPEG_TABLE_SUM
+    quality = round(100 - percent / 2 if percent <= 100 else 5000 / percent)
+    return min(max(quality, JPEG_QUALITY), 100), max(JpegImagePlugin.get_sampling(image), 0)
+
+
+def _dpi(value: Any) -> tuple[float, float] | None:
+    try:
+        x, y = (float(v) for v in value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None
+
+
+def _exif(image: Image.Image) -> tuple[bytes, Any]:
+    """EXIF without the tags that describe one file's pixels, which a TIFF keeps in the same place; and its XMP."""
+    try:
+        exif, kept = image.getexif(), Image.Exif()
+        for tag, value in exif.items():
+            if tag not in _LAYOUT_TAGS and tag not in _EXIF_FOLDERS:
+                kept[tag] = value
+        folders = {folder: exif.get_ifd(folder) for folder in _EXIF_FOLDERS if folder in exif}
+        for folder, entries in folders.items():
+            kept.get_ifd(folder).update(entries)
+        return (kept.tobytes() if kept or any(folders.values()) else b""), exif.get(_XMP_TAG, b"")
+    except Exception:  # unreadable EXIF does not stop a restoration
+        return b"", b""
+
+
+_EXIF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+# Sizes, layout and compression of pixels, orientation, resolution, thumbnails; XMP, IPTC, Photoshop and ICC blocks.
+_LAYOUT_TAGS = {
+    *range(254, 260), 262, 266, 273, 274, *range(277, 280), *range(282, 285), *range(290, 294), 296, 301,
+    *range(317, 326), 330, 332, 333, 336, *range(338, 343), 347, *range(512, 533), _XMP_TAG, 33723, 34377, 34675,
+}  # fmt: skip
+
+
+def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
+    """The image as the format can hold it, and what Pillow needs to write it."""
+    image, metadata = photo.image(), photo.metadata
+    if photo.alpha is not None and format in _OPAQUE:
+        paper = Image.new("L" if photo.grey else "RGB", image.size, "white")
+        paper.paste(image.convert(paper.mode), mask=image.getchannel("A"))
+        image = paper
+    exif, xmp = metadata.exif, metadata.xmp
+    if format == "JPEG":
+        exif, xmp = (block if len(block) < _JPEG_BLOCK else b"" for block in (exif, xmp))
+    known = {"dpi": metadata.dpi, "icc_profile": metadata.icc_profile, "exif": exif, "xmp": xmp}
+    options: dict[str, Any] = {name: value for name, value in known.items() if value}
+    match format:
+        case "BMP":
+            options = {"dpi": metadata.dpi} if metadata.dpi else {}
+        case "JPEG":
+            options |= {"quality": metadata.jpeg_quality, "subsampling": metadata.jpeg_subsampling}
+            options["optimize"] = photo.pixels.size < 100_000_000  # it holds the whole file in memory
+            options |= {"extra": metadata.jpeg_blocks, "comment": metadata.comment}
+        case "WEBP" | "AVIF" | "HEIF":
+            options |= {"quality": 95, "lossless": metadata.lossless and format == "WEBP", "exact": True}
+        case "PNG":
+            options["pnginfo"] = _png_text(metadata)
+        case "TIFF":
+            tags = Image.Exif()
+            tags.load(exif)
+            # Pillow writes a camera's folders of tags into uncompressed TIFF only.
+            options["compression"] = "raw" if any(folder in tags for folder in _EXIF_FOLDERS) else "tiff_lzw"
+            if xmp:
+                tags[_XMP_TAG] = xmp
+                options["exif"] = tags.tobytes()
+    return image, options
+
+
+def _png_text(metadata: Metadata) -> PngImagePlugin.PngInfo:
+    text = PngImagePlugin.PngInfo()
+    if metadata.xmp:
+        text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+    for keyword, said in metadata.text:
+        text.add_text(keyword, said)
+    return text

@@ -1,0 +1,159 @@
+"""Says in a picture's or a video's own metadata that it was restored, by what, and how much of it is imagined.
+
+XMP carries it for all formats that hold XMP, with the IPTC's digital source type; EXIF's Software, PNG's text and a
+video's comment say it again for those who look there. What the metadata said before stays.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from uuid import UUID
+from xml.etree import ElementTree
+
+from PIL import ExifTags, Image
+
+from panini import __version__
+from panini.photo.io import Metadata
+
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+"""IPTC's term for a photo with parts that a trained model made (vocabulary of 2024, current)."""
+NAMESPACE = "https://panini.invalid/ns/1.0/"
+"""Of our own XMP properties: Version, Weights, Dial, Strength, Looks, Like, Consistent, Faces, Imagined."""
+
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_X = "adobe:ns:meta/"
+_IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_HEAD = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+_TAIL = '\n<?xpacket end="w"?>'
+_BEGIN = "Faces restored by Panini"
+_XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
+
+
+def notes(
+    weights: str,
+    dial: float,
+    strength: float,
+    faces: int,
+    imagined: float | None,
+    like: bool = False,
+    consistent: bool = False,
+    looks: int = 1,
+) -> dict[str, str]:
+    """What a mark says, by name. weights: digest of the weights file; imagined: share of detail, mean of the faces;
+    like: whether another photo's v_DR was taken; consistent: whether the result made small again is the photo; looks:
+    how many restorations are averaged, of the face that has most."""
+    said = {
+        "Version": __version__,
+        "Weights": weights or "none",
+        "Dial": f"{dial:g}",
+        "Strength": f"{strength:g}",
+        "Faces": str(faces),
+    }
+    said |= {"Looks": str(looks)} if looks > 1 else {}
+    said |= ({"Like": "another photo"} if like else {}) | ({"Consistent": "yes"} if consistent else {})
+    return said if imagined is None else said | {"Imagined": f"{imagined:.2f}"}
+
+
+def marked(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
+    """`metadata` with the mark; `said` as of `notes`. An earlier mark is replaced.
+
+    XMP or EXIF that cannot be read is left as it is: nothing of the photo's is lost for the mark.
+    """
+    software = f"Panini {_maker(said)}"
+    return replace(
+        metadata,
+        xmp=_in_xmp(metadata.xmp, said),
+        exif=_in_exif(metadata.exif, software),
+        text=(("Software", software), ("Comment", _comment(said))),
+    )
+
+
+def tagged(tags: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
+    """A video's tags with the mark: another line of `comment`, and `xmp`. An earlier mark is replaced.
+
+    FFmpeg writes `xmp` into MOV and Matroska; to MP4 it is to be added as `mp4_box`.
+    """
+    before = [line for line in tags.get("comment", "").splitlines() if not line.startswith(_BEGIN)]
+    xmp = _in_xmp(tags.get("xmp", "").encode(), said).decode()
+    return dict(tags) | {"comment": "\n".join([*before, _comment(said)]), "xmp": xmp}
+
+
+def mp4_box(xmp: str) -> bytes:
+    """What an MP4 file holds its XMP in (XMP specification, part 3); it may stand at the file's end."""
+    content = _XMP_BOX + xmp.encode()
+    return struct.pack(">I4s", 8 + len(content), b"uuid") + content
+
+
+def _maker(said: Mapping[str, str]) -> str:
+    return f"{said['Version']} (weights {said['Weights'][:12]})"
+
+
+def _comment(said: Mapping[str, str]) -> str:
+    comment = f"{_BEGIN} {_maker(said)}, dial {said['Dial']}"
+    if "Like" in said:
+        comment += f", as if damaged like {said['Like']}"
+    if "Consistent" in said:
+        comment += ", consistent with the photo"
+    if "Imagined" in said:
+        comment += f"; about {100 * float(said['Imagined']):.0f} % of the detail is imagined"
+    return comment
+
+
+def read(xmp: bytes) -> dict[str, str]:
+    """The mark in an XMP packet, with `DigitalSourceType`; empty if there is none."""
+    try:
+        root = ElementTree.fromstring(_body(xmp))
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return {}
+    found = {}
+    for element in root.iter(f"{{{_RDF}}}Description"):
+        for name, value in (*element.attrib.items(), *((child.tag, child.text or "") for child in element)):
+            for space in (NAMESPACE, _IPTC):
+                if name.startswith(f"{{{space}}}"):
+                    found[name.removeprefix(f"{{{space}}}")] = value
+    return found if "Weights" in found else {}
+
+
+def _in_xmp(xmp: bytes, said: Mapping[str, str]) -> bytes:
+    for prefix, space in (("x", _X), ("rdf", _RDF), ("Iptc4xmpExt", _IPTC), ("panini", NAMESPACE)):
+        ElementTree.register_namespace(prefix, space)
+    try:
+        root = ElementTree.fromstring(_body(xmp)) if xmp else ElementTree.Element(f"{{{_X}}}xmpmeta")
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return xmp
+    rdf = root if root.tag == f"{{{_RDF}}}RDF" else root.find(f"{{{_RDF}}}RDF")
+    if rdf is None:
+        rdf = ElementTree.SubElement(root, f"{{{_RDF}}}RDF")
+    ours = f"{{{_IPTC}}}DigitalSourceType"
+    for element in rdf.findall(f"{{{_RDF}}}Description"):
+        for name in [n for n in element.attrib if n == ours or n.startswith(f"{{{NAMESPACE}}}")]:
+            del element.attrib[name]
+        for child in [c for c in element if c.tag == ours or c.tag.startswith(f"{{{NAMESPACE}}}")]:
+            element.remove(child)
+    mark = ElementTree.SubElement(rdf, f"{{{_RDF}}}Description", {f"{{{_RDF}}}about": "", ours: SOURCE_TYPE})
+    for name, value in said.items():
+        mark.set(f"{{{NAMESPACE}}}{name}", value)
+    return (_HEAD + ElementTree.tostring(root, encoding="unicode") + _TAIL).encode()
+
+
+def _body(xmp: bytes) -> str:
+    """The XML of a packet, without the processing instructions and the padding around it."""
+    text = xmp.decode("utf-8").strip("\ufeff \t\r\n\0")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ValueError("XMP has no document type")  # and entities can be made to grow without end
+    return text
+
+
+def _in_exif(exif: bytes, software: str) -> bytes:
+    try:
+        tags = Image.Exif()
+        tags.load(exif)
+        tags[ExifTags.Base.Software] = software
+        for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            if folder in tags:
+                tags.get_ifd(folder)  # or it would not be written again
+        return tags.tobytes()
+    except Exception:  # Pillow raises what it likes on broken tags
+        return exif

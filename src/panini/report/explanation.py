@@ -1,0 +1,107 @@
+"""Pictures that explain a restoration: before, after and a map of what is doubtful; the dial's settings in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import wrap
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from panini.api import Restoration, RestoredFace, Restorer, Source
+from panini.errors import PaniniError
+from panini.photo.pixels import Pixels, resize
+from panini.report.face_report import Report, describe
+
+SIDE = 512
+"""Of each face in these pictures, pixels."""
+MOST = 40.0
+"""Expected error, of 255, that the map draws in its brightest colour."""
+_LINE = 30
+_FONT = 20
+_PAPER, _INK = (255, 255, 255), (20, 20, 20)
+
+
+def explanation(faces: Sequence[RestoredFace]) -> Image.Image:
+    """A row a face: before, after, the map over the result, and below them what the report says.
+
+    Raises PaniniError if there is no face.
+    """
+    if not faces:
+        raise PaniniError("there is no face to explain")
+    rows = []
+    for face in faces:
+        before, after = (_to_side(picture) for picture in (face.before, face.after))
+        panels = [before, after, *([] if face.report.map is None else [heat_map(face.report, after)])]
+        titles = ["before", "after", f"doubtful (dark: 0, bright: {MOST:.0f} of 255 off)"]
+        rows.append(_captioned([_of_photo(p, face) for p in panels], titles, describe(face.report)))
+    return _stacked(rows)
+
+
+def heat_map(report: Report, after: Pixels) -> Pixels:
+    """The map in colour over the grey result [S, S, 3]; as it is without a map."""
+    if report.map is None:
+        return after
+    side = after.shape[0]
+    levels = cv2.resize(report.map, (side, side), interpolation=cv2.INTER_CUBIC)
+    heat = np.clip(levels * (255 / MOST), 0, 255).astype(np.uint8)
+    colours = np.asarray(cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO), np.uint8)[..., ::-1]
+    grey = np.repeat(after.mean(2, keepdims=True), 3, 2)
+    return np.rint(0.25 * grey + 0.75 * colours).astype(np.uint8)
+
+
+def settings(count: int) -> list[float]:
+    """The dial's settings in a strip: evenly from -1 to 1. Raises PaniniError for fewer than two or more than 21."""
+    if not 2 <= count <= 21:
+        raise PaniniError(f"a strip has 2 to 21 settings, not {count}")
+    return [round(float(dial), 2) for dial in np.linspace(-1, 1, count)]
+
+
+def strip(
+    restorer: Restorer, image: Source, count: int = 5, *, aligned: bool = False
+) -> tuple[Image.Image, Restoration]:
+    """The faces of a photo, a row each, restored at `count` settings of the dial side by side, before them the input;
+    and the last of these restorations.
+
+    Raises PaniniError as `Restorer.restore` does.
+    """
+    results = [restorer.restore(image, aligned=aligned, dial=dial) for dial in settings(count)]
+    titles = ["before", *(f"dial {dial:+g}" if dial else "dial 0" for dial in settings(count))]
+    rows = []
+    for same in zip(*(result.faces for result in results), strict=True):
+        panels = [_to_side(picture) for picture in (same[0].before, *(face.after for face in same))]
+        rows.append(_captioned([_of_photo(panel, same[0]) for panel in panels], titles, ""))
+    return _stacked(rows), results[-1]
+
+
+def _to_side(picture: Pixels) -> Pixels:
+    return resize(picture, SIDE, cv2.INTER_AREA if picture.shape[0] > SIDE else cv2.INTER_CUBIC)
+
+
+def _of_photo(panel: Pixels, face: RestoredFace) -> Pixels:
+    """Without what lies beyond the photo's edge, where the network is shown a mirror image."""
+    inside = cv2.resize(face.inside.astype(np.uint8), panel.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return np.where(inside[..., None] > 0, panel, np.uint8(255))
+
+
+def _captioned(panels: Sequence[Pixels], titles: Sequence[str], sentence: str) -> Image.Image:
+    width = SIDE * len(panels)
+    lines = wrap(sentence, width // 11)
+    page = Image.new("RGB", (width, _LINE + SIDE + _LINE * len(lines) + (_LINE // 2 if lines else 0)), _PAPER)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(_FONT)
+    for i, (panel, title) in enumerate(zip(panels, titles, strict=False)):
+        page.paste(Image.fromarray(panel), (i * SIDE, _LINE))
+        draw.text((i * SIDE + 6, 3), title, _INK, font)
+    for i, line in enumerate(lines):
+        draw.text((6, _LINE + SIDE + 6 + i * _LINE), line, _INK, font)
+    return page
+
+
+def _stacked(rows: Sequence[Image.Image]) -> Image.Image:
+    page = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), _PAPER)
+    top = 0
+    for row in rows:
+        page.paste(row, (0, top))
+        top += row.height
+    return page

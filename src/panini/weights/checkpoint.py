@@ -1,0 +1,124 @@
+"""Networks to and from weights files: half precision, and only what inference needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from panini import __version__
+from panini.errors import PaniniError, first_line
+from panini.files import write_atomically
+from panini.models import presets
+from panini.models.panini_net import PaniniNet
+from panini.weights import FORMAT, read_header
+
+_TRAINING_ONLY = ("prior.mapping.", "prior.mean_latent", "dre.projection.")
+
+
+def build(preset: str) -> PaniniNet:
+    """The network of a preset by its name, untrained. Raises PaniniError if there is none of that name."""
+    names = [name for name in vars(presets) if name == "default" or name.startswith("paper_")]
+    if preset not in names:
+        raise PaniniError(f"no preset is called {preset!r}; there are {', '.join(names)}")
+    network: PaniniNet = getattr(presets, preset)()
+    return network
+
+
+def inference_tensors(network: PaniniNet) -> dict[str, Tensor]:
+    """The tensors of `network` that a weights file holds, by name."""
+    return {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not name.startswith(_TRAINING_ONLY) and tensor.is_floating_point()
+    }
+
+
+def save_weights(network: PaniniNet, path: Path, preset: str, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes the weights file of `network`, which is of `preset`; `metadata` says how it was trained.
+
+    Raises PaniniError if a tensor does not fit half precision, or the file cannot be written.
+    """
+    halves = {name: tensor.detach().cpu().half().contiguous() for name, tensor in inference_tensors(network).items()}
+    unfit = [name for name, half in halves.items() if not half.isfinite().all()]
+    if unfit:
+        raise PaniniError(f"not finite in half precision: {', '.join(unfit)}")
+    tensors = b"".join(half.numpy().tobytes() for half in halves.values())
+    ours = {"format": FORMAT, "version": __version__, "preset": preset, "sha256": hashlib.sha256(tensors).hexdigest()}
+    # Not the library's `save`, which puts metadata in an order of chance: the same network is to be the same file.
+    header: dict[str, object] = {"__metadata__": dict(metadata or {}) | ours}
+    end = 0
+    for name, half in halves.items():
+        begin, end = end, end + 2 * half.numel()
+        header[name] = {"dtype": "F16", "shape": list(half.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    try:
+        write_atomically(path, lambda file: file.write(len(text).to_bytes(8, "little") + text + tensors))
+    except OSError as error:
+        raise PaniniError(f"cannot write {path}: {error.strerror}") from error
+
+
+def load_weights(path: Path) -> PaniniNet:
+    """The network in a weights file, in float32, for inference.
+
+    The prior's mapping network and the DRE's projection, which only training uses, are not in the file and are left
+    untrained. Raises PaniniError as `read_header` does, and if the tensors are not those of the file's preset.
+    """
+    network = build(read_header(path).metadata["preset"])
+    loaded = load(path.read_bytes())
+    if extra := loaded.keys() - inference_tensors(network).keys():
+        raise PaniniError(f"{path}: tensors that its preset does not have: {', '.join(sorted(extra))}")
+    _put(loaded, network, str(path))
+    return network.eval().requires_grad_(False)
+
+
+def load_training_state(path: Path, preset: str) -> PaniniNet:
+    """The network in what training wrote: a state dict of PaniniNet, or a whole run (of which the moving average).
+
+    Raises PaniniError if the file is neither, or not of `preset`.
+    """
+    network = build(preset)
+    load_network(path, network)
+    return network.eval().requires_grad_(False)
+
+
+def load_network(path: Path, network: PaniniNet, parts: Iterable[str] = ("",)) -> None:
+    """Puts what training wrote, or a weights file, into `network`: its tensors whose names begin with one of `parts`.
+
+    What a weights file leaves out stays as it is; so do parts that the file does not have at all, if it has others.
+    Raises PaniniError if the file cannot be read or its tensors do not fit.
+    """
+    if path.suffix == ".safetensors":
+        read_header(path)
+        tensors = load(path.read_bytes())
+    else:
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            tensors = state["modules"]["average"] if "modules" in state else state
+        except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
+            raise PaniniError(f"cannot read the checkpoint {path}: {first_line(error)}") from error
+    there = tuple(part for part in parts if any(name.startswith(part) for name in tensors))
+    if not there:
+        raise PaniniError(f"{path} holds no tensors named {', '.join(parts)}")
+    chosen = {name: tensor for name, tensor in tensors.items() if name.startswith(there)}
+    _put(chosen, network, str(path), there)
+
+
+def _put(tensors: Mapping[str, Tensor], network: PaniniNet, where: str, parts: tuple[str, ...] = ("",)) -> None:
+    ours = network.state_dict()
+    needed = {name for name in inference_tensors(network) if name.startswith(parts)}
+    wrong = {
+        name
+        for name in needed | tensors.keys()
+        if name not in tensors or name not in ours or tensors[name].shape != ours[name].shape
+    }
+    if wrong:
+        shown = ", ".join(sorted(wrong)[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise PaniniError(f"{where} is not of this preset: missing, extra or misshapen tensors: {shown}")
+    network.load_state_dict({n: t.to(ours[n].dtype) for n, t in tensors.items()}, strict=False)

@@ -1,0 +1,147 @@
+"""Writes the ONNX graphs of a weights file: small files whose tensors stay in the weights file."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import StringStringEntryProto, TensorProto
+from torch import Tensor, nn
+
+from panini.errors import PaniniError
+from panini.models.panini_net import PaniniNet
+from panini.weights import DEFAULT, WeightsHeader, read_header
+from panini.weights.checkpoint import load_training_state, load_weights, save_weights
+
+OPSET = 18
+
+
+class DegradationGraph(nn.Module):
+    """faces [N, 3, S, S] -> v [N, dr_dim]."""
+
+    def __init__(self, network: PaniniNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, faces: Tensor) -> Tensor:
+        v: Tensor = self.network.dre(faces)
+        return v
+
+
+class RestorerGraph(nn.Module):
+    """faces [N, 3, S, S], v [N, levels + 2, dr_dim] (see `panini.inference.base.by_level`) -> images
+    [N, 3, size, size], prior_share [N, levels], coarse to fine, and image_share [N, bands], finest first (see
+    `EngineOutput`).
+    """
+
+    def __init__(self, network: PaniniNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, faces: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        v, own = v[:, :-1], v[:, -1]
+        weights = self.network.dafi.weights(v[:, :-1])  # [N, 2, C] by resolution: (a_prior, a_image)
+        share = torch.stack([weights[resolution][:, 0].mean(1) for resolution in self.network.dafi.resolutions], 1)
+        kept = self.network.picture_weights(v)
+        return self.network(faces, v, own), share, v[:, 0, :1] * 0 if kept is None else kept
+
+
+def export(checkpoint: Path, folder: Path, preset: str = "default", metadata: Mapping[str, str] | None = None) -> Path:
+    """Makes `folder` one that an engine can run: the weights file, `dre.onnx` and `restorer.onnx`.
+
+    checkpoint: a weights file, which is copied there under its own name unless it is there already; or what training
+    wrote (`.pt`: see `load_training_state`), which becomes `default.safetensors` of `preset` with `metadata`.
+    Returns the weights file. Raises PaniniError if the checkpoint cannot be read or the folder not written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if checkpoint.suffix == ".safetensors":
+            weights = folder / checkpoint.name
+            read_header(checkpoint)
+            if weights.resolve() != checkpoint.resolve():
+                shutil.copyfile(checkpoint, weights)
+        else:
+            weights = folder / DEFAULT.name
+            save_weights(load_training_state(checkpoint, preset), weights, preset, metadata)
+        _write_graphs(weights)
+    except OSError as error:
+        raise PaniniError(f"cannot write to {folder}: {error.strerror}") from error
+    return weights
+
+
+def _write_graphs(weights: Path) -> None:
+    network = load_weights(weights)
+    header = read_header(weights)
+    faces = torch.zeros(2, 3, network.input_size, network.input_size)  # two: a batch of one would be taken for fixed
+    with torch.no_grad():
+        v = network.dre(faces)[:, None].repeat(1, len(network.dafi.resolutions) + 2, 1)
+    dre = export_module(DegradationGraph(network), {"faces": faces}, ["v"])
+    restorer = export_module(RestorerGraph(network), {"faces": faces, "v": v}, ["images", "prior_share", "image_share"])
+    for name, model in (("dre.onnx", dre), ("restorer.onnx", restorer)):
+        _move_tensors(model, weights.name, header)
+        onnx.save(model, weights.with_name(name))
+
+
+def export_module(module: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str]) -> onnx.ModelProto:
+    """The ONNX graph of `module`, any number of samples, with nothing in it but what it computes."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)  # it warns of libraries that it could have used
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                tuple(inputs.values()),
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_shapes=tuple({0: torch.export.Dim("N")} for _ in inputs),
+                opset_version=OPSET,
+                dynamo=True,
+                optimize=False,  # ONNX Runtime does that at load; so every tensor keeps its name and value
+                verbose=False,
+            )
+    finally:
+        exporter.setLevel(level)
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    model.ClearField("metadata_props")
+    model.graph.ClearField("metadata_props")
+    model.graph.ClearField("value_info")
+    for part in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+        part.ClearField("metadata_props")  # traces of this machine's paths
+        part.ClearField("doc_string")
+    return model
+
+
+def _move_tensors(model: onnx.ModelProto, location: str, header: WeightsHeader) -> None:
+    """Lets every initialiser of the network be read from the weights file: half precision there, cast in the graph.
+
+    ONNX Runtime does the casts once, at load.
+    """
+    casts = []
+    for tensor in model.graph.initializer:
+        name = tensor.name.removeprefix("network.")
+        if name not in header.places:
+            continue  # a constant of the graph's own
+        offset, length = header.places[name]
+        casts.append(onnx.helper.make_node("Cast", [name], [tensor.name], to=TensorProto.FLOAT))
+        place = {"location": location, "offset": str(offset), "length": str(length)}
+        tensor.CopyFrom(
+            TensorProto(
+                name=name,
+                data_type=TensorProto.FLOAT16,
+                dims=tensor.dims,
+                data_location=TensorProto.EXTERNAL,
+                external_data=[StringStringEntryProto(key=key, value=value) for key, value in place.items()],
+            )
+        )
+    nodes = [*casts, *model.graph.node]
+    model.graph.ClearField("node")
+    model.graph.node.extend(nodes)
+    onnx.helper.set_model_props(model, {"weights": header.digest})
