@@ -3,6 +3,7 @@ picture, decided by the degradation representation alone (paper, equations 4 and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -20,6 +21,9 @@ class DAFI(nn.Module):
 
     prior_channels and image_channels give the channels by resolution; both name the same resolutions.
     rule: "interpolate" is the paper's; the others are its ablations: "half" takes both by half, "add" their sum.
+    prior_share: the prior's share in every channel before any training, in (0, 1); None leaves it to chance, as in the
+    paper. normalised: image features are in units of the prior's spread around its mean, channel by channel
+    (`set_statistics`), so that they start where the prior's last blocks can draw them.
     """
 
     def __init__(
@@ -30,6 +34,8 @@ class DAFI(nn.Module):
         hidden: int = 256,
         kernel_size: int = 3,
         rule: Rule = "interpolate",
+        prior_share: float | None = None,
+        normalised: bool = False,
     ) -> None:
         super().__init__()
         self.rule = rule
@@ -45,6 +51,36 @@ class DAFI(nn.Module):
                 for resolution, channels in self.prior_channels.items()
             }
         )
+
+        if prior_share is not None:
+            self._start_at(prior_share)
+        self.normalised = normalised
+        if normalised:
+            for resolution, channels in self.prior_channels.items():
+                self.register_buffer(f"mean{resolution}", torch.zeros(1, channels, 1, 1))
+                self.register_buffer(f"spread{resolution}", torch.ones(1, channels, 1, 1))
+
+    @torch.no_grad()
+    def _start_at(self, prior_share: float) -> None:
+        last: nn.Linear = self.mlp[2]  # type: ignore[assignment]
+        last.weight.mul_(0.3)
+        logit = math.log(prior_share / (1 - prior_share))
+        for part in last.bias.split([2 * c for c in self.prior_channels.values()]):
+            prior, image = part.chunk(2)
+            prior.fill_(logit / 2)
+            image.fill_(-logit / 2)
+
+    @torch.no_grad()
+    def set_statistics(self, features: Mapping[int, Tensor]) -> None:
+        """Mean and spread of each channel, from the prior's own features [N, C, r, r] by resolution."""
+        for resolution in self.resolutions:
+            mean, spread = self.statistics(resolution)
+            mean.copy_(features[resolution].mean((0, 2, 3), keepdim=True))
+            spread.copy_(features[resolution].std((0, 2, 3), keepdim=True) + 1e-3)
+
+    def statistics(self, resolution: int) -> tuple[Tensor, Tensor]:
+        """Mean and spread of the prior's channels at a resolution, [1, C, 1, 1] each; only if `normalised`."""
+        return getattr(self, f"mean{resolution}"), getattr(self, f"spread{resolution}")
 
     @property
     def resolutions(self) -> list[int]:
@@ -70,7 +106,15 @@ class DAFI(nn.Module):
     def forward(self, resolution: int, prior: Tensor, image: Tensor, weights: Tensor) -> Tensor:
         """F_DAFI [N, C, H, W] from the prior's [N, C, H, W] and the picture's features at `resolution`."""
         a_prior, a_image = weights[..., None, None].to(prior.dtype).unbind(1)
-        return a_prior * prior + a_image * self.convs[str(resolution)](image)
+        return a_prior * prior + a_image * self.image_features(resolution, image)
+
+    def image_features(self, resolution: int, image: Tensor) -> Tensor:
+        """The picture's features as they enter the interpolation: [N, image_channels, r, r] -> [N, C, r, r]."""
+        features: Tensor = self.convs[str(resolution)](image)
+        if not self.normalised:
+            return features
+        mean, spread = self.statistics(resolution)
+        return mean + spread * features
 
 
 class PictureDAFI(nn.Module):

@@ -23,7 +23,7 @@ _TRAINING_ONLY = ("prior.mapping.", "prior.mean_latent", "dre.projection.")
 
 def build(preset: str) -> PaniniNet:
     """The network of a preset by its name, untrained. Raises PaniniError if there is none of that name."""
-    names = [name for name in vars(presets) if name == "default" or name.startswith("paper_")]
+    names = [name for name in vars(presets) if name in ("default", "prior_led") or name.startswith("paper_")]
     if preset not in names:
         raise PaniniError(f"no preset is called {preset!r}; there are {', '.join(names)}")
     network: PaniniNet = getattr(presets, preset)()

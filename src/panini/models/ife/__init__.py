@@ -1,6 +1,7 @@
 """Image feature extraction (IFE): features of the damaged picture at the resolutions where DAFI needs them."""
 
 from panini.models.ife.rrdb import RRDBExtractor
+from panini.models.ife.trunk import TrunkExtractor
 from panini.models.ife.unet import UNetExtractor
 
-__all__ = ["RRDBExtractor", "UNetExtractor"]
+__all__ = ["RRDBExtractor", "TrunkExtractor", "UNetExtractor"]
