@@ -18,7 +18,6 @@ from time import perf_counter
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 
 from panini.inference.onnx import OnnxEngine
@@ -49,6 +48,8 @@ print(f"load {seconds:.2f} s; peak memory {peak():.0f} MB ({bare:.0f} before, {l
 
 def synthesis(weights: Path, threads: int, folder: Path) -> Callable[[], object]:
     """The prior alone in ONNX Runtime: w+ of the mean face -> picture."""
+    import onnxruntime  # after `panini`, which turns its telemetry off
+
     network = load_weights(weights)
     mean = network.lce.mean
     assert isinstance(mean, torch.Tensor)

@@ -5,6 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import panini  # noqa: F401  before any test imports ONNX Runtime, so that its telemetry is off
+
+FAULTS = Path(__file__).parent / "data" / "faults"
+"""Small files, each of which was once treated wrong."""
+
+
+@pytest.fixture(scope="session")
+def faults() -> Path:
+    return FAULTS
+
 
 @pytest.fixture(scope="session")
 def tiny_state(tmp_path_factory) -> Path:

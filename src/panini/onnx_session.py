@@ -7,6 +7,8 @@ from pathlib import Path
 
 import onnxruntime
 
+onnxruntime.disable_telemetry_events()  # a program that uses ours may have imported it before `panini` could turn it off
+
 
 def open_network(model: Path | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
     """The network in an ONNX file or its bytes; `threads` None means all cores that the process may use.
