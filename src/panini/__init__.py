@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-# Nothing leaves the machine: ONNX Runtime reads this when it is imported, and every module of ours imports this one first.
+# ONNX Runtime reads this when it is imported: nothing leaves the machine. Each of our modules imports this one first.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:

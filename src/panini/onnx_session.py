@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnxruntime
 
-onnxruntime.disable_telemetry_events()  # a program that uses ours may have imported it before `panini` could turn it off
+onnxruntime.disable_telemetry_events()  # if a program imported it before `panini`, which turns it off from the start
 
 
 def open_network(model: Path | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
