@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 import torch
 
+from panini.inference import at_every_level
 from panini.inference.onnx import OnnxEngine
 from panini.inference.torch import TorchEngine
 from panini.weights import DEFAULT
@@ -41,7 +42,8 @@ engine = OnnxEngine(Path(sys.argv[1]), int(sys.argv[2]))
 loaded, seconds = peak(), perf_counter() - start
 faces = np.zeros((1, 3, engine.input_size, engine.input_size), np.float32)
 for _ in range(2):
-    engine.restore(faces, engine.degradation(faces))
+    own = engine.degradation(faces)
+    engine.restore(faces, own[:, None].repeat(engine.levels + 1, 1), own)
 print(f"load {seconds:.2f} s; peak memory {peak():.0f} MB ({bare:.0f} before, {loaded:.0f} after loading)")
 """
 
@@ -71,16 +73,17 @@ def main() -> None:
 
     engine = OnnxEngine(options.weights, options.threads)
     faces = np.random.default_rng(0).uniform(-1, 1, (1, 3, engine.input_size, engine.input_size)).astype(np.float32)
-    v = engine.degradation(faces)
+    own = engine.degradation(faces)
+    v = at_every_level(own, engine.levels)
     with tempfile.TemporaryDirectory() as folder:
         runs: dict[str, Callable[[], object]] = {
             "prior's synthesis": synthesis(options.weights, options.threads, Path(folder)),
             "DRE": lambda: engine.degradation(faces),
-            "restorer": lambda: engine.restore(faces, v, v),
+            "restorer": lambda: engine.restore(faces, v, own),
         }
     if options.torch:
         other = TorchEngine(options.weights, threads=options.threads)
-        runs["PyTorch, whole"] = lambda: other.restore(faces, other.degradation(faces))
+        runs["PyTorch, whole"] = lambda: other.restore(faces, v, other.degradation(faces))
 
     times = {name: [] for name in runs}
     for repetition in range(options.repetitions + 1):

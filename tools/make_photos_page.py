@@ -11,7 +11,7 @@ from skimage import data
 
 from panini.api import Restorer
 from panini.cli.demo import SCALE, demo_photo
-from panini.cli.terminal import draw
+from panini.cli.inspect import draw
 from panini.jobs.folder import Archive
 from panini.jobs.video import restore_video
 from panini.photo import io as images

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
-    from panini.api import Restoration, RestoredFace, Restorer, restore
+    from panini.api import Restoration, RestoredFace, RestoreOptions, Restorer, restore
     from panini.errors import NoFaceError, PaniniError
 
 __version__ = "0.1.0"
-__all__ = ["NoFaceError", "PaniniError", "Restoration", "RestoredFace", "Restorer", "restore"]
+__all__ = ["NoFaceError", "PaniniError", "Restoration", "RestoreOptions", "RestoredFace", "Restorer", "restore"]
 
 
 def __getattr__(name: str) -> Any:

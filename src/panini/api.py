@@ -1,11 +1,12 @@
-"""The way through: photo -> faces found -> each aligned -> network -> blended back -> photo."""
+"""The Python interface: photo -> find faces -> align each -> network -> blend back -> photo."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,71 +21,118 @@ from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
 from panini.faces.aligner import Aligner
 from panini.faces.detect import Box, CenterFace, Detector, Face, choose
-from panini.inference import Engine, load_engine
+from panini.inference import Edit, Engine, RestoredCrop, check_passes, load_engine, restore_crop
 from panini.photo import consistency
 from panini.photo import io as images
 from panini.photo import provenance as marks
-from panini.photo.pixels import Signed, from_signed, to_signed
+from panini.photo.color import is_monochrome
+from panini.photo.pixels import Pixels, to_signed
 from panini.photo.upscale import Upscaler
-from panini.report.face_report import Report, adds, as_dict, make_report
+from panini.report.face_report import Report, as_dict, make_report
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | images.Photo
-"""What can be restored: a file, a Pillow image, a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA, or
-what `panini.photo.io.load` makes of one of these."""
+"""A photo: a file, a Pillow image, a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA, or a `Photo`."""
 
 SCALES = (1, 2, 4)
 
+_NOT_FOR = {
+    "a folder": ("aligned", "only", "boxes", "consistent", "like", "keep"),
+    "a video": ("aligned", "only", "boxes", "consistent", "scale", "background", "keep"),
+    "--strip": (
+        *("only", "boxes", "consistent", "like", "dial", "dial_level", "strength", "keep", "grain", "scale"),
+        "background",
+    ),
+}
+"""The fields of `RestoreOptions` that make no sense for each kind of work."""
+_OPTION_NAMES = {"boxes": "box", "dial_level": "dial-level"}
+
 
 @dataclass(frozen=True)
-class Setting:
-    """How a face is to be restored. Raises PaniniError for what cannot be."""
+class RestoreOptions:
+    """How to restore faces: the same options for photos, folders, videos, Python and the command line.
 
+    Raises PaniniError for a value out of range, or for options that contradict each other.
+    """
+
+    scale: int = 1
+    """1, 2 or 4: how many times larger the result is than the photo. Not with `aligned`."""
+    background: Path | None = None
+    """An ONNX super-resolution network for all but the faces; wants `scale` 2 or 4. None: cubic interpolation."""
+    grain: float = 0.0
+    """In [0, 1]: how much of the photo's grain to add to the restored faces. Not with `aligned`."""
     dial: float = 0.0
-    """-1: faithful to the photo … 0: what the network judges … 1: realistic. It edits v_DR."""
-    level: int | None = None
-    """The resolution (4, 8, …) at which the dial works; None for all of them and the photo's own detail."""
+    """In [-1, 1]. -1: faithful to the photo; 0: what the network chooses; 1: realistic."""
+    dial_level: int | None = None
+    """Apply the dial only at this resolution of the network: 4, 8, 16, ... None: everywhere."""
     strength: float = 1.0
-    """How much of the result to take: 0 is the input, 1 all."""
-    like: Signed | None = None
-    """[dim]: the v_DR to start from instead of the face's own, as of another photo."""
+    """In [0, 1]: blends the restored faces with the photo. 0 keeps the photo."""
+    like: Source | None = None
+    """Treat the faces as if they had the damage of the largest face in this other photo. With `aligned`, that photo is
+    a face crop too."""
+    passes: int | None = None
+    """1 to 8: average so many passes of the network (test-time augmentation). None: 2 where a face has noise or
+    compression artifacts, else 1."""
+    only: tuple[int, ...] = ()
+    """Restore only these faces, by number; 1 is the largest. Not with `aligned`."""
+    boxes: tuple[Box, ...] = ()
+    """Restore only the faces whose center is in one of these boxes (x, y, width, height), in pixels. Not with
+    `aligned`."""
+    aligned: bool = False
+    """The photo is a square face crop of any size; the result is the network's own square."""
+    keep: bool = False
+    """Return a photo without faces as it is, or enlarged, instead of raising NoFaceError."""
+    consistent: bool | None = None
+    """Make the result equal to the photo when it is downsampled again; see `panini.photo.consistency`. None: only for
+    an `aligned` crop that looks like a plain downsampling: small, without noise or compression artifacts, and nearly
+    consistent already."""
 
     def __post_init__(self) -> None:
-        if not -1 <= self.dial <= 1:
-            raise PaniniError(f"dial must be between -1 and 1, not {self.dial}")
-        if not 0 <= self.strength <= 1:
-            raise PaniniError(f"strength must be between 0 and 1, not {self.strength}")
+        if self.scale not in SCALES:
+            raise PaniniError(f"scale must be 1, 2 or 4, not {self.scale}")
+        for name, lowest in (("grain", 0), ("dial", -1), ("strength", 0)):
+            value = getattr(self, name)
+            if not lowest <= value <= 1:
+                raise PaniniError(f"{name} must be between {lowest} and 1, not {value}")
+        check_passes(self.passes)
+        object.__setattr__(self, "only", tuple(self.only))
+        object.__setattr__(self, "boxes", tuple(self.boxes))
+        if self.dial_level is not None and not self.dial:
+            raise PaniniError("--dial-level wants --dial: at 0 there is nothing to turn")
+        if self.background is not None and self.scale == 1:
+            raise PaniniError("--background wants --scale 2 or 4")
+        if self.aligned and (self.scale != 1 or self.only or self.boxes or self.grain):
+            raise PaniniError("scale, only, boxes and grain do not go with aligned: the picture is one face")
 
-    def mixed(self, after: NDArray[np.uint8], crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A restored crop, blended with the crop itself as `strength` says; both are square."""
+    def check_for(self, work: str) -> None:
+        """Raises PaniniError if an option makes no sense for `work`: "a folder", "a video" or "--strip"."""
+        defaults = RestoreOptions()
+        for name in _NOT_FOR[work]:
+            value, default = getattr(self, name), getattr(defaults, name)
+            if value is not default and (name == "like" or value != default):
+                raise PaniniError(f"--{_OPTION_NAMES.get(name, name)} does not go with {work}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options that apply to every kind of photo, as plain values for JSON."""
+        names = [field.name for field in fields(self) if field.name not in _NOT_FOR["a folder"]]
+        return {name: getattr(self, name) for name in names} | {
+            "background": None if self.background is None else str(self.background.resolve())
+        }
+
+
+@dataclass(frozen=True)
+class FaceSettings:
+    """`RestoreOptions` as they apply to each face; made by `Restorer.prepare`."""
+
+    edit: Edit = field(default_factory=Edit)
+    strength: float = 1.0
+    passes: int | None = None
+
+    def blend(self, after: Pixels, crop: Pixels) -> Pixels:
+        """A restored crop blended with the crop itself by `strength`; both are square."""
         if self.strength == 1:
             return after
         share = self.strength
         return np.asarray(cv2.addWeighted(after, share, _square(crop, after.shape[0]), 1 - share, 0), np.uint8)
-
-    def degradation(self, v: Signed, engine: Engine) -> Signed:
-        """What to tell the network of a face whose v_DR is `v` [dim]: [dim], or [levels + 1, dim].
-
-        Raises PaniniError as `check` does.
-        """
-        self.check(engine)
-        start = v if self.like is None else self.like
-        if not self.dial or engine.calibration is None:
-            return start
-        turned = engine.calibration.turned(start, self.dial)
-        if self.level is None:
-            return turned
-        rows = np.repeat(start[None], engine.levels + 1, 0)
-        rows[_resolutions(engine).index(self.level)] = turned
-        return rows
-
-    def check(self, engine: Engine) -> None:
-        """Raises PaniniError if the engine has no dial or no such level."""
-        if not self.dial:
-            return
-        if engine.calibration is None:
-            raise PaniniError("these weights have no dial: `panini calibrate` measures it")
-        if self.level is not None and self.level not in (levels := _resolutions(engine)):
-            raise PaniniError(f"the dial works at {', '.join(map(str, levels))}, not at {self.level}")
 
 
 @dataclass(frozen=True)
@@ -93,10 +141,10 @@ class RestoredFace:
 
     face: Face
     """Where it was found, in pixels of the photo."""
-    before: NDArray[np.uint8]
+    before: Pixels
     """[512, 512, 3] RGB: the aligned crop that the network saw."""
-    after: NDArray[np.uint8]
-    """[1024, 1024, 3] RGB: the crop restored, in the photo's colour and light."""
+    after: Pixels
+    """[1024, 1024, 3] RGB: the crop restored, in the photo's color and light."""
     degradation: NDArray[np.float32]
     """[256]: what the network saw of the damage (v_DR), before any dial."""
     prior_share: NDArray[np.float32]
@@ -104,7 +152,7 @@ class RestoredFace:
     report: Report
     """The damage in words, the share imagined and where; see `panini.report.face_report.describe`."""
     inside: NDArray[np.bool_]
-    """[512, 512]: where `before` is of the photo; beyond the photo's edge it is its mirror image."""
+    """[512, 512]: where `before` shows the photo; outside the photo it shows a mirror image."""
 
 
 @dataclass(frozen=True)
@@ -176,20 +224,9 @@ class Restoration:
             self.imagined,
             like=first.like,
             consistent=self.consistent,
-            looks=most_looks(self.faces),
+            passes=most_passes(self.faces),
         )
         return replace(photo, metadata=marks.marked(photo.metadata, said | ({"Dial": dial} if dial else {})))
-
-
-def _resolutions(engine: Engine) -> list[int]:
-    """Of the engine's levels."""
-    return [4 << level for level in range(engine.levels)]
-
-
-def check_grain(grain: float) -> None:
-    """Raises PaniniError if it is no share."""
-    if not 0 <= grain <= 1:
-        raise PaniniError(f"grain must be between 0 and 1, not {grain}")
 
 
 def mean_imagined(faces: Sequence[RestoredFace]) -> float | None:
@@ -198,17 +235,16 @@ def mean_imagined(faces: Sequence[RestoredFace]) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def most_looks(faces: Sequence[RestoredFace]) -> int:
+def most_passes(faces: Sequence[RestoredFace]) -> int:
     """How many restorations one of the faces is the mean of, at most."""
-    return max((face.report.looks for face in faces), default=1)
+    return max((face.report.passes for face in faces), default=1)
 
 
 class Restorer:
-    """Restores the faces in photos. Loading takes a moment, so keep one and use it again."""
+    """Restores the faces in photos. Creating one takes a moment; use it again for further photos."""
 
     def __init__(self, engine: Engine | None = None, detector: Detector | None = None) -> None:
-        """`engine` is by default the network that the package carries, `detector` CenterFace. `load_engine(looks=6)` is
-        one that restores every face six times and takes the mean; see `panini.inference.Ensemble`."""
+        """engine: the network; None: the one in the package. detector: None: `CenterFace`."""
         self.engine = load_engine() if engine is None else engine
         self._detector = detector
         self._aligner: Aligner | None = None
@@ -220,110 +256,84 @@ class Restorer:
             self._detector = CenterFace()
         return self._detector
 
-    def restore(
-        self,
-        image: Source,
-        *,
-        aligned: bool = False,
-        scale: int = 1,
-        keep: bool = False,
-        only: Sequence[int] = (),
-        boxes: Sequence[Box] = (),
-        grain: float = 0.0,
-        background: Upscaler | None = None,
-        dial: float = 0.0,
-        dial_level: int | None = None,
-        like: Source | None = None,
-        strength: float = 1.0,
-        consistent: bool | None = None,
-    ) -> Restoration:
+    def restore(self, image: Source, options: RestoreOptions | None = None, **choices: Any) -> Restoration:
         """Restores every face in a photo.
 
-        aligned: the picture is itself a square face crop of any size; the result is the network's square.
-        scale: 1, 2 or 4 times the photo's own size; does not go with `aligned`.
-        keep: a photo without faces comes back as it is (or enlarged) instead of raising NoFaceError.
-        only, boxes: restore these faces alone, by their number (1 is the largest) or by a box that their middle is in.
-        grain: how much of the photo's own grain to lay over the restored faces again, 0 to 1.
-        background: enlarges what is no face, if `scale` is 2 or 4.
-        dial: from -1, faithful to the photo, to 1, realistic; 0 is what the network judges.
-        dial_level: turn the dial at one of the network's resolutions alone: 4, 8, 16, ….
-        like: treat the faces as if they were damaged as the largest face of this other picture is, a face crop if
-            `aligned`.
-        strength: 0 leaves the faces as they are, 1 restores them, between is a blend.
-        consistent: whether the result made small again is the photo, as it should for plain down-samplings (see
-            `panini.photo.consistency`); by default of an aligned face that looks like one: smaller than what the
-            network takes, no noise and no JPEG found, and nearly consistent already.
-        Raises PaniniError if the picture cannot be read or does not fit these choices.
+        options: how. choices: fields of `RestoreOptions`, which replace those of `options`: `restore(photo, dial=0.5)`.
+        Raises PaniniError if the photo cannot be read or the options do not fit it, NoFaceError if it has no face.
         """
-        if scale not in SCALES:
-            raise PaniniError(f"scale must be 1, 2 or 4, not {scale}")
-        if aligned and (scale != 1 or only or boxes or grain):
-            raise PaniniError("scale, only, boxes and grain do not go with aligned: the picture is one face")
-        check_grain(grain)
-        setting = self.setting(dial, dial_level, strength, like, aligned=aligned)
+        options = replace(options or RestoreOptions(), **choices)
+        settings = self.prepare(options)
         timings: dict[str, float] = {}
         with _clock(timings, "read"):
             photo = image if isinstance(image, images.Photo) else images.load(image)
-            toned = blend.is_toned(photo.pixels)
-        if aligned:
-            restored = self._restore_aligned(photo, toned, setting, timings)
-            plain = self._is_plain(restored, photo) if consistent is None else consistent
+            monochrome = is_monochrome(photo.pixels)
+        if options.aligned:
+            restored = self._restore_aligned(photo, monochrome, settings, timings)
+            plain = self._is_plain(restored, photo) if options.consistent is None else options.consistent
             return restored.made_consistent(photo) if plain else restored
 
         with _clock(timings, "detect"):
-            found = choose(self.detector(photo.pixels), only, boxes)
-        if not found and not keep:
+            found = choose(self.detector(photo.pixels), options.only, options.boxes)
+        if not found and not options.keep:
             raise self._no_face(photo)
         with _clock(timings, "align"):
             size = self.engine.input_size
             transforms = [self.transform(photo.pixels, face) for face in found]
         with _clock(timings, "blend"):
-            result = photo.enlarged(scale, background)
+            upscaler = None if options.background is None else _upscaler(options.background)
+            result = photo.enlarged(options.scale, upscaler)
             result = replace(result, pixels=result.pixels.copy())
             masks = blend.masks(transforms, size)
         faces = []
         for face, transform, mask in zip(found, transforms, masks, strict=True):
-            faces.append(self.restore_at(photo.pixels, face, transform, toned, setting, timings))
+            faces.append(self.restore_face(photo.pixels, face, transform, monochrome, settings, timings))
             with _clock(timings, "blend"):
-                patch = blend.patch(photo.pixels, faces[-1].after, transform, size, grain)
-                blend.paste(result.pixels, patch, mask, transform, size, scale)
+                patch = blend.patch(photo.pixels, faces[-1].after, transform, size, options.grain)
+                blend.paste(result.pixels, patch, mask, transform, size, options.scale)
         restored = Restoration(result, faces, timings, self.engine.digest)
-        return restored.made_consistent(photo) if consistent else restored
+        return restored.made_consistent(photo) if options.consistent else restored
+
+    def prepare(self, options: RestoreOptions) -> FaceSettings:
+        """What the options mean for each face. Raises PaniniError if `like`, `background` or the network forbid it."""
+        edit = Edit(options.dial, options.dial_level)
+        edit.check(self.engine)  # before the slow part
+        if options.background is not None:
+            _upscaler(options.background)
+        if options.like is not None:
+            edit = replace(edit, start=self.degradation(options.like, aligned=options.aligned))
+        return FaceSettings(edit, options.strength, options.passes)
 
     def _is_plain(self, restored: Restoration, given: images.Photo) -> bool:
-        """Whether an aligned photo looks like a larger one made small and no more, to judge by its restoration."""
-        if max(given.pixels.shape[:2]) >= self.engine.input_size or self.engine.calibration is None:
+        """Whether an aligned crop looks like a plain downsampling, judged by its restoration."""
+        calibration, (face,) = self.engine.calibration, restored.faces
+        if max(given.pixels.shape[:2]) >= self.engine.input_size or calibration is None:
             return False
-        report = restored.faces[0].report
-        return (
-            not adds(report.damages) and report.strength == 1 and consistency.close(restored.photo.pixels, given.pixels)
-        )
+        if calibration.adds(face.degradation) or face.report.strength != 1:
+            return False
+        return consistency.close(restored.photo.pixels, given.pixels)
 
     def _no_face(self, photo: images.Photo) -> NoFaceError:
         smallest = getattr(self.detector, "min_face", 24)
         among = "" if smallest == 24 else f" from {smallest:g} pixels across"
         return NoFaceError(f"{photo.path or 'the picture'}: no face{among} found")
 
-    def setting(
-        self, dial: float, dial_level: int | None, strength: float, like: Source | None, *, aligned: bool = False
-    ) -> Setting:
-        """What these choices of `restore` come to. Raises PaniniError if they cannot be."""
-        Setting(dial, dial_level, strength).check(self.engine)  # before `like`, which takes a while
-        return Setting(dial, dial_level, strength, None if like is None else self.degradation(like, aligned=aligned))
-
-    def transform(self, pixels: NDArray[np.uint8], face: Face) -> align.Transform:
+    def transform(self, pixels: Pixels, face: Face) -> align.Transform:
         """From a photo uint8 RGB [H, W, 3] to the crop of a face in it that the network sees."""
         if self._aligner is None:
             self._aligner = Aligner()
         size = self.engine.input_size
         return self._aligner(pixels, align.ffhq_transform(face.landmarks, size, align.DETECTED_ZOOM), size)
 
-    def crop(self, pixels: NDArray[np.uint8], transform: align.Transform) -> NDArray[np.uint8]:
+    def crop(self, pixels: Pixels, transform: align.Transform) -> Pixels:
         """The crop [input_size, input_size, 3] that a transform takes from a photo uint8 RGB [H, W, 3]."""
         return np.asarray(align.warp(pixels, transform, 2 * (self.engine.input_size,)), np.uint8)
 
-    def degradation(self, image: Source, *, aligned: bool = False) -> Signed:
-        """v_DR [dim] of the largest face in a picture, or of one that is a face crop itself. Raises PaniniError."""
+    def degradation(self, image: Source, *, aligned: bool = False) -> NDArray[np.float32]:
+        """v_DR [dim] of the largest face in a photo, or of the photo itself if it is an `aligned` face crop.
+
+        Raises PaniniError if the photo cannot be read, NoFaceError if it has no face.
+        """
         photo = image if isinstance(image, images.Photo) else images.load(image)
         if aligned:
             crop = _square(photo.pixels, self.engine.input_size)
@@ -335,72 +345,78 @@ class Restorer:
         return self.engine.degradation(to_signed(crop)[None])[0]
 
     def _restore_aligned(
-        self, photo: images.Photo, toned: bool, setting: Setting, timings: dict[str, float]
+        self, photo: images.Photo, monochrome: bool, settings: FaceSettings, timings: dict[str, float]
     ) -> Restoration:
         crop = _square(photo.pixels, self.engine.input_size)
         inside = np.ones(crop.shape[:2], np.bool_)
         height, width = photo.pixels.shape[:2]
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
-        face = self._restore_crop(whole, crop, inside, float(height), toned, setting, timings)
+        with _clock(timings, "network"):
+            made = restore_crop(self.engine, crop, settings.edit, monochrome=monochrome, passes=settings.passes)
+        face = self._restored_face(whole, crop, inside, float(height), made, settings, timings)
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
         photo = replace(photo.of_eight_bits(), pixels=face.after, alpha=alpha)
         return Restoration(photo, [face], timings, self.engine.digest)
 
-    def restore_at(
+    def restore_face(
         self,
-        pixels: NDArray[np.uint8],
+        pixels: Pixels,
         face: Face,
         transform: align.Transform,
-        toned: bool,
-        setting: Setting,
+        monochrome: bool,
+        settings: FaceSettings,
         timings: dict[str, float],
     ) -> RestoredFace:
-        """Restores the crop that a transform takes from a photo uint8 RGB [H, W, 3], `toned` if it is grey or sepia.
+        """Restores the crop that a transform takes from a photo uint8 RGB [H, W, 3]; adds seconds by step to `timings`.
 
-        Adds what each step took to `timings`. Raises PaniniError as `Setting.degradation` does.
+        monochrome: as of `panini.photo.color.is_monochrome` for the whole photo.
         """
         with _clock(timings, "align"):
             crop = self.crop(pixels, transform)
             inside = align.covered(pixels.shape[:2], transform, len(crop))
+        with _clock(timings, "network"):
+            made = restore_crop(self.engine, crop, settings.edit, monochrome=monochrome, passes=settings.passes)
         native = self.engine.input_size / align.scale_of(transform)
-        return self._restore_crop(face, crop, inside, native, toned, setting, timings)
+        return self._restored_face(face, crop, inside, native, made, settings, timings)
 
-    def _restore_crop(
+    def _restored_face(
         self,
         face: Face,
-        crop: NDArray[np.uint8],
+        crop: Pixels,
         inside: NDArray[np.bool_],
         native: float,
-        toned: bool,
-        setting: Setting,
+        made: RestoredCrop,
+        settings: FaceSettings,
         timings: dict[str, float],
     ) -> RestoredFace:
-        """`restore_at` of a crop [input_size, input_size, 3]; native: its side in the photo's own pixels."""
-        with _clock(timings, "network"):
-            faces = to_signed(crop)[None]
-            v = self.engine.degradation(faces)[0]
-            output = self.engine.restore(faces, setting.degradation(v, self.engine)[None], v[None])
+        """native: side of the crop in the photo's own pixels."""
         with _clock(timings, "blend"):
-            after = setting.mixed(blend.match_colour(from_signed(output.images[0]), crop, toned=toned), crop)
+            after = settings.blend(made.image, crop)
         with _clock(timings, "report"):
-            prior, kept = output.prior_share[0], output.image_share[0]
-            like, calibration = setting.like is not None, self.engine.calibration
-            (looks,) = output.looks or (1,)
             report = make_report(
-                calibration, v, prior, kept, crop, after, setting.dial, setting.strength, like, native, looks
+                self.engine.calibration,
+                made.degradation,
+                made.prior_share,
+                made.image_share,
+                crop,
+                after,
+                native=native,
+                dial=settings.edit.dial,
+                strength=settings.strength,
+                like=settings.edit.start is not None,
+                passes=made.passes,
             )
-        return RestoredFace(face, crop, after, v, prior, report, inside)
+        return RestoredFace(face, crop, after, made.degradation, made.prior_share, report, inside)
 
 
-def restore(image: Source, **choices: Any) -> Restoration:
+def restore(image: Source, options: RestoreOptions | None = None, **choices: Any) -> Restoration:
     """`Restorer().restore(...)`, for a single photo."""
-    return Restorer().restore(image, **choices)
+    return Restorer().restore(image, options, **choices)
 
 
-def sharpness(crop: NDArray[np.uint8]) -> float:
-    """Of an aligned crop [S, S, 3]: the variance of its Laplacian at 256 pixels. Below about 50 it is soft."""
-    grey = cv2.cvtColor(_square(crop, 256), cv2.COLOR_RGB2GRAY)
-    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+@lru_cache(1)
+def _upscaler(path: Path) -> Upscaler:
+    return Upscaler(path)
 
 
 def _square(array: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

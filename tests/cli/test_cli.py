@@ -254,10 +254,10 @@ def test_what_is_known_as_json_and_as_a_picture(photo, capsys):
     assert "exists" in fails(capsys, ["restore", photo, "-o", photo.with_name("photo-restored.png"), "--explain"])
 
 
-def test_several_looks_are_said(photo, capsys):
-    assert run(["restore", str(photo), "--json", "--looks", "3"]) == 0
-    assert [face["looks"] for face in json.loads(capsys.readouterr().out)["faces"]] == [3]
-    assert marks.read(Image.open(photo.with_name("photo-restored.jpg")).info["xmp"])["Looks"] == "3"
+def test_the_number_of_passes_is_said(photo, capsys):
+    assert run(["restore", str(photo), "--json", "--passes", "3"]) == 0
+    assert [face["passes"] for face in json.loads(capsys.readouterr().out)["faces"]] == [3]
+    assert marks.read(Image.open(photo.with_name("photo-restored.jpg")).info["xmp"])["Passes"] == "3"
 
 
 def test_the_dial_of_the_shipped_weights(photo, capsys):
@@ -280,7 +280,8 @@ def test_the_dial_of_the_shipped_weights(photo, capsys):
         (["--dial", "2"], "dial must be"),
         (["--dial-level", "64"], "wants --dial"),
         (["--strength", "2"], "strength must be"),
-        (["--looks", "9"], "looks must be"),
+        (["--passes", "9"], "passes must be"),
+        (["--background", "network.onnx"], "wants --scale"),
         (["--dial", "1"], "no dial"),
         (["--strip", "1"], "2 to 21"),
         (["--like", "missing.jpg"], "does not exist"),

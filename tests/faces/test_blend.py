@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from skimage import data
 
 from panini.faces import align, blend
+from panini.photo import color
 
 FACE = align.ffhq_transform(np.array([(205, 101), (246, 103), (222, 124), (205, 142), (240, 143)]), 512)
 AT_CORNER = np.add(FACE, [[0, 0, 200], [0, 0, 260]])  # leaves the picture at the top left
@@ -110,26 +111,26 @@ def test_colour_and_light_come_from_the_photo():
     photo = data.astronaut()
     crop = align.warp(photo, FACE, (512, 512))
     restored = np.clip(identity(photo, FACE).astype(int) * 0.8 + [40, 0, -20], 0, 255).astype(np.uint8)
-    matched = blend.match_colour(restored, crop)
+    matched = color.match_color(restored, crop)
     assert np.abs(matched.mean((0, 1)) - crop.mean((0, 1))).max() < 1.5
 
 
 def test_a_grey_photo_stays_exactly_grey():
     grey = np.repeat(cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    assert blend.is_toned(grey)
-    matched = blend.match_colour(identity(data.astronaut(), FACE), align.warp(grey, FACE, (512, 512)), toned=True)
+    assert color.is_monochrome(grey)
+    matched = color.match_color(identity(data.astronaut(), FACE), align.warp(grey, FACE, (512, 512)), monochrome=True)
     assert np.ptp(matched, axis=2).max() == 0
 
 
 def test_sepia_is_one_tone_and_stays_so():
     luma = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2GRAY)[..., None] / 255
     sepia = (255 * luma ** [0.8, 1.0, 1.3]).astype(np.uint8)
-    assert blend.is_toned(sepia)
+    assert color.is_monochrome(sepia)
     crop = align.warp(sepia, FACE, (512, 512))
-    matched = blend.match_colour(identity(data.astronaut(), FACE), crop, toned=True)
-    assert blend.is_toned(matched)
+    matched = color.match_color(identity(data.astronaut(), FACE), crop, monochrome=True)
+    assert color.is_monochrome(matched)
     assert np.abs(matched.mean((0, 1)) - crop.mean((0, 1))).max() < 4
 
 
 def test_a_colour_photo_is_not_one_tone():
-    assert not blend.is_toned(data.astronaut())
+    assert not color.is_monochrome(data.astronaut())

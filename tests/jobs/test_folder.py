@@ -12,13 +12,12 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from panini.api import Restorer
+from panini.api import RestoreOptions, Restorer
 from panini.cli import run
 from panini.errors import PaniniError
 from panini.faces.detect import CenterFace
 from panini.inference import BicubicEngine
 from panini.jobs.folder import Archive
-from panini.jobs.html_report import write_reports
 
 ENGINE = ["--engine", "bicubic", "--min-face", "60"]
 FACE = Image.fromarray(data.astronaut()[:240, 100:340])
@@ -56,7 +55,7 @@ def pictures(folder: Path) -> set[str]:
 
 
 def test_a_log_says_how_far_the_work_is(album, capsys, monkeypatch):
-    monkeypatch.setattr("panini.cli.terminal._EVERY", 0.0)
+    monkeypatch.setattr("panini.cli.progress._EVERY", 0.0)
     assert run(["restore", str(album), "-o", str(album.with_name("out")), "-r", *ENGINE]) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("panini: restoring: ")]
     assert lines[0] == "panini: restoring: 1 of 7"
@@ -108,7 +107,7 @@ def test_what_changed_is_done_anew_and_nothing_of_the_users_is_overwritten(album
     out = album.with_name("out")
     list(Archive(album, out).run(restorer))
     assert Archive(album, out).todo == ["broken.jpg"]
-    assert Archive(album, out, settings={"scale": 2}).todo == ["broken.jpg", "one.jpg"]
+    assert Archive(album, out, RestoreOptions(scale=2)).todo == ["broken.jpg", "one.jpg"]
     FACE.rotate(5).save(album / "one.jpg")
     changed = Archive(album, out)
     assert changed.todo == ["broken.jpg", "one.jpg"]
@@ -180,6 +179,7 @@ def test_what_cannot_work_is_said(album, capsys, tmp_path):
     assert "folder of the originals" in said(album, "-o", album / "1969/..")
     assert "no folder to write to" in said(album, "-o", album / "one.jpg")
     assert "does not go with a folder" in said(album, "-o", tmp_path / "out", "--only", 1)
+    assert "--keep does not go with a folder" in said(album, "-o", tmp_path / "out", "--keep")
     (tmp_path / "bare/deep").mkdir(parents=True)
     assert "-r looks" in said(tmp_path / "bare", "-o", tmp_path / "out2")
     assert "missing" in said(tmp_path / "missing", "-o", tmp_path / "out3")
@@ -193,7 +193,7 @@ def test_stopping_finishes_what_is_in_hand(album, restorer):
     rest = Archive(album, album.with_name("out"), recursive=True)
     assert 2 <= len(seen) <= 3
     assert set(rest.todo) | {entry.source for entry in seen} == set(archive.names)
-    write_reports(rest, 1.0)
+    rest.write_reports(1.0)
     assert len(json.loads((album.with_name("out") / "report.json").read_text())["files"]) == len(seen)
 
 

@@ -122,9 +122,9 @@ def test_the_dial_and_the_other_choices(tmp_path):
     assert kept > restored != dialled
     assert detail("--like", str(photo))[0] > restored  # as if it were as clean as the other
     assert detail("--grain", "1")[0] > restored
-    calm, mark = detail("--looks", "2")
-    assert mark["Looks"] == "2"
-    assert calm != detail("--looks", "1")[0]
+    calm, mark = detail("--passes", "2")
+    assert mark["Passes"] == "2"
+    assert calm != detail("--passes", "1")[0]
 
 
 def flicker(path) -> float:

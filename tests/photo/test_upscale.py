@@ -49,7 +49,7 @@ def test_the_rest_is_enlarged_by_it_and_the_face_is_not(doubling, tmp_path):
     photo = np.clip(data.astronaut(), 0, 240)
     restorer = Restorer(BicubicEngine(), CenterFace(min_face=60))
     plain = np.asarray(restorer.restore(photo, scale=2).image).astype(int)
-    with_it = np.asarray(restorer.restore(photo, scale=2, background=Upscaler(doubling())).image).astype(int)
+    with_it = np.asarray(restorer.restore(photo, scale=2, background=doubling()).image).astype(int)
     assert 9 < (with_it - plain)[700:].mean() < 11
     assert np.abs(with_it - plain)[180:300, 390:500].mean() < 1.5
     Image.fromarray(photo).save(tmp_path / "in.png")

@@ -12,9 +12,10 @@ from skimage import data
 from panini import NoFaceError, PaniniError, Restorer
 from panini.degradation import Blur, Degradation, Downsample, Enlarge
 from panini.inference import BicubicEngine
+from panini.jobs.strip import settings, strip
 from panini.photo.pixels import read_rgb, resize
 from panini.report import face_report as truth
-from panini.report.explanation import explanation, heat_map, settings, strip
+from panini.report.explanation import explanation, heat_map
 
 FACES = sorted((Path(__file__).parents[1] / "data/prior").glob("*.webp"))
 HEAVY = Degradation((Blur(6.0), Downsample(8.0), Enlarge()))

@@ -1,4 +1,4 @@
-"""The photo that the package carries, and what `panini demo` makes of it."""
+"""`panini demo`: restores the small photo that comes with the package."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
 
-from PIL import Image
+import typer
 
-from panini.api import Restoration, Restorer
+from panini.cli.common import count, load_restorer
 from panini.errors import PaniniError
-from panini.files import write_atomically
-from panini.photo import io as images
+
+if TYPE_CHECKING:
+    from panini.api import Restoration, Restorer
 
 SCALE = 2
 
@@ -27,16 +30,35 @@ class Demo:
     restoration: Restoration
 
 
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write.")] = Path(
+        "panini-demo"
+    ),
+    engine: Annotated[str, typer.Option(hidden=True)] = "default",
+) -> None:
+    """Restore a sample photo that comes with the package; write before, after and both side by side."""
+    start = perf_counter()
+    made = run_demo(output, load_restorer(engine))
+    print(f"before:       {made.before}")
+    print(f"after:        {made.after} ({count(len(made.restoration.faces))}, {perf_counter() - start:.1f} s)")
+    print(f"side by side: {made.side_by_side}")
+
+
 def demo_photo() -> bytes:
-    """The JPEG file: an album page of faces that never lived (see `tools/make_demo_photo.py`), badly damaged."""
+    """A badly damaged JPEG of an album page. Its faces come from a GAN; see `tools/make_demo_photo.py`."""
     return resources.files("panini").joinpath("data", "demo.jpg").read_bytes()
 
 
 def run_demo(folder: Path, restorer: Restorer) -> Demo:
     """Restores the demo photo at twice its size and writes before, after and both side by side into `folder`.
 
-    Makes the folder if need be and replaces an earlier demo. Raises PaniniError if it cannot be written to.
+    Creates the folder if need be and replaces an earlier demo. Raises PaniniError if it cannot be written to.
     """
+    from PIL import Image
+
+    from panini.files import write_atomically
+    from panini.photo import io as images
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

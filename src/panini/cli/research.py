@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -13,15 +11,8 @@ from typing import Annotated
 import typer
 
 from panini import __version__
-from panini.errors import PaniniError, how_to_get
-
-
-@contextmanager
-def _needs_train_extra(verb: str) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise PaniniError(f"{verb} needs {error.name}: {how_to_get('train')}") from error
+from panini.cli.common import needs_train_extra
+from panini.errors import PaniniError
 
 
 def degrade(
@@ -46,7 +37,7 @@ def import_prior(
     ] = None,
 ) -> None:
     """Turn SOURCE, a random-face wheel or a StyleGAN2 checkpoint, into a safetensors file of the prior in it."""
-    with _needs_train_extra("import-prior"):
+    with needs_train_extra("import-prior"):
         from panini.weights import prior_wheel
 
     target = source.with_suffix(".safetensors") if output is None else output
@@ -63,7 +54,7 @@ def export(
     samples: Annotated[int | None, typer.Option(help="How many samples training has seen, to be noted.")] = None,
 ) -> None:
     """Write the ONNX graphs of CHECKPOINT, a weights file; of a training checkpoint (.pt), weights and graphs."""
-    with _needs_train_extra("export"):
+    with needs_train_extra("export"):
         from panini.weights.export import export as write
 
     folder = checkpoint.parent if output is None else output
@@ -92,7 +83,7 @@ def train(
     overrides: Overrides = None,
 ) -> None:
     """Train the degradation encoder (udrl) or the restorer; the same command goes on with a run that was stopped."""
-    with _needs_train_extra("train"):
+    with needs_train_extra("train"):
         from panini.training import config as configs
         from panini.training.restoration import RestorationConfig, RestorationTraining
         from panini.training.udrl import UDRLConfig, UDRLTraining
@@ -105,7 +96,7 @@ def train(
 
 def ablate(config: Recipe, overrides: Overrides = None) -> None:
     """Train the paper's ablations at equal compute; print their scores and plot DAFI's weights by damage."""
-    with _needs_train_extra("ablate"):
+    with needs_train_extra("ablate"):
         from panini.evaluation.ablation import ablate as compare
         from panini.training import config as configs
         from panini.training.restoration import RestorationConfig
@@ -122,7 +113,7 @@ def sample(
     ] = None,
 ) -> None:
     """Write faces sampled from the prior, with their latents, for the restorer to learn from (sampled=FOLDER)."""
-    with _needs_train_extra("sample"):
+    with needs_train_extra("sample"):
         from panini.training.sample import sample_faces
         from panini.weights.downloads import PRIOR, fetch_wheel
         from panini.weights.prior_wheel import load_prior
@@ -144,7 +135,7 @@ def probe(
 
     An untrained encoder of each preset stands beside them.
     """
-    with _needs_train_extra("probe"):
+    with needs_train_extra("probe"):
         from panini.evaluation.probe import report
 
     print(report(encoders, train, data, output, count))
@@ -204,7 +195,7 @@ def evaluate(
         bool | None,
         typer.Option("--consistent/--no-consistent", help="Results that shrink to the input; see `restore`."),
     ] = None,
-    looks: Annotated[int | None, typer.Option(metavar="1…8", help="At each face; see `restore`.")] = None,
+    passes: Annotated[int | None, typer.Option(metavar="1…8", help="Over each face; see `restore`.")] = None,
     part: Annotated[
         Part, typer.Option(help="Which names: even ones choose between recipes, odd ones report.")
     ] = Part.ALL,
@@ -220,12 +211,12 @@ def evaluate(
     sheet: Annotated[Path | None, typer.Option("--grid", metavar="FILE", help="Write ten faces to look at.")] = None,
 ) -> None:
     """Print how near restored faces come to the truth beside their inputs, by kind and strength of damage."""
-    with _needs_train_extra("evaluate"):
+    with needs_train_extra("evaluate"):
         from panini.evaluation import table
         from panini.evaluation.validation import Face
 
-    from panini.api import Restorer
-    from panini.inference import Ensemble, load_engine
+    from panini.api import RestoreOptions, Restorer
+    from panini.inference import load_engine
     from panini.photo.pixels import Pixels
 
     if results is not None and len(tasks or ()) != 1:
@@ -236,16 +227,19 @@ def evaluate(
         restored = table.results_of(results)
     else:
         if weights is None:
-            runner = load_engine(engine, looks)
+            runner = load_engine(engine)
         else:
             from panini.inference.torch import TorchEngine
 
-            runner = Ensemble(TorchEngine(weights), looks)
-        restorer = Restorer(runner)
+            runner = TorchEngine(weights)
+        restorer, options = (
+            Restorer(runner),
+            RestoreOptions(aligned=True, dial=dial, consistent=consistent, passes=passes),
+        )
         digest = runner.digest
 
         def restored(case: Face) -> Pixels:
-            return restorer.restore(case.given, aligned=True, dial=dial, consistent=consistent).photo.pixels
+            return restorer.restore(case.given, options).photo.pixels
 
     def progress(done: int, count: int) -> None:
         if sys.stderr.isatty():
@@ -267,7 +261,7 @@ def evaluate(
             "weights": digest,
             "dial": dial,
             "consistent": consistent,
-            "looks": looks,
+            "passes": passes,
             "seed": seed,
             "results": None if results is None else str(results),
         }
@@ -286,15 +280,15 @@ def calibrate(
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the dial's curve.")] = None,
 ) -> None:
     """Measure the dial, the damage and the share imagined of some weights; writes calibration.json beside them."""
-    with _needs_train_extra("calibrate"):
+    with needs_train_extra("calibrate"):
         from panini.evaluation.calibrate import calibrate as measure
         from panini.evaluation.calibrate import plot_dial
         from panini.evaluation.validation import load_truths
         from panini.training.data import Faces
 
     from panini.inference.onnx import OnnxEngine
-    from panini.report.calibration import NAME
     from panini.weights import DEFAULT
+    from panini.weights.calibration import NAME
 
     path = DEFAULT if weights is None else weights
     made = measure(OnnxEngine(path), Faces.open(data), load_truths(validation), count)
@@ -310,7 +304,7 @@ def figures(
     weights: WeightsFile = None,
 ) -> None:
     """Draw how DAFI's weights move with the strength of each damage, and v_DR's clusters."""
-    with _needs_train_extra("figures"):
+    with needs_train_extra("figures"):
         from panini.evaluation.figures import write_figures
         from panini.evaluation.validation import load_truths
 

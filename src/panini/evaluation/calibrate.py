@@ -1,4 +1,4 @@
-"""Measures, of one weights file, all that `panini.report.calibration` holds: on faces whose truth is known.
+"""Measures, of one weights file, all that `panini.weights.calibration` holds: on faces whose truth is known.
 
 What is fitted is fitted on one set of faces, and what is reported is measured on another.
 """
@@ -19,10 +19,9 @@ from sklearn.linear_model import Ridge, RidgeCV
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.errors import PaniniError
 from panini.evaluation.probe import Damaged, Pictures, damaged, damaged_faces, fit_linear, fit_probes
-from panini.faces import blend
-from panini.inference import Engine, Ensemble
-from panini.photo.pixels import LUMA, Pixels, from_signed, resize, to_signed
-from panini.report.calibration import DIAL_REACH, Calibration, Linear
+from panini.inference import Edit, Engine, RestoredCrop, automatic_passes, restore_crop
+from panini.photo.color import is_monochrome
+from panini.photo.pixels import LUMA, Pixels, resize, to_signed
 from panini.report.face_report import (
     detail_features,
     error_features,
@@ -30,6 +29,7 @@ from panini.report.face_report import (
     make_report,
     true_error,
 )
+from panini.weights.calibration import DIAL_REACH, Calibration, Linear
 
 Array = NDArray[np.float32]
 
@@ -66,8 +66,7 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
 
     faces: to fit on. validation: others, to report on. count: twice as many restorations go into the error map, half
     as many reported on; all other numbers go with it. Takes about 9 * count restorations, those of noise and codecs
-    of two looks each; `engine` itself takes one. Raises PaniniError for too
-    few faces.
+    of two passes each. Raises PaniniError for too few faces.
     """
     if count < 16 or min(len(faces), len(validation)) < 8:
         raise PaniniError("calibrate wants at least 16 samples and 8 faces of each set")
@@ -127,43 +126,38 @@ def directions(see: Callable[[Pixels], Array], faces: Pictures, count: int) -> l
     return [np.asarray(unit / np.linalg.norm(unit), np.float32) for unit in units]
 
 
-@dataclass(frozen=True)
-class Restored:
-    """A damaged face restored, and what the engine said of it."""
-
-    after: Pixels
-    prior_share: Array
-    image_share: Array
-
-
-def _restore(engine: Engine, calibration: Calibration, sample: Sample, dial: float) -> Restored:
-    """As `Restorer` does it, with a calibration that is still being made."""
-    v = calibration.turned(sample.v, dial) if dial else sample.v
-    output = Ensemble(engine, calibration=calibration).restore(to_signed(sample.given)[None], v[None], sample.v[None])
-    after = blend.match_colour(from_signed(output.images[0]), sample.given, toned=blend.is_toned(sample.given))
-    return Restored(after, output.prior_share[0], output.image_share[0])
+def _restore(engine: Engine, calibration: Calibration, sample: Sample, dial: float) -> RestoredCrop:
+    """As `Restorer` does it, with a calibration that is not complete yet."""
+    return restore_crop(
+        engine,
+        sample.given,
+        Edit(start=calibration.turned(sample.v, dial) if dial else None),
+        monochrome=is_monochrome(sample.given),
+        passes=automatic_passes(calibration, sample.v),
+        own=sample.v,
+    )
 
 
-def sharpness(picture: Pixels) -> float:
+def log_detail(picture: Pixels) -> float:
     """Realism without a reference: the log of the detail in a picture, that which a Gaussian of 1.5 pixels removes."""
     luma = picture.astype(np.float32) @ LUMA
     return float(np.log(np.std(luma - cv2.GaussianBlur(luma, (0, 0), 1.5)) + 1e-3))
 
 
 MEASURES = ("psnr", "sharpness", "prior", "features", "picture")
-"""What is measured of a restoration: PSNR to the truth, `sharpness`, and the prior's share in all interpolations of the
-network, in those of features (DAFI) and in those of the picture's bands (PictureDAFI)."""
+"""What is measured of a restoration: PSNR to the truth, sharpness (`log_detail`), and the prior's share in
+all interpolations of the network, in those of features (DAFI) and in those of the picture's bands (PictureDAFI)."""
 
 
-def _measure(samples: Sequence[Sample], restorations: Sequence[Restored]) -> NDArray[np.float64]:
+def _measure(samples: Sequence[Sample], restorations: Sequence[RestoredCrop]) -> NDArray[np.float64]:
     """[faces, `MEASURES`]."""
     rows = []
     for sample, restored in zip(samples, restorations, strict=True):
-        picture = resize(restored.after, sample.truth.shape[0], cv2.INTER_AREA)
+        picture = resize(restored.image, sample.truth.shape[0], cv2.INTER_AREA)
         rows.append(
             (
                 peak_signal_noise_ratio(sample.truth, picture),
-                sharpness(picture),
+                log_detail(picture),
                 np.concatenate([restored.prior_share, 1 - restored.image_share]).mean(),
                 restored.prior_share.mean(),
                 1 - restored.image_share.mean(),
@@ -229,12 +223,12 @@ def _fit_truth(engine: Engine, calibration: Calibration, samples: Iterable[Sampl
     shares: list[float] = []
     for sample in samples:
         restored = _restore(engine, calibration, sample, float(rng.uniform(-1, 1)))
-        features = error_features(sample.given, restored.after, restored.image_share)
+        features = error_features(sample.given, restored.image, restored.image_share)
         chosen = rng.choice(features[..., 0].size, 1024, replace=False)  # neighbours tell the same
         places.append(features.reshape(-1, features.shape[-1])[chosen])
-        errors.append(np.log1p(true_error(restored.after, sample.truth)).ravel()[chosen])
-        faces.append(detail_features(sample.given, restored.after, restored.image_share))
-        small = resize(restored.after, sample.truth.shape[0], cv2.INTER_AREA)
+        errors.append(np.log1p(true_error(restored.image, sample.truth)).ravel()[chosen])
+        faces.append(detail_features(sample.given, restored.image, restored.image_share))
+        small = resize(restored.image, sample.truth.shape[0], cv2.INTER_AREA)
         shares.append(imagined_share(small, sample.truth))
     odds = np.clip(shares, 0.005, 0.995)
     return (
@@ -244,22 +238,22 @@ def _fit_truth(engine: Engine, calibration: Calibration, samples: Iterable[Sampl
 
 
 def _examine_truth(
-    calibration: Calibration, samples: Sequence[Sample], restorations: Sequence[Restored]
+    calibration: Calibration, samples: Sequence[Sample], restorations: Sequence[RestoredCrop]
 ) -> dict[str, float]:
     """How well map and share tell the truth, on faces they were not fitted on; the map beside plain input sharpness."""
     rows, shares = [], []
     for sample, restored in zip(samples, restorations, strict=True):
         zero = np.zeros(len(calibration.direction), np.float32)
         report = make_report(
-            calibration, zero, restored.prior_share, restored.image_share, sample.given, restored.after
+            calibration, zero, restored.prior_share, restored.image_share, sample.given, restored.image
         )
         assert report.map is not None
         assert report.imagined is not None
-        error = true_error(restored.after, sample.truth).ravel()
+        error = true_error(restored.image, sample.truth).ravel()
         sharp = np.abs(cv2.Laplacian(sample.given.astype(np.float32) @ LUMA, cv2.CV_32F))
         sharp = cv2.resize(sharp, report.map.shape[::-1], interpolation=cv2.INTER_AREA).ravel()
         rows.append((spearmanr(report.map.ravel(), error).statistic, spearmanr(sharp, error).statistic))
-        small = resize(restored.after, sample.truth.shape[0], cv2.INTER_AREA)
+        small = resize(restored.image, sample.truth.shape[0], cv2.INTER_AREA)
         shares.append((report.imagined, imagined_share(small, sample.truth)))
     told, true = np.array(shares).T
     ranks = np.mean(rows, 0)

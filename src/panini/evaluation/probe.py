@@ -25,7 +25,7 @@ from panini.degradation import Degradation, draw
 from panini.errors import PaniniError
 from panini.evaluation.validation import load_truths
 from panini.photo.pixels import Pixels, to_signed
-from panini.report.calibration import Linear, Probe
+from panini.weights.calibration import Linear, Probe
 from panini.weights.checkpoint import build, load_network
 
 KINDS = ("blur", "down", "noise", "jpeg")

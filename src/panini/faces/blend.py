@@ -1,4 +1,4 @@
-"""Puts a restored face back: in the photo's colour and light, and without a visible seam."""
+"""Blends a restored face back into the photo without a visible seam."""
 
 from __future__ import annotations
 
@@ -10,43 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini.faces.align import Transform, invert, scale_of, scaled, warp
-from panini.photo.pixels import LUMA, Pixels
+from panini.photo.pixels import Pixels
 
 _FEATHER = 0.12  # of the crop's side: how far from its border the mask reaches 1
 _MASK_SIZE = 256
-_LIGHT_SIZE = 64  # side at which colour and light are compared,
-_LIGHT_SIGMA = 3.0  # and what counts as light there: what this Gaussian leaves, about 1/20 of the face's crop
-_TONE_SPREAD = 2.5  # of 255: a picture whose chroma strays less than this from its tone curve has one tone
-
 _NEARNESS = 60.0  # how sharply overlapping faces part: half a crop from its middle a face has lost 1 / e^15
 _BAND = 1 << 20  # pixels blended at once
-
-
-def is_toned(image: Pixels) -> bool:
-    """Whether a picture [H, W, 3] is grey, sepia or otherwise of one tone: its colour follows from its brightness."""
-    small = cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA).astype(np.float32)
-    luma, chroma = _split(small)
-    return bool(np.std(chroma - _tone_of(luma, _tone_curve(luma, chroma))) < _TONE_SPREAD)
-
-
-def match_colour(restored: Pixels, original: Pixels, *, toned: bool = False) -> Pixels:
-    """`restored` [S, S, 3] with the low frequencies of `original` [T, T, 3], the same crop before.
-
-    With `toned`, its colour follows from its brightness as it does in `original`: grey stays exactly grey.
-    """
-    size = (_LIGHT_SIZE, _LIGHT_SIZE)
-    before, after = (
-        cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) for image in (original, restored)
-    )
-    light = cv2.GaussianBlur(before - after, (0, 0), _LIGHT_SIGMA, borderType=cv2.BORDER_REPLICATE)
-    light = cv2.resize(light, restored.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    result = restored + light
-    if toned:
-        curve = _tone_curve(*_split(before))
-        luma = np.rint(_split(result)[0])
-        result = luma[..., None] + _tone_of(luma, curve)
-    pixels: Pixels = np.rint(np.clip(result, 0, 255)).astype(np.uint8)
-    return pixels
 
 
 def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.float32]]:
@@ -176,23 +145,3 @@ def feathered_mask(size: int) -> NDArray[np.float32]:
     inward = 1 - np.minimum(np.hypot(1 - ramp[:, None], 1 - ramp[None, :]), 1)
     mask: NDArray[np.float32] = (inward * inward * (3 - 2 * inward)).astype(np.float32)
     return mask
-
-
-def _split(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Brightness [H, W] of a picture in [0, 255], and what its channels have beyond it [H, W, 3]."""
-    luma = image @ LUMA
-    return luma, image - luma[..., None]
-
-
-def _tone_curve(luma: NDArray[np.float32], chroma: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Chroma as a quadratic in brightness, least squares [3, 3]."""
-    return np.linalg.lstsq(_powers(luma).reshape(-1, 3), chroma.reshape(-1, 3))[0]
-
-
-def _tone_of(luma: NDArray[np.float32], curve: NDArray[np.float32]) -> NDArray[np.float32]:
-    tone: NDArray[np.float32] = _powers(luma) @ curve
-    return tone
-
-
-def _powers(luma: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.stack([np.ones_like(luma), luma / 255, (luma / 255) ** 2], axis=-1)

@@ -1,34 +1,44 @@
-"""What runs a network. Every engine offers the interface of `panini.inference.base.Engine`."""
+"""Runs the network. Every engine offers the interface `panini.inference.base.Engine`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from panini.errors import PaniniError
-from panini.inference.base import BicubicEngine, Engine, EngineOutput
-from panini.inference.ensemble import Ensemble
+from panini.inference.base import BicubicEngine, Engine, EngineOutput, at_every_level
+from panini.inference.crop import Edit, RestoredCrop, restore_crop
+from panini.inference.ensemble import automatic_passes, check_passes, restore_averaged
 
-__all__ = ["BicubicEngine", "Engine", "EngineOutput", "Ensemble", "load_engine"]
+__all__ = [
+    "BicubicEngine",
+    "Edit",
+    "Engine",
+    "EngineOutput",
+    "RestoredCrop",
+    "at_every_level",
+    "automatic_passes",
+    "check_passes",
+    "load_engine",
+    "restore_averaged",
+    "restore_crop",
+]
 
 
-def load_engine(name: str = "default", looks: int | None = None) -> Ensemble:
-    """The engine called `name`: `default` and `torch` run the package's own weights, `bicubic` only enlarges; a weights
-    file (`….safetensors`, its graphs beside it) is run as `default` is.
+def load_engine(name: str = "default") -> Engine:
+    """Loads the engine called `name`.
 
-    looks: how many times each face is looked at, 1 to 8, the mean of which is the result; see `Ensemble`. Raises
-    PaniniError for others, for any other name, or if the engine cannot run here.
+    name: `default` and `torch` run the package's own weights in ONNX Runtime and PyTorch, `bicubic` only enlarges; the
+        path of a weights file (`....safetensors`, its graphs beside it) runs that one in ONNX Runtime.
+    Raises PaniniError for any other name, or if the engine cannot run here.
     """
-    engine: Engine
     if name == "bicubic":
-        engine = BicubicEngine()
-    elif name == "default" or name.endswith(".safetensors"):
+        return BicubicEngine()
+    if name == "default" or name.endswith(".safetensors"):
         from panini.inference.onnx import OnnxEngine
 
-        engine = OnnxEngine() if name == "default" else OnnxEngine(Path(name))
-    elif name == "torch":
+        return OnnxEngine() if name == "default" else OnnxEngine(Path(name))
+    if name == "torch":
         from panini.inference.torch import TorchEngine
 
-        engine = TorchEngine()
-    else:
-        raise PaniniError(f"no engine is called {name!r}; there are 'default', 'torch' and 'bicubic'")
-    return Ensemble(engine, looks)
+        return TorchEngine()
+    raise PaniniError(f"no engine is called {name!r}; there are 'default', 'torch' and 'bicubic'")

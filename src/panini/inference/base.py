@@ -1,4 +1,7 @@
-"""What a `Restorer` needs of a network, and the least thing that offers it."""
+"""The interface to a network that restores aligned faces, and the simplest implementation of it.
+
+Shapes: N faces; S = `input_size`; T = `output_size`; L = `levels`; D = `dim`, the length of a v_DR.
+"""
 
 from __future__ import annotations
 
@@ -9,62 +12,64 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from panini.report.calibration import Calibration
+from panini.weights.calibration import Calibration
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class EngineOutput:
-    """Restored faces."""
+    """Restored faces, and how much of them came from where."""
 
     images: Array
-    """[N, 3, output_size, output_size], RGB in [-1, 1]."""
+    """[N, 3, T, T], RGB in [-1, 1]."""
     prior_share: Array
-    """[N, levels] in [0, 1]: how much of each of the network's levels, coarse to fine, came from the GAN prior."""
+    """[N, L] in [0, 1]: how much of each level of the network, coarse to fine, came from the GAN prior."""
     image_share: Array
-    """[N, bands] in [0, 1]: how much of each band of the input's own detail, deblurred, was kept, finest first. The
-    bands are the octaves of `input_size`: what each halving loses, and last all that is left. One 0 if the network
-    keeps nothing."""
-    looks: tuple[int, ...] = ()
-    """[N]: how many restorations each is the mean of; empty if all are single ones. The shares are the same in each."""
+    """[N, bands] in [0, 1]: how much of each band of the input's own detail was kept, finest first, after deblurring.
+    The bands form a Laplacian pyramid of the input. One 0 if the network keeps no detail directly."""
 
 
 class Engine(Protocol):
-    """Runs a network on aligned faces, float32 RGB [N, 3, input_size, input_size] in [-1, 1]."""
+    """Runs a network on aligned faces: float32 RGB [N, 3, S, S] in [-1, 1]."""
 
     input_size: int
     output_size: int
     levels: int
-    """At how many resolutions, 4, 8, …, it interpolates between the prior and the picture."""
+    """Number of resolutions (4, 8, ...) at which the network interpolates between the prior and the input."""
+    dim: int
     digest: str
-    """Of its weights file; empty if it has none."""
+    """Digest of the weights file; empty if there is none."""
     calibration: Calibration | None
-    """What was measured of these very weights."""
+    """What `panini calibrate` measured for these weights."""
 
     def degradation(self, faces: Array, /) -> Array:
-        """The degradation representation v_DR [N, 256] of the faces."""
+        """The degradation representation v_DR [N, D] of the faces."""
         ...
 
-    def restore(self, faces: Array, v: Array, own: Array | None = None, /) -> EngineOutput:
-        """The faces restored, taking them to be damaged as `v` says: [N, 256], or a vector for each level, coarse to
-        fine, and a last one for the bands of the input, [N, levels + 1, 256]. own: their `degradation`, if known."""
+    def restore(self, faces: Array, v: Array, own: Array, /) -> EngineOutput:
+        """Restores the faces as if their damage were `v`.
+
+        v: [N, L + 1, D], one v_DR per level, coarse to fine, and one for the bands of the input.
+        own: [N, D], the faces' own `degradation`, which decides the deblurring.
+        """
         ...
 
 
 class BicubicEngine:
-    """No network: bicubic enlargement. A baseline, and a way to test everything around a network."""
+    """No network, only bicubic enlargement: a baseline, and a cheap way to test everything around a network."""
 
     input_size = 512
     output_size = 1024
     levels = 1
+    dim = 256
     digest = ""
     calibration: Calibration | None = None
 
     def degradation(self, faces: Array, /) -> Array:
-        return np.zeros((len(faces), 256), np.float32)
+        return np.zeros((len(faces), self.dim), np.float32)
 
-    def restore(self, faces: Array, v: Array, own: Array | None = None, /) -> EngineOutput:
+    def restore(self, faces: Array, v: Array, own: Array, /) -> EngineOutput:
         size = (self.output_size, self.output_size)
         images = [cv2.resize(face.transpose(1, 2, 0), size, interpolation=cv2.INTER_CUBIC) for face in faces]
         stacked = np.stack(images).transpose(0, 3, 1, 2)
@@ -72,8 +77,11 @@ class BicubicEngine:
         return EngineOutput(np.clip(stacked, -1, 1), none, all_)
 
 
-def by_level(v: Array, own: Array, levels: int) -> Array:
-    """What a network is told: v_DR [N, dim] or [N, levels + 1, dim], and the faces' own [N, dim], as
-    [N, levels + 2, dim], float32."""
-    rows = v if v.ndim == 3 else np.repeat(v[:, None], levels + 1, 1)
-    return np.concatenate((rows, own[:, None]), 1, dtype=np.float32)
+def at_every_level(v: Array, levels: int) -> Array:
+    """v_DR [N, D], the same for every level and band: [N, levels + 1, D]."""
+    return np.repeat(v[:, None], levels + 1, 1)
+
+
+def graph_input(v: Array, own: Array) -> Array:
+    """The one v_DR input of the exported network, [N, L + 2, D]: `v` [N, L + 1, D], then `own` [N, D]."""
+    return np.concatenate((v, own[:, None]), 1, dtype=np.float32)

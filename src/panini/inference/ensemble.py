@@ -1,4 +1,8 @@
-"""Several looks at each face, averaged: what a network imagines differently each time is not of the picture."""
+"""Test-time augmentation: the mean of several passes of the network over shifted and mirrored copies of a face.
+
+This is the self-ensemble of EDSR (arXiv 1707.02921, section 3.4), with shifts instead of rotations, because faces are
+upright. Detail that differs between passes is invented, and the mean suppresses it.
+"""
 
 from __future__ import annotations
 
@@ -8,77 +12,48 @@ import numpy as np
 
 from panini.errors import PaniniError
 from panini.inference.base import Array, Engine, EngineOutput
-from panini.report.calibration import Calibration
-from panini.report.face_report import adds, damages
+from panini.weights.calibration import Calibration
 
-LOOKS = 2
-"""At a face over which something lies, if nothing else is asked for."""
-_MOVES = ((0, 0), (0, 0), (3, 1), (1, 5), (6, 2), (2, 6), (5, 4), (4, 3))
-"""Pixels down and right by which each look's face is moved. Every second is mirrored, too. No two of a network's grids
-coincide before 8 pixels."""
+AUTOMATIC_PASSES = 2
+"""Passes over a face with noise or compression artifacts, unless the caller asks for another number."""
+_SHIFTS = ((0, 0), (0, 0), (3, 1), (1, 5), (6, 2), (2, 6), (5, 4), (4, 3))
+"""Pixels down and right by which each pass shifts the face; every second pass also mirrors it. All shifts differ modulo
+8, so no two passes share the network's 8-pixel grid."""
+MAX_PASSES = len(_SHIFTS)
 
 
-class Ensemble:
-    """Another engine's mean over several looks at each face, the first at the face as it is: the self-ensemble of EDSR
-    (arXiv 1707.02921, section 3.4), but moved where that turns, for a face is upright.
+def check_passes(passes: int | None) -> None:
+    """Raises PaniniError unless `passes` is None or from 1 to `MAX_PASSES`."""
+    if passes is not None and not 1 <= passes <= MAX_PASSES:
+        raise PaniniError(f"passes must be from 1 to {MAX_PASSES}, not {passes}")
 
-    looks: how many, 1 to 8; by default `LOOKS` for a face over which something lies (noise, a codec:
-    `panini.report.face_report.adds`), to judge by the calibration, and one for others and where nothing is calibrated.
-    What such damage makes a network draw, serrated, embossed or splintered, lies elsewhere in every look and is
-    averaged out; where a picture has only lost detail, the mean of several that were imagined is a blurred one. Raises
-    PaniniError for other numbers.
 
-    calibration: to judge by in place of the engine's, as long as that is being made.
+def automatic_passes(calibration: Calibration | None, own: Array) -> int:
+    """The number of passes for a face whose v_DR is `own` [dim].
+
+    `AUTOMATIC_PASSES` where noise or compression artifacts are likely: what the network draws from them differs between
+    passes. One elsewhere, because the mean of several guesses at lost detail is blurred.
     """
+    return AUTOMATIC_PASSES if calibration is not None and calibration.adds(own) else 1
 
-    def __init__(self, engine: Engine, looks: int | None = None, calibration: Calibration | None = None) -> None:
-        if looks is not None and not 1 <= looks <= len(_MOVES):
-            raise PaniniError(f"looks must be from 1 to {len(_MOVES)}, not {looks}")
-        self.looks = looks
-        self.calibration = engine.calibration if calibration is None else calibration
-        self.input_size = engine.input_size
-        self.output_size = engine.output_size
-        self.levels = engine.levels
-        self.digest = engine.digest
-        self._engine = engine
 
-    def degradation(self, faces: Array, /) -> Array:
-        """v_DR [N, 256] of faces [N, 3, input_size, input_size], as they are."""
-        return self._engine.degradation(faces)
+def restore_averaged(engine: Engine, faces: Array, v: Array, own: Array, passes: int) -> EngineOutput:
+    """`engine.restore` averaged over `passes` passes; the first is over the faces as they are.
 
-    def restore(self, faces: Array, v: Array, own: Array | None = None, /) -> EngineOutput:
-        """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] or [N, levels + 1, 256] says."""
-        own = self.degradation(faces) if own is None else own
-        output = self._engine.restore(faces, v, own)
-        looks = tuple(map(self._enough, own))
-        images = output.images.copy() if any(count > 1 for count in looks) else output.images
-        for i, count in enumerate(looks):
-            if count > 1:
-                one = slice(i, i + 1)
-                images[i] = self._mean(faces[one], v[one], own[one], images[i], count)
-        return replace(output, images=images, looks=looks)
-
-    def settled(self, own: Array) -> Ensemble:
-        """The same with as many looks at every face as this takes at the one whose v_DR [256] is `own`: from one frame
-        of a video to the next the number is not to change."""
-        return Ensemble(self._engine, self._enough(own), self.calibration)
-
-    def _mean(self, face: Array, v: Array, own: Array, first: Array, looks: int) -> Array:
-        """Of `looks` looks at one face: the `first`, [3, output_size, output_size], and others."""
-        ratio, size, total = self.output_size // self.input_size, self.input_size, first.copy()
-        seen = np.ones(first.shape[1:], np.float32)
-        for look, (down, right) in enumerate(_MOVES[1:looks], 1):
-            turn = slice(None, None, -1 if look % 2 else 1)
-            moved = np.pad(face, ((0, 0), (0, 0), (down, 0), (right, 0)), "reflect")[..., :size, :size]
-            there = self._engine.restore(np.ascontiguousarray(moved[..., turn]), v, own).images[0][..., turn]
-            there = there[:, ratio * down :, ratio * right :]
-            _, height, width = there.shape
-            total[:, :height, :width] += there
-            seen[:height, :width] += 1
-        return total / seen
-
-    def _enough(self, own: Array) -> int:
-        """How many looks at the face whose v_DR [256] that is."""
-        if self.looks is not None:
-            return self.looks
-        return LOOKS if self.calibration is not None and adds(damages(self.calibration, own)) else 1
+    The shares are those of the first pass. Raises PaniniError as `check_passes` does.
+    """
+    check_passes(passes)
+    first = engine.restore(faces, v, own)
+    if passes == 1:
+        return first
+    ratio, size, total = engine.output_size // engine.input_size, engine.input_size, first.images.copy()
+    count = np.ones(total.shape[2:], np.float32)
+    for number, (down, right) in enumerate(_SHIFTS[1:passes], 1):
+        flip = slice(None, None, -1 if number % 2 else 1)
+        shifted = np.pad(faces, ((0, 0), (0, 0), (down, 0), (right, 0)), "reflect")[..., :size, :size]
+        images = engine.restore(np.ascontiguousarray(shifted[..., flip]), v, own).images[..., flip]
+        images = images[..., ratio * down :, ratio * right :]
+        height, width = images.shape[2:]
+        total[..., :height, :width] += images
+        count[:height, :width] += 1
+    return replace(first, images=total / count)

@@ -8,10 +8,9 @@ import numpy as np
 import onnxruntime
 
 from panini.errors import PaniniError
-from panini.inference.base import Array, EngineOutput, by_level
+from panini.inference.base import Array, EngineOutput, graph_input
 from panini.onnx_session import open_network
-from panini.report import calibration
-from panini.weights import DEFAULT, read_header
+from panini.weights import DEFAULT, calibration, read_header
 
 
 class OnnxEngine:
@@ -41,9 +40,9 @@ class OnnxEngine:
             (v[i : i + 1],) = self._dre.run(["v"], {"faces": faces[i : i + 1]})
         return v
 
-    def restore(self, faces: Array, v: Array, own: Array | None = None, /) -> EngineOutput:
-        """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] or [N, levels + 1, 256] says."""
-        v = by_level(v, self.degradation(faces) if own is None else own, self.levels)
+    def restore(self, faces: Array, v: Array, own: Array, /) -> EngineOutput:
+        """As `Engine.restore`; the faces go through one by one."""
+        v = graph_input(v, own)
         images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
         share = np.empty((len(faces), self.levels), np.float32)
         kept = np.empty((len(faces), self.bands), np.float32)

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from panini.errors import PaniniError, how_to_get
-from panini.inference.base import Array, EngineOutput, by_level
-from panini.report import calibration
-from panini.weights import DEFAULT, read_header
+from panini.inference.base import Array, EngineOutput, graph_input
+from panini.weights import DEFAULT, calibration, read_header
 
 try:
     import torch
@@ -51,9 +50,9 @@ class TorchEngine:
             rows = [self._restorer.network.dre(self._tensor(face[None])).cpu().numpy() for face in faces]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
-    def restore(self, faces: Array, v: Array, own: Array | None = None, /) -> EngineOutput:
-        """Faces [N, 3, input_size, input_size] restored as `v` [N, 256] or [N, levels + 1, 256] says."""
-        v = by_level(v, self.degradation(faces) if own is None else own, self.levels)
+    def restore(self, faces: Array, v: Array, own: Array, /) -> EngineOutput:
+        """As `Engine.restore`; the faces go through one by one."""
+        v = graph_input(v, own)
         images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
         share = np.empty((len(faces), self.levels), np.float32)
         kept = np.empty((len(faces), self.bands), np.float32)

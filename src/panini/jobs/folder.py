@@ -13,48 +13,20 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path, PurePath
 from time import perf_counter
-from typing import Any
 
-from panini.api import Restoration, Restorer
+from panini.api import Restoration, RestoreOptions, Restorer
 from panini.errors import NoFaceError, PaniniError
 from panini.files import write_atomically
-from panini.jobs.html_report import report_paths, thumbnail
+from panini.jobs.html_report import FolderRun, report_paths, thumbnail, write_reports
+from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, append, read
 from panini.photo import io as images
-from panini.photo.upscale import Upscaler
 
-STATE = ".panini"
-"""The folder in the output folder that holds the journal and the report's small pictures."""
-_JOURNAL = "journal.jsonl"
 _LARGE = 24_000_000  # pixels from which photos go through one at a time: memory before speed
 
-RESTORED, COPIED, FAILED, BEGUN = "restored", "copied", "failed", "begun"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What became of one file."""
-
-    source: str
-    """Relative to the folder."""
-    output: str = ""
-    """Relative to the output folder; of one that failed, what an earlier run made, if one did."""
-    outcome: str = FAILED
-    """`restored`, `copied` (no face in it) or `failed`; in the journal `begun` too, before its output is written."""
-    error: str = ""
-    note: str = ""
-    """What of the file is not in the result, or that the result was changed since."""
-    faces: list[dict[str, Any]] = field(default_factory=list)
-    """Of each face what `Restoration.as_dict` tells of it; one of an older version may tell less."""
-    seconds: float = 0.0
-    thumbnail: str = ""
-    """Relative to the output folder."""
-    source_stamp: tuple[int, int] = (0, 0)
-    """Bytes and modification time (ns), by which a change is seen."""
-    output_stamp: tuple[int, int] = (0, 0)
-    settings: str = ""
+_DEFAULTS = RestoreOptions()
 
 
 class Archive:
@@ -64,22 +36,22 @@ class Archive:
         self,
         source: Path,
         target: Path,
+        options: RestoreOptions = _DEFAULTS,
         *,
         recursive: bool = False,
         overwrite: bool = False,
-        settings: dict[str, Any] | None = None,
         maker: str = "",
         mark: bool = True,
-        background: Upscaler | None = None,
     ) -> None:
-        """`settings` and `background` are arguments of `Restorer.restore`; photos restored with other settings, or by
-        another `maker`, are done anew. mark: as of `Restoration.save`.
+        """Photos that were restored with other `options`, or by another `maker`, are restored again. mark: as of
+        `Restoration.save`.
 
         Makes `target` if need be. Raises PaniniError if `source` cannot be listed or `target` not be written to.
         """
         self.source, self.target, self.overwrite, self.mark = source, target, overwrite, mark
-        self.settings, self._background = settings or {}, background
-        self._digest = json.dumps([self.settings, maker, mark], sort_keys=True)
+        options.check_for("a folder")
+        self.options = options
+        self._digest = json.dumps([options.as_dict(), maker, mark], sort_keys=True)
         try:
             if target.exists() and target.samefile(source):
                 raise PaniniError(f"{target} is the folder of the originals; name another one")
@@ -90,7 +62,7 @@ class Archive:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise PaniniError(f"{target} is no folder to write to: {reason}") from error
-        self.entries = self._read_journal()
+        self.entries = read(target)
         """Of every file ever looked at, by its relative name."""
         for entry in self.entries.values():
             if entry.outcome == BEGUN:  # and power failed
@@ -150,6 +122,13 @@ class Archive:
             for entry in entries
         ]
 
+    def write_reports(self, seconds: float) -> list[Path]:
+        """Writes `report.json` and `report.html` into the output folder; returns their paths. Raises PaniniError."""
+        run = FolderRun(
+            self.source, self.target, self.options.as_dict(), round(seconds, 1), len(self.names), self.others
+        )
+        return write_reports(run, self.finished() + self.unreadable)
+
     def _list(self, recursive: bool) -> list[str]:
         """Relative names of the pictures; links to folders are not followed, so that none leads in circles."""
 
@@ -191,8 +170,7 @@ class Archive:
         if isinstance(photo, Exception):
             return photo
         try:
-            keep = self.settings.get("scale", 1) != 1
-            return restorer.restore(photo, keep=keep, background=self._background, **self.settings)
+            return restorer.restore(photo, self.options, keep=self.options.scale != 1)
         except NoFaceError:
             return photo
         except Exception as error:
@@ -270,30 +248,8 @@ class Archive:
     def _note(self, entry: Entry) -> Entry:
         """Adds a line to the journal; only the writing thread does."""
         self.entries[entry.source] = entry
-        try:
-            with (self.target / STATE / _JOURNAL).open("a", encoding="ascii") as journal:
-                journal.write(json.dumps(asdict(entry)) + "\n")
-        except OSError as error:
-            raise PaniniError(f"{self.target / STATE} cannot be written to: {error.strerror}") from error
+        append(self.target, entry)
         return entry
-
-    def _read_journal(self) -> dict[str, Entry]:
-        entries = {}
-        try:
-            with (self.target / STATE / _JOURNAL).open(encoding="utf-8", errors="replace") as journal:
-                for line in journal:
-                    try:
-                        values = json.loads(line)
-                        values |= {key: tuple(values[key]) for key in ("source_stamp", "output_stamp")}
-                        entry = Entry(**values)
-                        entries[entry.source] = entry
-                    except (ValueError, TypeError, KeyError):
-                        continue  # the line that was being written when power failed
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise PaniniError(f"{self.target / STATE} cannot be read: {error.strerror}") from error
-        return entries
 
 
 def _stamp(path: Path) -> tuple[int, int]:

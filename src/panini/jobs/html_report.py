@@ -8,9 +8,9 @@ import io
 import json
 import os
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any
 from urllib.parse import quote
 
 import cv2
@@ -18,13 +18,11 @@ import numpy as np
 from PIL import Image
 
 from panini import __version__
+from panini.api import Restoration
 from panini.errors import PaniniError
 from panini.files import write_atomically
+from panini.jobs.journal import Entry
 from panini.report.face_report import share_in_words
-
-if TYPE_CHECKING:
-    from panini.api import Restoration
-    from panini.jobs.folder import Archive, Entry
 
 _HEIGHT = 160  # px of a small picture
 
@@ -51,21 +49,33 @@ def report_paths(target: Path) -> list[Path]:
     return [target / "report.json", target / "report.html"]
 
 
-def write_reports(archive: Archive, seconds: float) -> list[Path]:
-    """Writes both reports into the archive's output folder; returns their paths. Raises PaniniError."""
-    entries = archive.finished() + archive.unreadable
+@dataclass(frozen=True)
+class FolderRun:
+    """One run over a folder."""
+
+    source: Path
+    target: Path
+    settings: dict[str, Any]
+    seconds: float
+    pictures: int
+    others: int
+    """Files that are no pictures and were left alone."""
+
+
+def write_reports(run: FolderRun, entries: list[Entry]) -> list[Path]:
+    """Writes both reports into the output folder; returns their paths. Raises PaniniError."""
     counts = Counter(entry.outcome for entry in entries)
     summary = {
         "panini": __version__,
-        "source": str(archive.source),
-        "output": str(archive.target),
-        "settings": archive.settings,
-        "seconds": round(seconds, 1),
-        "pictures": len(archive.names),
+        "source": str(run.source),
+        "output": str(run.target),
+        "settings": run.settings,
+        "seconds": run.seconds,
+        "pictures": run.pictures,
         "restored": counts["restored"],
         "copied": counts["copied"],
         "failed": counts["failed"],
-        "other_files": archive.others,
+        "other_files": run.others,
         "faces": sum(len(entry.faces) for entry in entries),
     }
 
@@ -75,15 +85,15 @@ def write_reports(archive: Archive, seconds: float) -> list[Path]:
         text.detach()
 
     def as_html(file: IO[bytes]) -> None:
-        for part in _page(archive, entries, summary):
+        for part in _page(run, entries, summary):
             file.write(part.encode("utf-8", "replace"))
 
-    paths = report_paths(archive.target)
+    paths = report_paths(run.target)
     try:
         for path, write in zip(paths, (as_json, as_html), strict=True):
             write_atomically(path, write)
     except OSError as error:
-        raise PaniniError(f"the report cannot be written to {archive.target}: {error.strerror}") from error
+        raise PaniniError(f"the report cannot be written to {run.target}: {error.strerror}") from error
     return paths
 
 
@@ -91,19 +101,19 @@ def _left_alone(others: int) -> str:
     return f"{others} other {'file was' if others == 1 else 'files were'} left alone." if others else ""
 
 
-def _page(archive: Archive, entries: list[Entry], summary: dict[str, object]) -> list[str]:
+def _page(run: FolderRun, entries: list[Entry], summary: dict[str, object]) -> list[str]:
     seconds = summary["seconds"]
 
     def link(path: Path, words: str) -> str:
-        target = quote(os.fsencode(os.path.relpath(path, archive.target)).replace(os.sep.encode(), b"/"))
+        target = quote(os.fsencode(os.path.relpath(path, run.target)).replace(os.sep.encode(), b"/"))
         return f'<a href="{target}">{html.escape(words)}</a>'
 
     failures = [entry for entry in entries if entry.outcome == "failed"]
     parts = [
         _HEAD,
-        f"<h1>{html.escape(str(archive.source))}</h1><p>{summary['restored']} restored ({summary['faces']} faces), "
+        f"<h1>{html.escape(str(run.source))}</h1><p>{summary['restored']} restored ({summary['faces']} faces), "
         f"{summary['copied']} without a face copied, {summary['failed']} failed; {seconds} s in this run. "
-        f"{_left_alone(archive.others)}</p>",
+        f"{_left_alone(run.others)}</p>",
     ]
     if failures:
         rows = (f"<tr><td>{html.escape(e.source)}<td>{html.escape(e.error)}" for e in failures)
@@ -114,8 +124,8 @@ def _page(archive: Archive, entries: list[Entry], summary: dict[str, object]) ->
             shares = [face["imagined"] for face in entry.faces if face.get("imagined") is not None]
             imagined = f", {share_in_words(float(np.mean(shares)))} of the detail imagined" if shares else ""
             sentence = entry.faces[0].get("summary", "")
-            result = link(archive.target / entry.output, entry.output)
-            original = link(archive.source / entry.source, "original")
+            result = link(run.target / entry.output, entry.output)
+            original = link(run.source / entry.source, "original")
             parts.append(
                 f'<figure><img loading="lazy" src="{quote(entry.thumbnail)}" alt=""><figcaption>{result} ({original}), '
                 f"{len(entry.faces)} {'face' if len(entry.faces) == 1 else 'faces'}{imagined}, {entry.seconds:.1f} s"
@@ -126,7 +136,7 @@ def _page(archive: Archive, entries: list[Entry], summary: dict[str, object]) ->
     parts.append("</main>")
     copied = [entry for entry in entries if entry.outcome == "copied"]
     if copied:
-        rows = (f"<li>{link(archive.target / entry.output, entry.output)}" for entry in copied)
+        rows = (f"<li>{link(run.target / entry.output, entry.output)}" for entry in copied)
         parts.append(f"<h2>No face found</h2><ul>{''.join(rows)}</ul>")
     return parts
 

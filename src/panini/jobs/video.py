@@ -16,15 +16,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from panini.api import RestoredFace, Restorer, Setting, check_grain, mean_imagined, most_looks
+from panini.api import FaceSettings, RestoredFace, RestoreOptions, Restorer, mean_imagined, most_passes
 from panini.errors import NoFaceError, PaniniError, how_to_get
 from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
 from panini.files import write_atomically
-from panini.inference import Engine, Ensemble
+from panini.inference import automatic_passes, restore_crop
 from panini.photo import io as images
 from panini.photo import provenance as marks
-from panini.photo.pixels import Pixels, from_signed, to_signed
+from panini.photo.color import is_monochrome
+from panini.photo.pixels import Pixels, to_signed
 
 try:
     import av
@@ -46,7 +47,7 @@ _MOTION = 10.0  # of 255: change from which it is all of this frame
 
 Progress = Callable[[str, int, int], None]
 
-_AS_JUDGED = Setting()
+_DEFAULTS = RestoreOptions()
 
 
 @dataclass
@@ -63,8 +64,8 @@ class Track:
     fades: tuple[bool, bool] = (True, True)
     """Whether it comes and goes gradually, which it does not at a cut."""
     v: NDArray[np.float32] | None = None
-    engine: Engine | None = None
-    """With as many looks in each frame as in the first."""
+    passes: int | None = None
+    """Of the network, the same in each frame as in the first."""
     before: NDArray[np.float32] | None = None
     after: NDArray[np.float32] | None = None
 
@@ -80,9 +81,8 @@ def restore_video(
     restorer: Restorer,
     source: Path,
     target: Path,
+    options: RestoreOptions = _DEFAULTS,
     *,
-    setting: Setting = _AS_JUDGED,
-    grain: float = 0.0,
     overwrite: bool = False,
     mark: bool = True,
     steady: bool = True,
@@ -90,29 +90,34 @@ def restore_video(
 ) -> int:
     """Writes `source` with its faces restored to `target`; returns how many faces were followed.
 
-    grain: as of `Restorer.restore`. mark: say in the metadata what was done; see `panini.photo.provenance`. steady:
+    mark: say in the metadata what was done; see `panini.photo.provenance`. steady:
     False restores each frame for itself. `progress` is told the step, frames done and frames in all (0 if that is not
-    known). Raises PaniniError if the video cannot be read or written or the engine has no such setting,
+    known). Raises PaniniError if the video cannot be read or written or the options do not fit it,
     NoFaceError if it has no face.
     """
-    check_grain(grain)
+    options.check_for("a video")
     check_output(target, source, overwrite=overwrite)
-    engine = restorer.engine
-    setting.check(engine)  # what cannot be is said before the work, not after
+    settings = restorer.prepare(options)
     try:
         tracks = _follow(restorer, source, steady, progress)
         if not tracks:
             raise NoFaceError(f"{source}: no face found")
         tags = _tags(source)
         if mark:
-            faces = _examples(restorer, source, tracks, setting)
-            like, imagined = setting.like is not None, mean_imagined(faces)
-            looks = most_looks(faces)
-            said = marks.notes(engine.digest, setting.dial, setting.strength, len(tracks), imagined, like, looks=looks)
+            faces = _examples(restorer, source, tracks, settings)
+            said = marks.notes(
+                restorer.engine.digest,
+                options.dial,
+                options.strength,
+                len(tracks),
+                mean_imagined(faces),
+                options.like is not None,
+                passes=most_passes(faces),
+            )
             tags = marks.tagged(tags, said)
 
         def retouch(pixels: Pixels, number: int) -> None:
-            _restore_frame(restorer, pixels, number, tracks, setting, grain, steady)
+            _restore_frame(restorer, pixels, number, tracks, settings, options.grain, steady)
 
         write_atomically(target, lambda file: _write(source, target, file, tags, retouch, progress))
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -232,7 +237,7 @@ def _transform(place: NDArray[np.float64], size: int) -> align.Transform:
     return np.hstack([linear, ([size / 2, size / 2] - linear @ [x, y])[:, None]])
 
 
-def _examples(restorer: Restorer, source: Path, tracks: list[Track], setting: Setting) -> list[RestoredFace]:
+def _examples(restorer: Restorer, source: Path, tracks: list[Track], settings: FaceSettings) -> list[RestoredFace]:
     """What the video's mark is judged by: each face in the frame in the middle of its time.
 
     Before the rest is restored, for a container's tags come first.
@@ -244,8 +249,8 @@ def _examples(restorer: Restorer, source: Path, tracks: list[Track], setting: Se
             for track in tracks:
                 if number == track.first + len(track.places) // 2:
                     transform = _transform(track.places[number - track.first], size)
-                    toned = blend.is_toned(pixels)
-                    faces.append(restorer.restore_at(pixels, track.last, transform, toned, setting, {}))
+                    monochrome = is_monochrome(pixels)
+                    faces.append(restorer.restore_face(pixels, track.last, transform, monochrome, settings, {}))
             if len(faces) == len(tracks):
                 break
     return faces
@@ -308,7 +313,7 @@ def _restore_frame(
     pixels: Pixels,
     number: int,
     tracks: list[Track],
-    setting: Setting,
+    settings: FaceSettings,
     grain: float,
     steady: bool,
 ) -> None:
@@ -317,24 +322,23 @@ def _restore_frame(
     here = [track for track in tracks if 0 <= number - track.first < len(track.places)]
     transforms = [_transform(track.places[number - track.first], size) for track in here]
     original = pixels.copy()
-    toned = blend.is_toned(original)
+    monochrome = is_monochrome(original)
     for track, transform, mask in zip(here, transforms, blend.masks(transforms, size), strict=True):
         crop = restorer.crop(original, transform)
-        signed = to_signed(crop)[None]
-        v = restorer.engine.degradation(signed)
+        v = restorer.engine.degradation(to_signed(crop)[None])[0]
         if steady and track.v is not None:
             v = 0.8 * track.v + 0.2 * v
         track.v = v
-        if track.engine is None:
-            engine = restorer.engine
-            track.engine = engine.settled(v[0]) if isinstance(engine, Ensemble) else engine
-        output = track.engine.restore(signed, setting.degradation(v[0], restorer.engine)[None], v)
-        restored = blend.match_colour(from_signed(output.images[0]), crop, toned=toned)
+        if track.passes is None:
+            track.passes = settings.passes or automatic_passes(restorer.engine.calibration, v)
+        restored = restore_crop(
+            restorer.engine, crop, settings.edit, monochrome=monochrome, passes=track.passes, own=v
+        ).image
         if steady:
             restored = _calm(track, crop, restored)
         if number - track.first == len(track.places) - 1:
             track.before = track.after = None  # a long video has many tracks
-        patch = blend.patch(original, setting.mixed(restored, crop), transform, size, grain)
+        patch = blend.patch(original, settings.blend(restored, crop), transform, size, grain)
         blend.paste(pixels, patch, mask * track.weight(number), transform, size)
 
 

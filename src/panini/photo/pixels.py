@@ -34,6 +34,12 @@ def resize(picture: Pixels, size: int, interpolation: int) -> Pixels:
     return np.asarray(cv2.resize(picture, (size, size), interpolation=interpolation), np.uint8)
 
 
+def laplacian_variance(crop: Pixels) -> float:
+    """Sharpness of a square crop [S, S, 3]: the variance of its Laplacian at 256 pixels. Below about 50 it is soft."""
+    small = resize(crop, 256, cv2.INTER_AREA if crop.shape[0] > 256 else cv2.INTER_CUBIC)
+    return float(cv2.Laplacian(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var())
+
+
 def decode_rgb(data: bytes, name: str) -> Pixels:
     """uint8 [H, W, 3] RGB of an encoded picture; raises PaniniError naming it if it cannot be decoded."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None

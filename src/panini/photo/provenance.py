@@ -20,7 +20,7 @@ from panini.photo.io import Metadata
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """IPTC's term for a photo with parts that a trained model made (vocabulary of 2024, current)."""
 NAMESPACE = "https://panini.invalid/ns/1.0/"
-"""Of our own XMP properties: Version, Weights, Dial, Strength, Looks, Like, Consistent, Faces, Imagined."""
+"""Of our own XMP properties: Version, Weights, Dial, Strength, Passes, Like, Consistent, Faces, Imagined."""
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _X = "adobe:ns:meta/"
@@ -39,11 +39,11 @@ def notes(
     imagined: float | None,
     like: bool = False,
     consistent: bool = False,
-    looks: int = 1,
+    passes: int = 1,
 ) -> dict[str, str]:
     """What a mark says, by name. weights: digest of the weights file; imagined: share of detail, mean of the faces;
-    like: whether another photo's v_DR was taken; consistent: whether the result made small again is the photo; looks:
-    how many restorations are averaged, of the face that has most."""
+    like: whether another photo's v_DR was taken; consistent: whether the result made small again is the photo;
+    passes: how many passes were averaged, for the face with the most."""
     said = {
         "Version": __version__,
         "Weights": weights or "none",
@@ -51,7 +51,7 @@ def notes(
         "Strength": f"{strength:g}",
         "Faces": str(faces),
     }
-    said |= {"Looks": str(looks)} if looks > 1 else {}
+    said |= {"Passes": str(passes)} if passes > 1 else {}
     said |= ({"Like": "another photo"} if like else {}) | ({"Consistent": "yes"} if consistent else {})
     return said if imagined is None else said | {"Imagined": f"{imagined:.2f}"}
 

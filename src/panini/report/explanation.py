@@ -1,15 +1,16 @@
-"""Pictures that explain a restoration: before, after and a map of what is doubtful; the dial's settings in a row."""
+"""Pictures that explain a restoration: before, after and a map of likely errors; several restorations in a row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import wrap
+from typing import Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from panini.api import Restoration, RestoredFace, Restorer, Source
 from panini.errors import PaniniError
 from panini.photo.pixels import Pixels, resize
 from panini.report.face_report import Report, describe
@@ -23,7 +24,20 @@ _FONT = 20
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
 
 
-def explanation(faces: Sequence[RestoredFace]) -> Image.Image:
+class ExplainableFace(Protocol):
+    """The part of `panini.api.RestoredFace` that is drawn."""
+
+    @property
+    def before(self) -> Pixels: ...
+    @property
+    def after(self) -> Pixels: ...
+    @property
+    def inside(self) -> NDArray[np.bool_]: ...
+    @property
+    def report(self) -> Report: ...
+
+
+def explanation(faces: Sequence[ExplainableFace]) -> Image.Image:
     """A row a face: before, after, the map over the result, and below them what the report says.
 
     Raises PaniniError if there is no face.
@@ -51,35 +65,20 @@ def heat_map(report: Report, after: Pixels) -> Pixels:
     return np.rint(0.25 * grey + 0.75 * colours).astype(np.uint8)
 
 
-def settings(count: int) -> list[float]:
-    """The dial's settings in a strip: evenly from -1 to 1. Raises PaniniError for fewer than two or more than 21."""
-    if not 2 <= count <= 21:
-        raise PaniniError(f"a strip has 2 to 21 settings, not {count}")
-    return [round(float(dial), 2) for dial in np.linspace(-1, 1, count)]
-
-
-def strip(
-    restorer: Restorer, image: Source, count: int = 5, *, aligned: bool = False
-) -> tuple[Image.Image, Restoration]:
-    """The faces of a photo, a row each, restored at `count` settings of the dial side by side, before them the input;
-    and the last of these restorations.
-
-    Raises PaniniError as `Restorer.restore` does.
-    """
-    results = [restorer.restore(image, aligned=aligned, dial=dial) for dial in settings(count)]
-    titles = ["before", *(f"dial {dial:+g}" if dial else "dial 0" for dial in settings(count))]
-    rows = []
-    for same in zip(*(result.faces for result in results), strict=True):
+def comparison(rows: Sequence[Sequence[ExplainableFace]], titles: Sequence[str]) -> Image.Image:
+    """A row for each face: its crop before, then the results of several restorations under these titles."""
+    pages = []
+    for same in rows:
         panels = [_to_side(picture) for picture in (same[0].before, *(face.after for face in same))]
-        rows.append(_captioned([_of_photo(panel, same[0]) for panel in panels], titles, ""))
-    return _stacked(rows), results[-1]
+        pages.append(_captioned([_of_photo(panel, same[0]) for panel in panels], titles, ""))
+    return _stacked(pages)
 
 
 def _to_side(picture: Pixels) -> Pixels:
     return resize(picture, SIDE, cv2.INTER_AREA if picture.shape[0] > SIDE else cv2.INTER_CUBIC)
 
 
-def _of_photo(panel: Pixels, face: RestoredFace) -> Pixels:
+def _of_photo(panel: Pixels, face: ExplainableFace) -> Pixels:
     """Without what lies beyond the photo's edge, where the network is shown a mirror image."""
     inside = cv2.resize(face.inside.astype(np.uint8), panel.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     return np.where(inside[..., None] > 0, panel, np.uint8(255))

@@ -5,7 +5,6 @@ Every number is a prediction, calibrated on faces whose truth is known (`panini 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from panini.degradation import ADDING
 from panini.photo.pixels import LUMA, Pixels, resize
-from panini.report.calibration import Calibration
+from panini.weights.calibration import Calibration
 
 Array = NDArray[np.float32]
-
-RELIABLE = 0.65
-"""A kind of damage whose presence the probe tells with less balanced accuracy than that is not spoken of."""
 
 REGIONS: dict[str, tuple[float, float, float, float]] = {
     "eyes": (0.26, 0.41, 0.74, 0.54),
@@ -75,8 +70,8 @@ class Report:
     strength: float = 1.0
     like: bool = False
     """Whether the face was treated as if damaged like that of another photo."""
-    looks: int = 1
-    """How many restorations the result is the mean of."""
+    passes: int = 1
+    """How many passes of the network the result is the mean of."""
 
     @property
     def found(self) -> list[Damage]:
@@ -91,11 +86,12 @@ def make_report(
     image_share: Array,
     before: Pixels,
     after: Pixels,
+    *,
+    native: float | None = None,
     dial: float = 0.0,
     strength: float = 1.0,
     like: bool = False,
-    native: float | None = None,
-    looks: int = 1,
+    passes: int = 1,
 ) -> Report:
     """The report of a face: its own v_DR [dim], the shares of its restoration, its crop before and after.
 
@@ -103,11 +99,11 @@ def make_report(
     """
     shares = ([float(x) for x in prior_share], [float(x) for x in image_share])
     if calibration is None:
-        return Report([], *shares, None, {}, None, dial, strength, like, looks)
+        return Report([], *shares, None, {}, None, dial, strength, like, passes)
     errors = np.maximum(np.expm1(calibration.error(error_features(before, after, image_share))), 0)
     imagined = float(_sigmoid(calibration.imagined(detail_features(before, after, image_share))))
     regions = {name: float(np.quantile(errors[mask], _WORST)) for name, mask in region_masks(errors.shape[0]).items()}
-    return Report(damages(calibration, v, native), *shares, imagined, regions, errors, dial, strength, like, looks)
+    return Report(damages(calibration, v, native), *shares, imagined, regions, errors, dial, strength, like, passes)
 
 
 def damages(calibration: Calibration, v: Array, native: float | None = None) -> list[Damage]:
@@ -117,18 +113,12 @@ def damages(calibration: Calibration, v: Array, native: float | None = None) -> 
     """
     seen = []
     for kind, probe in calibration.probes.items():
-        if probe.accuracy >= RELIABLE:
+        if probe.reliable:
             likely, strength = float(_sigmoid(probe.presence(v))), float(probe.strength(v))
             if kind == "down" and native is not None and native < _ENLARGED * _CROP:
                 likely, strength = 1.0, max(strength, float(np.log2(_CROP / native)) / 4)
             seen.append(Damage(kind, likely, *_in_words(kind, strength)))
     return seen
-
-
-def adds(seen: Iterable[Damage]) -> bool:
-    """Whether of these damages one that is likely there lies over the picture (noise, a codec): others only take from
-    it. What is to be done about them differs; see `panini.inference.ensemble` and `panini.photo.consistency`."""
-    return any(damage.kind in ADDING for damage in seen if damage.probability > _LIKELY)
 
 
 def describe(report: Report) -> str:
@@ -174,7 +164,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "dial": report.dial,
         "strength": report.strength,
         "like": report.like,
-        "looks": report.looks,
+        "passes": report.passes,
     }
 
 

@@ -14,8 +14,8 @@ from panini.models.discriminator import FeatureDiscriminator
 from panini.models.dre import FixedDegradation
 from panini.models.panini_net import Encoding, PaniniNet
 from panini.models.prior import Prior
-from panini.report.calibration import DIAL_REACH, moved
 from panini.training.loop import gathered
+from panini.weights.calibration import DIAL_REACH, moved
 
 
 def distillation(

@@ -34,7 +34,7 @@ class DegradationGraph(nn.Module):
 
 
 class RestorerGraph(nn.Module):
-    """faces [N, 3, S, S], v [N, levels + 2, dr_dim] (see `panini.inference.base.by_level`) -> images
+    """faces [N, 3, S, S], v [N, levels + 2, dr_dim] (see `panini.inference.base.graph_input`) -> images
     [N, 3, size, size], prior_share [N, levels], coarse to fine, and image_share [N, bands], finest first (see
     `EngineOutput`).
     """

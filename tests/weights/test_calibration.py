@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from panini import PaniniError
-from panini.report.calibration import NAME, load, moved
 from panini.weights import DEFAULT, read_header
+from panini.weights.calibration import NAME, load, moved
 
 
 @pytest.fixture(scope="module")

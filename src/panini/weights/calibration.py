@@ -14,13 +14,18 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from panini.degradation import ADDING
 from panini.errors import PaniniError
+from panini.files import write_atomically
 
 NAME = "calibration.json"
 FORMAT = "panini-calibration-1"
 
 DIAL_REACH = 0.5
 """The farthest that an end of the dial moves v_DR, in its own lengths: as far as training goes."""
+
+RELIABLE = 0.65
+"""Balanced accuracy below which a probe is not used."""
 
 Array = NDArray[np.float32]
 Vectors = TypeVar("Vectors", bound=Any)  # NumPy's or PyTorch's
@@ -59,6 +64,11 @@ class Probe:
     correlation: float
     """Spearman's of the strength, on these faces."""
 
+    @property
+    def reliable(self) -> bool:
+        """Whether the probe tells the presence well enough to be used."""
+        return self.accuracy >= RELIABLE
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -86,10 +96,13 @@ class Calibration:
         step = dial * (self.realistic if dial > 0 else self.faithful)
         return np.asarray(moved(v, self.direction, step), np.float32)
 
+    def adds(self, v: Array) -> bool:
+        """Whether a face with this v_DR [dim] probably has noise or compression artifacts: damage that adds to a
+        picture, where other damage only removes from it."""
+        return any(kind in ADDING and probe.reliable and probe.presence(v) > 0 for kind, probe in self.probes.items())
+
     def save(self, path: Path) -> None:
         """Writes it; the same calibration is the same file. Raises PaniniError."""
-        from panini.files import write_atomically
-
         text = json.dumps({"format": FORMAT} | _plain(self), indent=1) + "\n"
         try:
             write_atomically(path, lambda file: file.write(text.encode()))

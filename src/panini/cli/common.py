@@ -1,0 +1,47 @@
+"""What several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from panini.errors import PaniniError, how_to_get
+
+if TYPE_CHECKING:
+    from panini.api import Restorer
+
+MinFace = Annotated[float, typer.Option(help="Ignore faces less wide than this, in pixels; at least 8.")]
+DEFAULT_MIN_FACE = 24.0
+
+
+def load_restorer(engine: str, min_face: float = DEFAULT_MIN_FACE) -> Restorer:
+    """A restorer with the engine of that name, for faces at least `min_face` pixels wide. Raises PaniniError."""
+    from panini.api import Restorer
+    from panini.faces.detect import CenterFace
+    from panini.inference import load_engine
+
+    if not min_face >= 8:
+        raise PaniniError(f"--min-face must be at least 8, not {min_face:g}")
+    return Restorer(load_engine(engine), None if min_face == DEFAULT_MIN_FACE else CenterFace(min_face=min_face))
+
+
+@contextmanager
+def needs_train_extra(verb: str) -> Iterator[None]:
+    """Turns a missing library into a PaniniError that says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PaniniError(f"{verb} needs {error.name}: {how_to_get('train')}") from error
+
+
+def count(faces: int) -> str:
+    """The number of faces in words, for a result."""
+    return f"{faces} face" if faces == 1 else f"{faces} faces" if faces else "no face, kept as it is"
+
+
+def one_line(text: object) -> str:
+    """Without newlines, which file names can have."""
+    return " ".join(str(text).split())

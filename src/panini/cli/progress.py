@@ -1,0 +1,42 @@
+"""A progress bar on stderr that becomes an occasional line where there is no terminal."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_EVERY = 30.0  # seconds between two lines where no bar can be drawn
+
+
+class Bar(Progress):
+    """Shows how much of the work is done and how long the rest takes: a bar on a terminal, lines in a log."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        super().__init__(*columns, console=console, disable=not console.is_terminal)
+        self._told = perf_counter()
+        self._first: dict[TaskID, tuple[float, int]] = {}
+
+    def reached(self, task: TaskID, done: int, of: int) -> None:
+        """Updates a task. of: the total, 0 if it is not known."""
+        self.update(task, completed=done, total=of or None)
+        now = perf_counter()
+        began, before = self._first.setdefault(task, (now, done))
+        if self.disable and now - self._told >= _EVERY:
+            self._told = now
+            left = f", {(now - began) / (done - before) * (of - done) / 60:.1f} min left" if before < done < of else ""
+            text = f"panini: {self.tasks[task].description}: {done} {f'of {of}' if of else 'so far'}{left}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)

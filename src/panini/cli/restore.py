@@ -1,0 +1,406 @@
+"""`panini restore`: photos, a folder, a video, or a strip of dial settings; one function for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from panini.cli.common import DEFAULT_MIN_FACE, MinFace, count, load_restorer, one_line
+from panini.errors import PaniniError, SomeFailedError, StoppedError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from panini.api import Restoration, RestoreOptions, Restorer
+    from panini.faces.detect import Box
+    from panini.jobs.folder import Archive
+    from panini.jobs.journal import Entry
+
+
+class Scale(StrEnum):
+    """How many times larger the result is."""
+
+    ONE = "1"
+    TWO = "2"
+    FOUR = "4"
+
+
+_NOT_FOR = {
+    "a photo": ("recursive",),
+    "several photos": ("recursive", "strip"),
+    "a folder": ("strip", "explain", "json"),
+    "a video": ("recursive", "strip", "explain", "json"),
+    "--strip": ("recursive", "explain", "json"),
+}
+"""Options of the command line alone that make no sense for each kind of work; `RestoreOptions` knows its own."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What to write, and where."""
+
+    target: Path | None
+    """None: beside the input."""
+    overwrite: bool
+    mark: bool
+    explain: bool = False
+    as_json: bool = False
+
+
+def restore(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO…|FOLDER|VIDEO", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="File to write, or folder for several photos. Default: PHOTO-restored beside each photo.",
+        ),
+    ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders of FOLDER.")] = False,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="PHOTO is already a square face crop, of any size.")
+    ] = False,
+    scale: Annotated[Scale, typer.Option(help="Enlarge the whole photo.")] = Scale.ONE,
+    only: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="Restore only this face, numbered as in `panini inspect`. Repeatable."),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X,Y,W,H", help="Restore only faces whose center is in this box. Repeatable."),
+    ] = None,
+    min_face: MinFace = DEFAULT_MIN_FACE,
+    grain: Annotated[float, typer.Option(metavar="0…1", help="Add the photo's grain to the restored faces.")] = 0.0,
+    background: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="An ONNX super-resolution network for --scale, such as Real-ESRGAN."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Write the photo even if it has no face.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    dial: Annotated[
+        float, typer.Option(metavar="-1…1", help="-1: faithful to the photo; 0: the network's choice; 1: realistic.")
+    ] = 0.0,
+    dial_level: Annotated[
+        int | None, typer.Option(metavar="4|8|…", help="Apply --dial at one resolution of the network only.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(metavar="OTHER", help="Assume the same damage as in this other photo.")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(metavar="0…1", help="Blend with the photo: 0 keeps it, 1 is fully restored.")
+    ] = 1.0,
+    passes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="1…8",
+            help="Restore each face this often and average: calmer, slower. Default: 2 for noise or JPEG, else 1.",
+        ),
+    ] = None,
+    consistent: Annotated[
+        bool | None,
+        typer.Option(
+            "--consistent/--no-consistent",
+            help="Make the enlarged result shrink back to the photo exactly. Default: for small, clean face crops.",
+        ),
+    ] = None,
+    strip: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Only write N dial settings side by side, to PHOTO-strip.png."),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Also write before, after and a map of likely errors to OUT-explained.png."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the face reports as JSON, one line per photo if there are several.")
+    ] = False,
+    no_mark: Annotated[
+        bool, typer.Option("--no-mark", help="Do not note the restoration in the file's metadata.")
+    ] = False,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Use another weights file, written by `panini export`.")
+    ] = None,
+    engine: Annotated[str, typer.Option(hidden=True)] = "default",
+) -> None:
+    """Restore the faces in each PHOTO, in FOLDER or in VIDEO. The originals stay unchanged."""
+    from panini.api import RestoreOptions
+    from panini.photo import io as images
+
+    if weights is not None:
+        if weights.suffix != ".safetensors":
+            raise PaniniError(f"--weights wants a weights file, ….safetensors, not {weights}")
+        engine = str(weights)
+    options = RestoreOptions(
+        scale=int(scale.value),
+        background=background,
+        grain=grain,
+        dial=dial,
+        dial_level=dial_level,
+        strength=strength,
+        like=like,
+        passes=passes,
+        only=tuple(only or ()),
+        boxes=tuple(map(parse_box, box or ())),
+        aligned=aligned,
+        keep=keep,
+        consistent=consistent,
+    )
+    to = Output(output, overwrite, not no_mark, explain, as_json)
+    extras = {"recursive": recursive, "strip": strip is not None, "explain": explain, "json": as_json}
+    photo, *others = photos
+    if others:
+        _refuse("several photos", extras)
+        for path in photos:
+            if images.is_folder(path) or images.is_video(path):
+                raise PaniniError(f"{path} is no photo: name a folder or a video alone")
+        restore_photos(load_restorer(engine, min_face), photos, to, options)
+    elif images.is_folder(photo):
+        _refuse("a folder", extras, options)
+        restore_folder(
+            load_restorer(engine, min_face), photo, to, options, f"{engine}, faces from {min_face:g}", recursive
+        )
+    elif images.is_video(photo):
+        _refuse("a video", extras, options)
+        restore_clip(load_restorer(engine, min_face), photo, to, options)
+    elif strip is not None:
+        _refuse("--strip", extras, options)
+        write_strip(load_restorer(engine, min_face), photo, to, strip, aligned)
+    else:
+        _refuse("a photo", extras)
+        restore_photos(load_restorer(engine, min_face), photos, to, options)
+
+
+def _refuse(work: str, extras: Mapping[str, bool], options: RestoreOptions | None = None) -> None:
+    """Raises PaniniError if an option makes no sense for the work."""
+    for name in _NOT_FOR[work]:
+        if extras[name]:
+            raise PaniniError(f"--{name} does not go with {work}")
+    if options is not None:
+        options.check_for(work)
+
+
+def restore_photos(restorer: Restorer, sources: list[Path], to: Output, options: RestoreOptions) -> None:
+    """Restores one photo to `to.target`, or several into that folder.
+
+    If one of several fails, the others are still restored; SomeFailedError follows at the end.
+    """
+    targets = _targets(sources, to)
+    if len(sources) == 1:
+        return restore_photo(restorer, sources[0], targets[0], to, options)
+    restorer.prepare(options)  # what suits no photo fails once, not for each
+    failed = 0
+    for source, path in zip(sources, targets, strict=True):
+        try:
+            restore_photo(restorer, source, path, to, options, indent=None)
+        except PaniniError as error:
+            failed += 1
+            named = str(source) in str(error)
+            print(f"panini: {'' if named else f'{one_line(source)}: '}{one_line(error)}", file=sys.stderr)
+    if failed:
+        raise SomeFailedError(f"{failed} of {len(sources)} failed")
+    return None
+
+
+def _targets(sources: list[Path], to: Output) -> list[Path]:
+    """Where the result for each photo goes. Raises PaniniError if two results, or a result and a photo, collide."""
+    from panini.photo import io as images
+
+    if to.target is None:
+        targets = [images.default_output(source) for source in sources]
+    elif len(sources) == 1 and not images.is_folder(to.target):
+        targets = [to.target]
+    else:
+        try:
+            to.target.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise PaniniError(f"{to.target} is no folder to write several photos to: {reason}") from error
+        targets = [to.target / images.output_name(source.name) for source in sources]
+    if len(sources) > 1:
+        taken = {os.path.realpath(source) for source in sources}
+        for path in (*targets, *(map(_explained, targets) if to.explain else ())):
+            if (place := os.path.realpath(path)) in taken:
+                raise PaniniError(f"{path} is one of these photos, or would be written twice")
+            taken.add(place)
+    return targets
+
+
+def restore_photo(
+    restorer: Restorer, source: Path, target: Path, to: Output, options: RestoreOptions, indent: int | None = 1
+) -> None:
+    """Restores one photo and prints a line about it, or JSON with this `indent` (None: on one line)."""
+    from panini.photo import io as images
+    from panini.report.explanation import explanation
+
+    start = perf_counter()
+    explained = _explained(target)
+    images.check_input(source)
+    for path in (target, explained) if to.explain else (target,):
+        images.check_output(path, source, overwrite=to.overwrite)  # before the work, not after
+    result = restorer.restore(source, options)
+    result.save(target, overwrite=to.overwrite, mark=to.mark)
+    for words in images.not_kept(result.photo, target):
+        print(f"panini: {one_line(source)}: {words}", file=sys.stderr)
+    if to.explain and result.faces:
+        page = images.load(explanation(result.faces))
+        images.save(result.marked(page) if to.mark else page, explained, overwrite=to.overwrite)
+    if to.as_json:
+        print(json.dumps({"photo": str(source), "output": str(target)} | result.as_dict(), indent=indent))
+    else:
+        _print_result(result, target, explained if to.explain else None, perf_counter() - start)
+
+
+def _print_result(result: Restoration, target: Path, explained: Path | None, seconds: float) -> None:
+    from panini.report.face_report import describe, share_in_words
+
+    share = "" if result.imagined is None else f", {share_in_words(result.imagined)} of the detail imagined"
+    same = ", consistent with the photo" if result.consistent else ""
+    print(f"{one_line(target)}: {count(len(result.faces))}{share}{same}, {seconds:.1f} s")
+    if explained is not None and result.faces:
+        print(f"{one_line(explained)}: {describe(result.faces[0].report)}")
+
+
+def _explained(target: Path) -> Path:
+    return target.with_name(f"{target.stem}-explained.png")
+
+
+def write_strip(restorer: Restorer, source: Path, to: Output, settings: int, aligned: bool) -> None:
+    """Writes the faces of one photo at `settings` settings of the dial side by side."""
+    from panini.jobs.strip import strip
+    from panini.photo import io as images
+
+    start = perf_counter()
+    target = source.with_name(f"{source.stem}-strip.png") if to.target is None else to.target
+    images.check_input(source)
+    images.check_output(target, source, overwrite=to.overwrite)
+    picture, shown = strip(restorer, source, settings, aligned=aligned)
+    page = images.load(picture)
+    images.save(shown.marked(page, dial="-1 to 1") if to.mark else page, target, overwrite=to.overwrite)
+    print(f"{one_line(target)}: {settings} settings of the dial, {perf_counter() - start:.1f} s")
+
+
+def restore_folder(
+    restorer: Restorer, source: Path, to: Output, options: RestoreOptions, maker: str, recursive: bool
+) -> None:
+    """Restores a folder with a progress bar on stderr; Ctrl-C finishes the files in hand.
+
+    Raises SomeFailedError at the end if files failed, StoppedError if the user stopped it.
+    """
+    from rich.console import Console
+
+    from panini.cli.progress import Bar
+    from panini.jobs.folder import Archive
+
+    if to.target is None:
+        raise PaniniError(f"{source} is a folder: name one for the results with -o")
+    restorer.prepare(options)
+    maker = f"{restorer.engine.digest}, {maker}"  # new weights may have the name of others
+    start = perf_counter()
+    archive = Archive(
+        source, to.target, options, recursive=recursive, overwrite=to.overwrite, maker=maker, mark=to.mark
+    )
+    if not archive.names and not archive.unreadable:
+        deeper = "" if recursive else " (-r looks into its folders too)"
+        raise PaniniError(f"there is no picture in {source}{deeper}")
+    console = Console(stderr=True)
+    with _stop_gently() as stopped, Bar(console) as progress:
+        bar = progress.add_task("restoring", total=len(archive.todo))
+        for done, entry in enumerate(archive.run(restorer, stopped), 1):
+            progress.reached(bar, done, len(archive.todo))
+            if entry.error or entry.note:
+                _tell(progress.console, entry)
+    for entry in archive.unreadable:
+        _tell(console, entry)
+    _print_folder(archive, perf_counter() - start, stopped())
+
+
+@contextmanager
+def _stop_gently() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C or SIGTERM into a flag; the second Ctrl-C raises KeyboardInterrupt."""
+    stop = threading.Event()
+
+    def on_interrupt(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = {s: signal.signal(s, on_interrupt) for s in (signal.SIGINT, signal.SIGTERM)} if main_thread else {}
+    try:
+        yield stop.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_folder(archive: Archive, seconds: float, stopped: bool) -> None:
+    """Writes the reports and prints the totals; raises StoppedError or SomeFailedError if something is missing."""
+    from panini.jobs.journal import FAILED
+
+    entries = archive.finished()
+    report = archive.write_reports(seconds)[-1]
+    restored = [entry for entry in entries if entry.faces]
+    earlier = len(archive.names) - len(archive.todo)
+    failed = sum(entry.outcome == FAILED for entry in entries) + len(archive.unreadable)
+    faces = sum(len(entry.faces) for entry in restored)
+    print(
+        f"{one_line(archive.target)}: {len(restored)} of {len(archive.names)} restored ({faces} faces), "
+        f"{len(entries) - len(restored) - failed + len(archive.unreadable)} without a face copied, {failed} failed, "
+        f"{f'{archive.others} of other kinds left alone, ' if archive.others else ''}"
+        f"{f'{earlier} of all that in earlier runs, ' if earlier else ''}"
+        f"{seconds:.1f} s; {one_line(report)}"
+    )
+    if stopped:
+        raise StoppedError(f"stopped with {len(archive.names) - len(entries)} to go; the same command goes on")
+    if failed:
+        raise SomeFailedError(f"{failed} of {len(archive.names)} failed: see {report}")
+
+
+def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreOptions) -> None:
+    """Restores a video with progress bars on stderr."""
+    from rich.console import Console
+
+    from panini.cli.progress import Bar
+    from panini.jobs.video import restore_video
+    from panini.photo import io as images
+
+    images.check_input(source)
+    target = source.with_name(f"{source.stem}-restored.mp4") if to.target is None else to.target
+    start = perf_counter()
+    with Bar(Console(stderr=True)) as progress:
+        bars = {step: progress.add_task(step, total=None) for step in ("finding faces", "restoring")}
+
+        def show(step: str, done: int, of: int) -> None:
+            progress.reached(bars[step], done, of)
+
+        faces = restore_video(restorer, source, target, options, overwrite=to.overwrite, mark=to.mark, progress=show)
+    print(f"{one_line(target)}: {count(faces)}, {perf_counter() - start:.1f} s")
+
+
+def _tell(console: Console, entry: Entry) -> None:
+    """Prints what went wrong with a file, or what its result lacks, in one line above the bar."""
+    words = f"panini: {one_line(entry.source)}: {one_line(entry.error or entry.note)}"
+    console.print(words, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def parse_box(text: str) -> Box:
+    """`x,y,width,height` in pixels; raises PaniniError."""
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise PaniniError(f"a box is x,y,width,height in pixels, not {text!r}") from None
+    return x, y, w, h
