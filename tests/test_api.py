@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 
@@ -104,3 +105,34 @@ def test_keep_returns_the_photo_unchanged(restorer):
     result = restorer.restore(data.brick(), keep=True)
     np.testing.assert_array_equal(np.asarray(result.image), data.brick())
     assert result.faces == []
+
+
+def test_bytes_and_file_objects_in_and_out(restorer, photo):
+    from_path = restorer.restore(photo)
+    with photo.open("rb") as file:
+        for source in (photo.read_bytes(), file):
+            np.testing.assert_array_equal(restorer.restore(source).image, from_path.image)
+    written = io.BytesIO()
+    from_path.save(written, "PNG")
+    np.testing.assert_array_equal(Image.open(written), from_path.image)
+    with pytest.raises(panini.PaniniError, match="a file object wants a format, one of JPEG, PNG"):
+        from_path.save(io.BytesIO())
+    with pytest.raises(panini.PaniniError, match="the input is not a picture that can be read"):
+        restorer.restore(b"text")
+
+
+def test_options_are_given_once_or_one_by_one(restorer, photo):
+    options = panini.RestoreOptions(scale=2, grain=0.5)
+    larger = restorer.restore(photo, options)
+    np.testing.assert_array_equal(restorer.restore(photo, scale=2, grain=0.5).image, larger.image)
+    assert restorer.restore(photo, options, scale=1).image.size == (512, 512)
+    for choices, message in (
+        ({"passes": 9}, "passes must be"),
+        ({"dial_level": 8}, "wants --dial"),
+        ({"background": photo}, "wants --scale"),
+        ({"aligned": True, "grain": 1.0}, "aligned"),
+    ):
+        with pytest.raises(panini.PaniniError, match=message):
+            panini.RestoreOptions(**choices)
+    with pytest.raises(panini.PaniniError, match="--keep does not go with a folder"):
+        panini.RestoreOptions(keep=True).check_for("a folder")

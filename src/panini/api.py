@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -30,8 +30,9 @@ from panini.photo.pixels import Pixels, to_signed
 from panini.photo.upscale import Upscaler
 from panini.report.face_report import Report, as_dict, make_report
 
-Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | images.Photo
-"""A photo: a file, a Pillow image, a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA, or a `Photo`."""
+Source = images.Source | images.Photo
+"""A photo: a path, the bytes of a file, a binary file object, a Pillow image, a uint8 array [H, W], [H, W, 1],
+[H, W, 3] RGB or [H, W, 4] RGBA, or a `Photo` that `panini.photo.io.load` read."""
 
 SCALES = (1, 2, 4)
 
@@ -203,13 +204,22 @@ class Restoration:
         faces = [replace(face, after=pixels) if face.after is aligned else face for face in self.faces]
         return replace(self, photo=replace(self.photo.of_eight_bits(), pixels=pixels), faces=faces, consistent=True)
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, mark: bool = True) -> Path:
-        """Writes the result with the input's metadata, in the format of the suffix; see `panini.photo.io.save`.
+    def save(
+        self,
+        target: str | os.PathLike[str] | IO[bytes],
+        format: str | None = None,
+        *,
+        overwrite: bool = False,
+        mark: bool = True,
+    ) -> Path | None:
+        """Writes the result with the photo's metadata to a path or a binary file object; returns the path.
 
-        mark: say in the metadata that faces were restored, by what, and how much is imagined; see
-            `panini.photo.provenance`.
+        format: such as "PNG" or "JPEG"; None: that of the path's suffix. A file object needs one.
+        overwrite: replace an existing file, but never the photo itself.
+        mark: note in the metadata that faces were restored, by what, and how much is imagined.
+        Raises PaniniError if it cannot be written.
         """
-        return images.save(self.marked(self.photo) if mark else self.photo, path, overwrite=overwrite)
+        return images.save(self.marked(self.photo) if mark else self.photo, target, format, overwrite=overwrite)
 
     def marked(self, photo: images.Photo, dial: str = "") -> images.Photo:
         """A picture that shows the restored faces, its metadata saying so. dial: words for its setting, if not one."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path, PurePath
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -132,8 +132,13 @@ class Photo:
         return self if self.deep is None else replace(self, deep=None, left_out=(*self.left_out, _SHALLOW))
 
 
-def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Photo:
-    """The photo in a file, a Pillow image or a uint8 array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
+"""A path, the bytes of a file, a binary file object, a Pillow image, or a uint8 array [H, W], [H, W, 1], [H, W, 3] RGB
+or [H, W, 4] RGBA."""
+
+
+def load(source: Source) -> Photo:
+    """Reads a photo.
 
     Raises ImageError, whose message names the file, if there is no picture in it.
     """
@@ -141,48 +146,67 @@ def load(source: str | os.PathLike[str] | Image.Image | NDArray[np.uint8]) -> Ph
         return _decode(source, None)
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    path = Path(source)
-    check_input(path)
+    file: Path | IO[bytes]
+    if isinstance(source, str | os.PathLike):
+        path = file = Path(source)
+        check_input(path)
+    else:
+        path, file = None, io.BytesIO(source) if isinstance(source, bytes) else source
+    name = path or "the input"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a large photo is none of a bomb; Pillow's own limit still raises
             _open_heif()
-            with Image.open(path) as image:
+            with Image.open(file) as image:
                 return _decode(image, path)
     except UnidentifiedImageError:
-        if path.suffix.lower() in (".heic", ".heif") and ".heic" not in FORMATS:
+        if path is not None and path.suffix.lower() in (".heic", ".heif") and ".heic" not in FORMATS:
             raise ImageError(f"{path} needs pillow-heif: {how_to_get('heif')}") from None
-        raise ImageError(f"{path} is not a picture that can be read") from None
+        raise ImageError(f"{name} is not a picture that can be read") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
-        raise ImageError(f"{path} is too large: more than {limit} megapixels") from None
+        raise ImageError(f"{name} is too large: more than {limit} megapixels") from None
     except MemoryError:
-        raise ImageError(f"{path} does not fit in memory") from None
+        raise ImageError(f"{name} does not fit in memory") from None
     except Exception as error:  # decoders raise all there is on broken files
-        raise ImageError(f"{path} cannot be read: {_line(error)}") from error
+        raise ImageError(f"{name} cannot be read: {_line(error)}") from error
 
 
-def save(photo: Photo, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Writes the photo in the format of the suffix, whole or not at all; returns the path.
+def save(
+    photo: Photo, target: str | os.PathLike[str] | IO[bytes], format: str | None = None, *, overwrite: bool = False
+) -> Path | None:
+    """Writes the photo to a path, whole or not at all, or to a binary file object; returns the path.
 
-    Raises ImageError if `check_output` does, or if writing fails.
+    format: one of the values of `FORMATS`, such as "PNG"; None: that of the path's suffix.
+    Raises ImageError if `check_output` does, if a file object comes without a format, or if writing fails.
     """
-    path = Path(path)
-    check_output(path, photo.path, overwrite=overwrite)
-    format = FORMATS[path.suffix.lower()]
-    _open_heif()
+    path = Path(target) if isinstance(target, str | os.PathLike) else None
+    if path is not None:
+        check_output(path, photo.path, overwrite=overwrite)
+        format = FORMATS[path.suffix.lower()] if format is None else format
+    if format is None or format not in FORMATS.values():
+        raise ImageError(f"a file object wants a format, one of {', '.join(dict.fromkeys(FORMATS.values()))}")
     try:
-        image, options = _encoding(photo, format)
-        deep = None if photo.deep is None else carried_over(photo.deep, photo.pixels)
-        if deep is not None and deep.ndim == 2 and format in WRITERS:
-            image = Image.fromarray(deep)
-        if deep is not None and deep.ndim == 3 and format in WRITERS:
-            write_atomically(path, lambda file: WRITERS[format](file, deep, options))
+        write = _writer(photo, format)
+        if isinstance(target, str | os.PathLike):
+            write_atomically(Path(target), write)
         else:
-            write_atomically(path, lambda file: image.save(file, format, **options))
+            write(target)
     except (OSError, ValueError, OverflowError, MemoryError) as error:
-        raise ImageError(f"{path} cannot be written: {_line(error)}") from error
+        raise ImageError(f"{path or 'the picture'} cannot be written: {_line(error)}") from error
     return path
+
+
+def _writer(photo: Photo, format: str) -> Callable[[IO[bytes]], object]:
+    """What writes the photo into a file."""
+    _open_heif()
+    image, options = _encoding(photo, format)
+    deep = carried_over(photo.deep, photo.pixels) if photo.deep is not None and format in WRITERS else None
+    if deep is not None and deep.ndim == 3:
+        return lambda file: WRITERS[format](file, deep, options)
+    if deep is not None:
+        image = Image.fromarray(deep)
+    return lambda file: image.save(file, format, **options)
 
 
 def not_kept(photo: Photo, path: Path) -> list[str]:
