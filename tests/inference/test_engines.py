@@ -124,6 +124,15 @@ assert run(["export", "x.safetensors"]) == 2
     assert done.stderr == "panini: export needs onnx: pip install '.[train]' in Panini's own folder\n"
 
 
+@shipped
+def test_torch_engine_needs_no_onnx():
+    code = (
+        "import sys; sys.modules['onnx'] = sys.modules['onnxscript'] = None;"
+        "from panini.inference.torch import TorchEngine; TorchEngine()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_missing_weights(tmp_path):
     with pytest.raises(PaniniError, match="cannot read the weights"):
         OnnxEngine(tmp_path / "w.safetensors")

@@ -97,8 +97,8 @@ def train(
 def ablate(config: Recipe, overrides: Overrides = None) -> None:
     """Train the paper's ablations at equal compute; print their scores and plot DAFI's weights by damage."""
     with needs_train_extra("ablate"):
-        from panini.evaluation.ablation import ablate as compare
         from panini.training import config as configs
+        from panini.training.ablation import ablate as compare
         from panini.training.restoration import RestorationConfig
 
     print(compare(configs.load(RestorationConfig, config, overrides or ())))
@@ -137,8 +137,10 @@ def probe(
     """
     with needs_train_extra("probe"):
         from panini.evaluation.probe import report
+        from panini.evaluation.validation import load_truths
+        from panini.training.data import Faces
 
-    print(report(encoders, train, data, output, count))
+    print(report(encoders, Faces.open(train), load_truths(data), output, count))
 
 
 WeightsFile = Annotated[

@@ -269,7 +269,7 @@ def plot_dial(calibration: Calibration, path: Path) -> None:
     """The dial's curve on the validation faces, written to `path` (its suffix is the format). Raises PaniniError."""
     from matplotlib.figure import Figure
 
-    from panini.evaluation.figure import save_figure
+    from panini.evaluation.plotting import save_figure
 
     rows = calibration.measured["dial"]
     panels = {

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.evaluation import probe
-from panini.evaluation.ablation import plot_shares
-from panini.evaluation.figure import save_figure
+from panini.evaluation.interpolation import plot_shares
+from panini.evaluation.plotting import save_figure
 from panini.models.deblur import radii, spectra
 from panini.models.panini_net import PaniniNet
 from panini.photo.pixels import Pixels, to_signed

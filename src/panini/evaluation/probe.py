@@ -23,7 +23,6 @@ from torch import nn
 
 from panini.degradation import Degradation, draw
 from panini.errors import PaniniError
-from panini.evaluation.validation import load_truths
 from panini.photo.pixels import Pixels, to_signed
 from panini.weights.calibration import Linear, Probe
 from panini.weights.checkpoint import build, load_network
@@ -196,7 +195,7 @@ def plot(test: Damaged, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    from panini.evaluation.figure import save_figure
+    from panini.evaluation.plotting import save_figure
 
     points = TSNE(2, perplexity=min(30.0, len(test.v) / 4), init="pca", random_state=0).fit_transform(test.v)
     figure = Figure(figsize=(11, 10), layout="constrained")
@@ -210,12 +209,12 @@ def plot(test: Damaged, path: Path) -> None:
     save_figure(figure, path, 110)
 
 
-def report(encoders: Sequence[str], train: Path, validation: Path, output: Path, count: int) -> str:
-    """Examines each of `encoders`, "[preset:]file", and an untrained one of each preset among them; writes `probe.md`
-    and a plot of each into `output`, and returns the table. Raises PaniniError."""
-    from panini.training.data import Faces
+def report(encoders: Sequence[str], faces: Pictures, truths: Pictures, output: Path, count: int) -> str:
+    """Examines each of `encoders`, "[preset:]file", and an untrained one of each preset among them.
 
-    faces, truths = Faces.open(train), load_truths(validation)
+    faces: to fit the probes on. truths: other faces, to score them on. Writes `probe.md` and a plot of each encoder to
+    `output`; returns the table. Raises PaniniError.
+    """
     networks: dict[str, nn.Module] = {}
     for encoder in encoders:
         preset, _, file = encoder.rpartition(":")

@@ -344,7 +344,7 @@ def plot(path: Path, found: Sequence[Group]) -> None:
     """Bars of every metric by group, input beside result, with their intervals. Raises PaniniError."""
     from matplotlib.figure import Figure
 
-    from panini.evaluation.figure import save_figure
+    from panini.evaluation.plotting import save_figure
 
     names = [name for name in METRICS if name != "frechet" and any(name in group.scores for group in found)]
     figure = Figure(figsize=(4 * len(names), 0.35 * len(found) + 1.6), layout="constrained")

@@ -14,7 +14,7 @@ try:
     import torch
 
     from panini.weights.checkpoint import load_weights
-    from panini.weights.export import RestorerGraph
+    from panini.weights.graphs import RestorerGraph
 except ModuleNotFoundError as error:
     raise PaniniError(f"the torch engine needs {error.name}: {how_to_get('train')}") from error
 

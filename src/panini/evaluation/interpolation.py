@@ -1,29 +1,17 @@
-"""The paper's ablations: what each idea is worth at equal compute, and how DAFI's weights move with the damage."""
+"""How DAFI's weights move with the kind and strength of the damage."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
-from panini.evaluation.validation import Row, Scorer, Scores, load_faces, load_truths, validate
 from panini.models.panini_net import PaniniNet
-from panini.photo.pixels import Pixels, Signed, to_signed
-from panini.training.restoration import RestorationConfig, RestorationTraining
-from panini.weights.checkpoint import load_training_state
-
-VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "full": {},
-    "without DAFI (features added)": {"rule": "add"},
-    "without UDRL (DRE from scratch)": {"dre": "", "trust_steps": 0, "train_dre": True},
-    "fixed interpolation (half of each)": {"rule": "half"},
-}
+from panini.photo.pixels import Pixels, to_signed
 
 _SWEEPS: Mapping[str, tuple[str, Sequence[float]]] = {  # kind: unit, strengths
     "blur": ("σ, px", (0.3, 0.6, 1, 1.5, 2.2, 3.3, 5, 7.5)),
@@ -68,7 +56,7 @@ def plot_shares(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    from panini.evaluation.figure import save_figure
+    from panini.evaluation.plotting import save_figure
 
     resolutions = network.dafi.resolutions
     names = [f"features {r}" for r in resolutions]
@@ -86,49 +74,3 @@ def plot_shares(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None
         axes.set(title=kind, xlabel=unit, ylim=(0, 1), ylabel="from the prior")
     axes.legend(fontsize=8)
     save_figure(figure, path, 110)
-
-
-def ablate(config: RestorationConfig) -> str:
-    """Trains each of `VARIANTS` of `config` from the same start for the same steps, into folders of `config.output`;
-    scores them on the validation faces of odd number. Writes `ablation.md` and, of the full one, `interpolation.png`;
-    returns the table. A variant that is trained already is not trained again. Raises PaniniError."""
-    folder = Path(config.output)
-    faces = [face for face in load_faces(Path(config.validation)) if int(face.name) % 2]
-    faces = faces[:: max(1, len(faces) // config.validate_faces)][: config.validate_faces]
-    known: dict[tuple[str, str], Scores] = {}
-    lines = ["| | MFR ST-LPIPS | MFR PSNR | SR16 ST-LPIPS | SR16 PSNR |", "| --- | --- | --- | --- | --- |"]
-    scorer = Scorer()
-    for name, changes in VARIANTS.items():
-        output = folder / name.split(" (")[0].replace(" ", "-")
-        variant = dataclasses.replace(config, output=str(output), validate_every=0, **changes)
-        training = RestorationTraining(variant)
-        training.run()
-        network = load_training_state(output / "last.pt", config.preset)
-        network.dafi.rule = variant.rule
-        rows = validate(_restore_with(network), faces, scorer, known)
-        lines.append(f"| {name} | {' | '.join(_cells(rows))} |")
-        if not changes:
-            given = [" | ".join(_cells(rows, given=True))]
-            lines.insert(2, f"| the input | {given[0]} |")
-            truths = load_truths(Path(config.validation))
-            plot_shares(network, truths[:: max(1, len(truths) // 10)], folder / "interpolation.png")
-    text = "\n".join(lines)
-    (folder / "ablation.md").write_text(text + "\n")
-    return text
-
-
-def _restore_with(network: PaniniNet) -> Any:
-    @torch.no_grad()
-    def restore(faces: Signed) -> Signed:
-        result: Signed = network(torch.from_numpy(faces)).numpy()
-        return result
-
-    return restore
-
-
-def _cells(rows: Sequence[Row], given: bool = False) -> list[str]:
-    cells = []
-    for task in ("mfr", "sr16"):
-        mean = Scores.mean((row.given if given else row.result) for row in rows if row.task == task)
-        cells += [f"{mean.stlpips:.3f}", f"{mean.psnr:.2f}"]
-    return cells
