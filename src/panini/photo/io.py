@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -23,13 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, features
 
-from panini.errors import PaniniError, how_to_get
+from panini.errors import PaniniError
 from panini.files import write_atomically
+from panini.photo import kinds, xmp
+from panini.photo.contents import Contents, examine
+from panini.photo.salvage import READING, in_words, salvaged
 from panini.photo.sixteen_bit import WRITERS, carried_over, eight_bits, read_deep
 
 FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jfif": "JPEG",
+    ".jpe": "JPEG",
     ".png": "PNG",
     ".webp": "WEBP",
     ".tif": "TIFF",
@@ -40,8 +46,9 @@ FORMATS = {
 if find_spec("pillow_heif"):  # the extra `heif`
     FORMATS |= {".heic": "HEIF", ".heif": "HEIF"}
 
-READABLE = {*FORMATS, ".gif", ".jfif", ".jpe", ".jp2", ".mpo", ".pgm", ".ppm", ".tga", ".heic", ".heif", ".avif"}
-"""Suffixes by which pictures are known in a folder; HEIC needs the extra `heif`, without which it is a failure told."""
+
+READABLE = {*FORMATS, ".gif", ".jp2", ".mpo", ".pgm", ".ppm", ".tga", ".heic", ".heif", ".avif", ".jxl"}
+"""Suffixes by which pictures are known in a folder; without their extras, HEIC and JPEG XL are failures, and told."""
 
 JPEG_QUALITY = 95
 """At least; higher if the input's was."""
@@ -50,6 +57,13 @@ _JPEG_TABLE_SUM = 3692
 _JPEG_BLOCK = 65_500  # bytes that EXIF or XMP may have in a JPEG; a picture without them is better than none
 _XMP_TAG = 700  # in TIFF
 _OPAQUE = {"JPEG", "BMP"}
+_DNG = 50706  # the TIFF tag by which RAW files of that kind are known
+_NO_DENSITY = {"WEBP", "AVIF", "HEIF"}
+_EXTENDED = b"http://ns.adobe.com/xmp/extension/"
+OURS = "Faces restored by Panini"
+"""What our comments begin with."""
+SECOND = {"Comment": "Restoration", "Software": "Processing Software"}
+"""Keywords of ours in a PNG whose own text has these already."""
 
 
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}
@@ -80,7 +94,11 @@ class Metadata:
     lossless: bool = False
     """Whether it was a WebP file that loses nothing."""
     text: tuple[tuple[str, str], ...] = ()
-    """Keywords and what they say, for PNG's text."""
+    """Keywords and what they say, to be added to PNG's text."""
+    chunks: tuple[tuple[bytes, bytes], ...] = ()
+    """Of a PNG, its own text and what it says of its colours: chunks as they are."""
+    trailer: bytes = b""
+    """Of a JPEG, what stands behind the picture: a phone's video."""
 
 
 @dataclass(frozen=True)
@@ -137,32 +155,32 @@ Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.u
 or [H, W, 4] RGBA."""
 
 
-def load(source: Source) -> Photo:
+def load(source: Source, *, salvage: bool = False) -> Photo:
     """Reads a photo.
 
-    Raises ImageError, whose message names the file, if there is no picture in it.
+    salvage: take what is left of a damaged file. Raises ImageError, whose message names the file, if there is no whole
+    picture in it.
     """
     if isinstance(source, Image.Image):
-        return _decode(source, None)
+        return _decode(source, None, Contents())
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    file: Path | IO[bytes]
+    file: Path | bytes
     if isinstance(source, str | os.PathLike):
         path = file = Path(source)
         check_input(path)
     else:
-        path, file = None, io.BytesIO(source) if isinstance(source, bytes) else source
+        path, file = None, source if isinstance(source, bytes) else source.read()
     name = path or "the input"
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), READING:
             warnings.simplefilter("ignore")  # a large photo is none of a bomb; Pillow's own limit still raises
-            _open_heif()
-            with Image.open(file) as image:
-                return _decode(image, path)
+            register_plugins()
+            return _read(file, path, salvage)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
-        if path is not None and path.suffix.lower() in (".heic", ".heif") and ".heic" not in FORMATS:
-            raise ImageError(f"{path} needs pillow-heif: {how_to_get('heif')}") from None
-        raise ImageError(f"{name} is not a picture that can be read") from None
+        raise ImageError(f"{name} {kinds.unreadable(file)}") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{name} is too large: more than {limit} megapixels") from None
@@ -170,6 +188,29 @@ def load(source: Source) -> Photo:
         raise ImageError(f"{name} does not fit in memory") from None
     except Exception as error:  # decoders raise all there is on broken files
         raise ImageError(f"{name} cannot be read: {_line(error)}") from error
+
+
+def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
+    """The photo in a file. Raises ImageError if the file is damaged and not to be salvaged."""
+    name = path or "the input"
+    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        if _DNG in getattr(image, "tag_v2", {}):
+            raise ImageError(f"{name} is a RAW file, of which only a preview could be read: develop it first")
+        contents = examine(file, image.format)
+        damage = contents.damage
+        if not damage:
+            try:
+                return _decode(image, path, contents)
+            except (OSError, SyntaxError, ValueError) as error:
+                damage = f"cannot be read: {_line(error)}"
+    try:
+        left, share = salvaged(file)
+    except Exception as error:  # as above
+        raise ImageError(f"{name} {damage}; nothing of it can be restored") from error
+    if not salvage:
+        raise ImageError(f"{name} {damage}; {in_words(share)} (--salvage, in Python salvage=True, takes that)")
+    photo = _decode(left, None, contents)
+    return replace(photo, path=path, left_out=(f"the file {damage}; {in_words(share)}", *photo.left_out))
 
 
 def save(
@@ -199,22 +240,51 @@ def save(
 
 def _writer(photo: Photo, format: str) -> Callable[[IO[bytes]], object]:
     """What writes the photo into a file."""
-    _open_heif()
+    register_plugins()
     image, options = _encoding(photo, format)
     deep = carried_over(photo.deep, photo.pixels) if photo.deep is not None and format in WRITERS else None
     if deep is not None and deep.ndim == 3:
         return lambda file: WRITERS[format](file, deep, options)
     if deep is not None:
         image = Image.fromarray(deep)
-    return lambda file: image.save(file, format, **options)
+    trailer = photo.metadata.trailer if format == "JPEG" else b""
+
+    def write(file: IO[bytes]) -> None:
+        image.save(file, format, **options)
+        if trailer:
+            file.seek(0, os.SEEK_END)
+            file.write(trailer)
+
+    return write
 
 
 def not_kept(photo: Photo, path: Path) -> list[str]:
     """What of the file that a photo came from is not in the file at `path` it was saved to, in words."""
-    format = FORMATS[path.suffix.lower()]
-    flat = photo.alpha is not None and format in _OPAQUE
-    shallow = photo.deep is not None and format not in WRITERS
-    return [*photo.left_out, *(["transparent parts lie on white"] if flat else []), *([_SHALLOW] if shallow else [])]
+    format, metadata = FORMATS[path.suffix.lower()], photo.metadata
+    exif_and_xmp = {"EXIF": metadata.exif, "XMP": metadata.xmp}
+    lost = list(photo.left_out)
+    if photo.alpha is not None and format in _OPAQUE:
+        lost.append("transparent parts lie on white")
+    if photo.deep is not None and format not in WRITERS:
+        lost.append(_SHALLOW)
+    if format == "BMP":
+        held = exif_and_xmp | {"the colour profile": metadata.icc_profile}
+        lost += [f"{name}, which BMP does not hold" for name, block in held.items() if block]
+    if format == "JPEG":
+        lost += [f"{name}, too long for a JPEG" for name, block in exif_and_xmp.items() if len(block) >= _JPEG_BLOCK]
+    else:
+        lost += ["the video of the motion photo"] if metadata.trailer else []
+        lost += ["IPTC captions and other Photoshop data"] if b"Photoshop 3.0" in metadata.jpeg_blocks else []
+        lost += ["extended XMP, such as a depth map"] if _EXTENDED in metadata.jpeg_blocks else []
+    if format not in ("JPEG", "PNG"):
+        names = [keyword for keyword, _ in png_texts(metadata.chunks)]
+        lost += [f"captions of the PNG ({', '.join(names)})"] if names else []
+        lost += ["the comment"] if metadata.comment else []
+    if format in _NO_DENSITY and metadata.dpi and round(metadata.dpi[0]) not in (0, 72, 96):
+        lost.append(f"the resolution ({metadata.dpi[0]:.0f} dpi)")
+    if format != "PNG" and any(name in (b"gAMA", b"cHRM", b"cICP") for name, _ in metadata.chunks):
+        lost.append("what the PNG says of its colours without a profile")
+    return lost
 
 
 def default_output(path: Path) -> Path:
@@ -300,18 +370,14 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
     return Photo(np.ascontiguousarray(array[..., :3]), alpha)
 
 
-def _decode(image: Image.Image, path: Path | None) -> Photo:
-    left_out = _other_frames(image)
+def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
+    left_out = contents.left_out + _other_frames(image) + _beside(image)
     quality, subsampling = _jpeg_encoding(image)
-    tiles = getattr(image, "tile", ())  # gone once the EXIF of a PNG without any is asked for
-    exif, tiff_xmp = _exif(image)  # before the pixels are loaded: that may close the file
-    blocks = b"".join(
-        b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data
-        for name, data in getattr(image, "applist", ())
-        if name == "APP13"
-    )
+    tiles = getattr(image, "tile", ())  # gone once the pixels are loaded
+    if image.format != "TIFF":  # whose tags cannot be read any more then
+        image.load()  # here, for in `_exif` damage would go unnoticed
+    exif, tiff_xmp = _exif(image)
     deep = None if path is None else read_deep(image, tiles, path)
-    lossless = image.format == "WEBP" and path is not None and b"VP8L" in _head(path)
     if path is None:
         upright = ImageOps.exif_transpose(image)
     else:  # no copy: of 100 megapixels each has 400 MB
@@ -321,7 +387,8 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
         deep = None
     info = upright.info
     icc_profile = info.get("icc_profile") or b""
-    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or tiff_xmp
+    said = info.get("xmp") or info.get("XML:com.adobe.xmp") or tiff_xmp or contents.xmp
+    said = said.encode() if isinstance(said, str) else bytes(said)
 
     if upright.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
         left_out.append(f"colours were {upright.mode} and are sRGB now")
@@ -343,14 +410,16 @@ def _decode(image: Image.Image, path: Path | None) -> Photo:
         grey=upright.mode in ("L", "LA") if deep is None else deep.ndim == 2,
         metadata=Metadata(
             exif=exif,
-            xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
+            xmp=xmp.mended(said, xmp.PICTURES) if contents.pictures else said,
             icc_profile=icc_profile,
             dpi=None if _no_density(image, exif) else _dpi(info.get("dpi")),
             jpeg_quality=quality,
             jpeg_subsampling=subsampling,
-            jpeg_blocks=blocks,
-            comment=info.get("comment", b"") if image.format == "JPEG" else b"",
-            lossless=lossless,
+            jpeg_blocks=contents.blocks,
+            comment=_comment(info.get("comment")) if image.format in ("JPEG", "MPO", "GIF") else b"",
+            lossless=contents.lossless,
+            chunks=tuple(contents.chunks),
+            trailer=contents.trailer,
         ),
         path=path,
         deep=deep,
@@ -367,6 +436,16 @@ def _other_frames(image: Image.Image) -> list[str]:
     return [f"only the first of {count} {'pages' if image.format == 'TIFF' else 'frames'}"] if count > 1 else []
 
 
+def _beside(image: Image.Image) -> list[str]:
+    """What a HEIC file has beside its picture, or of it, that is not kept."""
+    if image.format != "HEIF":
+        return []
+    info = image.info
+    found = ["a depth map"] if info.get("depth_images") else []
+    found += ["auxiliary pictures, such as the gain map for HDR screens"] if info.get("aux") else []
+    return found + ([_SHALLOW] if info.get("bit_depth", 8) > 8 else [])
+
+
 def _no_density(image: Image.Image, exif: bytes) -> bool:
     """Whether it is a JPEG that says nothing of its resolution, for which Pillow puts 72 dpi."""
     return image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not exif
@@ -377,17 +456,18 @@ def _rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else np.ascontiguousarray(array[..., :3])
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(64)
+def _comment(comment: Any) -> bytes:
+    return comment.encode() if isinstance(comment, str) else bytes(comment or b"")
 
 
-def _open_heif() -> None:
-    """Lets Pillow know of HEIC, if the extra `heif` is installed."""
+def register_plugins() -> None:
+    """Lets Pillow know of HEIC and JPEG XL, if the extras `heif` and `jxl` are installed."""
     if ".heic" in FORMATS and "HEIF" not in Image.OPEN:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
+    if find_spec("pillow_jxl") and "JXL" not in Image.OPEN:
+        import pillow_jxl  # noqa: F401  which registers itself
 
 
 def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
@@ -463,10 +543,10 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
         paper = Image.new("L" if photo.grey else "RGB", image.size, "white")
         paper.paste(image.convert(paper.mode), mask=image.getchannel("A"))
         image = paper
-    exif, xmp = metadata.exif, metadata.xmp
+    exif, packet = _sized(metadata.exif, image.size), _true_xmp(metadata, format)
     if format == "JPEG":
-        exif, xmp = (block if len(block) < _JPEG_BLOCK else b"" for block in (exif, xmp))
-    known = {"dpi": metadata.dpi, "icc_profile": metadata.icc_profile, "exif": exif, "xmp": xmp}
+        exif, packet = (block if len(block) < _JPEG_BLOCK else b"" for block in (exif, packet))
+    known = {"dpi": metadata.dpi, "icc_profile": metadata.icc_profile, "exif": exif, "xmp": packet}
     options: dict[str, Any] = {name: value for name, value in known.items() if value}
     match format:
         case "BMP":
@@ -474,26 +554,104 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
         case "JPEG":
             options |= {"quality": metadata.jpeg_quality, "subsampling": metadata.jpeg_subsampling}
             options["optimize"] = photo.pixels.size < 100_000_000  # it holds the whole file in memory
-            options |= {"extra": metadata.jpeg_blocks, "comment": metadata.comment}
+            options |= {"extra": metadata.jpeg_blocks, "comment": _jpeg_comment(metadata)}
         case "WEBP" | "AVIF" | "HEIF":
             options |= {"quality": 95, "lossless": metadata.lossless and format == "WEBP", "exact": True}
         case "PNG":
-            options["pnginfo"] = _png_text(metadata)
+            options["pnginfo"] = _png_text(metadata, packet)
         case "TIFF":
             tags = Image.Exif()
             tags.load(exif)
             # Pillow writes a camera's folders of tags into uncompressed TIFF only.
             options["compression"] = "raw" if any(folder in tags for folder in _EXIF_FOLDERS) else "tiff_lzw"
-            if xmp:
-                tags[_XMP_TAG] = xmp
+            if packet:
+                tags[_XMP_TAG] = packet
                 options["exif"] = tags.tobytes()
     return image, options
 
 
-def _png_text(metadata: Metadata) -> PngImagePlugin.PngInfo:
+def _true_xmp(metadata: Metadata, format: str) -> bytes:
+    """The XMP packet without what it says of things that are not in a file of this format."""
+    gone = [xmp.SIZE]
+    if format != "JPEG":
+        gone += [xmp.VIDEO] if metadata.trailer else []
+        gone += [xmp.EXTENSION]
+    return xmp.mended(metadata.xmp, *gone)
+
+
+def _sized(exif: bytes, size: tuple[int, int]) -> bytes:
+    """EXIF that says of the picture's size, if it says anything of it, what it is."""
+    if not exif:
+        return exif
+    try:
+        tags = Image.Exif()
+        tags.load(exif)
+        camera = tags.get_ifd(ExifTags.IFD.Exif)
+        for tag, length in zip(_EXIF_SIZE, size, strict=True):
+            if tag in camera and camera[tag] != length:
+                camera[tag] = length
+                for folder in _EXIF_FOLDERS:
+                    tags.get_ifd(folder)  # or it would not be written again
+                exif = tags.tobytes()
+    except Exception:  # Pillow raises what it likes on broken tags
+        return exif
+    return exif
+
+
+_EXIF_SIZE = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+
+
+def png_texts(chunks: tuple[tuple[bytes, bytes], ...]) -> list[tuple[str, str]]:
+    """Keywords of a PNG's text chunks and what they say."""
+    texts = []
+    for name, body in chunks:
+        keyword, _, rest = body.partition(b"\0")
+        try:
+            if name == b"tEXt":
+                said = rest.decode("latin-1")
+            elif name == b"zTXt":
+                said = zlib.decompress(rest[1:]).decode("latin-1")
+            elif name == b"iTXt":
+                text = rest[2:].split(b"\0", 2)[2]  # behind its language and the keyword in that
+                said = (zlib.decompress(text) if rest[0] else text).decode()
+            else:
+                continue
+        except (ValueError, IndexError, zlib.error):
+            continue
+        texts.append((keyword.decode("latin-1"), said))
+    return texts
+
+
+def _jpeg_comment(metadata: Metadata) -> bytes:
+    """A JPEG's comment: its own, or what the text of a PNG says, a line each."""
+    lines = [f"{keyword}: {said}" for keyword, said in png_texts(metadata.chunks)]
+    return metadata.comment or "\n".join(lines).encode()[:_JPEG_BLOCK]
+
+
+def _png_text(metadata: Metadata, packet: bytes) -> PngImagePlugin.PngInfo:
+    """A PNG's text: the photo's own as it is, and ours beside it, under other keywords where those are taken."""
     text = PngImagePlugin.PngInfo()
-    if metadata.xmp:
-        text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
-    for keyword, said in metadata.text:
-        text.add_text(keyword, said)
+    if packet:
+        text.add_itxt("XML:com.adobe.xmp", packet.decode("utf-8", "replace"))
+    ours = dict(metadata.text)
+    taken = set()
+    for name, body in metadata.chunks:
+        keyword = body.partition(b"\0")[0].decode("latin-1")
+        if name in (b"tEXt", b"iTXt") and _is_ours(body):
+            continue
+        text.add(name, body)
+        taken.add(keyword)
+    if metadata.comment and "Comment" not in taken:
+        text.add_itxt("Comment", metadata.comment.decode("utf-8", "replace"))
+        taken.add("Comment")
+    for keyword, said in ours.items():
+        text.add_itxt(SECOND.get(keyword, keyword) if keyword in taken else keyword, said)
     return text
+
+
+def _is_ours(chunk: bytes) -> bool:
+    """Whether a text chunk is of an earlier restoration."""
+    keyword = chunk.partition(b"\0")[0].decode("latin-1")
+    if keyword in ("Comment", SECOND["Comment"]):
+        return OURS.encode() in chunk
+    return keyword in ("Software", SECOND["Software"]) and b"\0Panini " in chunk

@@ -15,19 +15,17 @@ from xml.etree import ElementTree
 from PIL import ExifTags, Image
 
 from panini import __version__
-from panini.photo.io import Metadata
+from panini.photo import xmp as packets
+from panini.photo.io import OURS, Metadata
+from panini.photo.xmp import META, RDF
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """IPTC's term for a photo with parts that a trained model made (vocabulary of 2024, current)."""
 NAMESPACE = "https://panini.invalid/ns/1.0/"
-"""Of our own XMP properties: Version, Weights, Dial, Strength, Passes, Like, Consistent, Faces, Imagined."""
+"""Of our own XMP properties: Version, Weights, Dial, Strength, Passes, Like, Consistent, Faces, Imagined, Restorations
+and, of pictures that explain a result, Shows."""
 
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_X = "adobe:ns:meta/"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-_HEAD = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
-_TAIL = '\n<?xpacket end="w"?>'
-_BEGIN = "Faces restored by Panini"
 _XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 
 
@@ -57,10 +55,11 @@ def notes(
 
 
 def marked(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
-    """`metadata` with the mark; `said` as of `notes`. An earlier mark is replaced.
+    """`metadata` with the mark; `said` as of `notes`. An earlier mark is taken up in it; see `with_earlier`.
 
     XMP or EXIF that cannot be read is left as it is: nothing of the photo's is lost for the mark.
     """
+    said = with_earlier(said, read(metadata.xmp))
     software = f"Panini {_maker(said)}"
     return replace(
         metadata,
@@ -70,12 +69,44 @@ def marked(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
     )
 
 
+def with_earlier(said: Mapping[str, str], earlier: Mapping[str, str]) -> dict[str, str]:
+    """What the mark of a picture says whose `earlier` mark tells of restorations before this one.
+
+    The shares imagined add up: what was imagined before is imagined still, whatever this restoration takes it for. If
+    one of them is not known, neither is the whole.
+    """
+    if not earlier or earlier.get("Shows"):
+        return dict(said)
+    whole = {name: value for name, value in said.items() if name != "Imagined"}
+    whole["Restorations"] = str(restorations(earlier) + 1)
+    shares = [share for mark in (said, earlier) if (share := imagined(mark)) is not None]
+    if len(shares) == 2:
+        whole["Imagined"] = f"{1 - (1 - shares[0]) * (1 - shares[1]):.2f}"
+    return whole
+
+
+def restorations(mark: Mapping[str, str]) -> int:
+    """How many times the picture with that mark was restored."""
+    number = mark.get("Restorations", "1")
+    return int(number) if number.isascii() and number.isdigit() else 1
+
+
+def imagined(mark: Mapping[str, str]) -> float | None:
+    """The share imagined that a mark tells of, 0..1; None if it tells of none."""
+    try:
+        share = float(mark.get("Imagined", ""))
+    except ValueError:
+        return None
+    return share if 0 <= share <= 1 else None
+
+
 def tagged(tags: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
-    """A video's tags with the mark: another line of `comment`, and `xmp`. An earlier mark is replaced.
+    """A video's tags with the mark: another line of `comment`, and `xmp`. An earlier mark is taken up in it.
 
     FFmpeg writes `xmp` into MOV and Matroska; to MP4 it is to be added as `mp4_box`.
     """
-    before = [line for line in tags.get("comment", "").splitlines() if not line.startswith(_BEGIN)]
+    said = with_earlier(said, read(tags.get("xmp", "").encode()))
+    before = [line for line in tags.get("comment", "").splitlines() if not line.startswith(OURS)]
     xmp = _in_xmp(tags.get("xmp", "").encode(), said).decode()
     return dict(tags) | {"comment": "\n".join([*before, _comment(said)]), "xmp": xmp}
 
@@ -91,66 +122,60 @@ def _maker(said: Mapping[str, str]) -> str:
 
 
 def _comment(said: Mapping[str, str]) -> str:
-    comment = f"{_BEGIN} {_maker(said)}, dial {said['Dial']}"
+    comment = f"{OURS} {_maker(said)}, dial {said['Dial']}"
     if "Like" in said:
         comment += f", as if damaged like {said['Like']}"
     if "Consistent" in said:
         comment += ", consistent with the photo"
     if "Imagined" in said:
         comment += f"; about {100 * float(said['Imagined']):.0f} % of the detail is imagined"
+    if (times := restorations(said)) > 1:
+        comment += f", in {times} restorations one after another"
     return comment
 
 
 def read(xmp: bytes) -> dict[str, str]:
     """The mark in an XMP packet, with `DigitalSourceType`; empty if there is none."""
-    try:
-        root = ElementTree.fromstring(_body(xmp))
-    except (ElementTree.ParseError, ValueError, LookupError):
+    root = packets.parse(xmp)
+    if root is None:
         return {}
     found = {}
-    for element in root.iter(f"{{{_RDF}}}Description"):
-        for name, value in (*element.attrib.items(), *((child.tag, child.text or "") for child in element)):
-            for space in (NAMESPACE, _IPTC):
-                if name.startswith(f"{{{space}}}"):
-                    found[name.removeprefix(f"{{{space}}}")] = value
+    for name, value in packets.properties(root):
+        for space in (NAMESPACE, _IPTC):
+            if name.startswith(f"{{{space}}}"):
+                found[name.removeprefix(f"{{{space}}}")] = value
     return found if "Weights" in found else {}
 
 
 def _in_xmp(xmp: bytes, said: Mapping[str, str]) -> bytes:
-    for prefix, space in (("x", _X), ("rdf", _RDF), ("Iptc4xmpExt", _IPTC), ("panini", NAMESPACE)):
+    for prefix, space in (("x", META), ("rdf", RDF), ("Iptc4xmpExt", _IPTC), ("panini", NAMESPACE)):
         ElementTree.register_namespace(prefix, space)
-    try:
-        root = ElementTree.fromstring(_body(xmp)) if xmp else ElementTree.Element(f"{{{_X}}}xmpmeta")
-    except (ElementTree.ParseError, ValueError, LookupError):
+    root = packets.parse(xmp) if xmp else ElementTree.Element(f"{{{META}}}xmpmeta")
+    if root is None:
         return xmp
-    rdf = root if root.tag == f"{{{_RDF}}}RDF" else root.find(f"{{{_RDF}}}RDF")
+    rdf = root if root.tag == f"{{{RDF}}}RDF" else root.find(f"{{{RDF}}}RDF")
     if rdf is None:
-        rdf = ElementTree.SubElement(root, f"{{{_RDF}}}RDF")
+        rdf = ElementTree.SubElement(root, f"{{{RDF}}}RDF")
     ours = f"{{{_IPTC}}}DigitalSourceType"
-    for element in rdf.findall(f"{{{_RDF}}}Description"):
+    for element in rdf.findall(f"{{{RDF}}}Description"):
         for name in [n for n in element.attrib if n == ours or n.startswith(f"{{{NAMESPACE}}}")]:
             del element.attrib[name]
         for child in [c for c in element if c.tag == ours or c.tag.startswith(f"{{{NAMESPACE}}}")]:
             element.remove(child)
-    mark = ElementTree.SubElement(rdf, f"{{{_RDF}}}Description", {f"{{{_RDF}}}about": "", ours: SOURCE_TYPE})
+    mark = ElementTree.SubElement(rdf, f"{{{RDF}}}Description", {f"{{{RDF}}}about": "", ours: SOURCE_TYPE})
     for name, value in said.items():
         mark.set(f"{{{NAMESPACE}}}{name}", value)
-    return (_HEAD + ElementTree.tostring(root, encoding="unicode") + _TAIL).encode()
-
-
-def _body(xmp: bytes) -> str:
-    """The XML of a packet, without the processing instructions and the padding around it."""
-    text = xmp.decode("utf-8").strip("\ufeff \t\r\n\0")
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError("XMP has no document type")  # and entities can be made to grow without end
-    return text
+    return packets.packet(root)
 
 
 def _in_exif(exif: bytes, software: str) -> bytes:
     try:
         tags = Image.Exif()
         tags.load(exif)
-        tags[ExifTags.Base.Software] = software
+        before = str(tags.get(ExifTags.Base.Software, ""))
+        if not before or before.startswith("Panini "):
+            tags[ExifTags.Base.Software] = software
+        tags[ExifTags.Base.ProcessingSoftware] = software  # the camera's own stays beside it
         for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             if folder in tags:
                 tags.get_ifd(folder)  # or it would not be written again

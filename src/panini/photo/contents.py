@@ -1,0 +1,225 @@
+"""What a picture file holds beside its picture, and whether the file is whole: JPEG, PNG and WebP, block by block.
+
+Decoders read on over damage and say nothing; this looks before they do.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+_CARRIED = {b"tEXt", b"zTXt", b"iTXt", b"cHRM", b"gAMA", b"sRGB", b"cICP"}
+_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+_CREDENTIALS = "Content Credentials (C2PA), which no longer hold for a changed picture"
+_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+_PREVIEWS = (0x010001, 0x010002)  # what a multi-picture file calls a large thumbnail
+
+
+@dataclass
+class Contents:
+    """What was found in a file."""
+
+    damage: str = ""
+    """Why the picture in it is not whole, in words that follow the file's name; empty if it is."""
+    left_out: list[str] = field(default_factory=list)
+    """What of it is not kept, in words."""
+    chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Of a PNG: its text and what it says of its colours, as they are."""
+    blocks: bytes = b""
+    """Of a JPEG: the segments to be written again as they are (captions, extended XMP)."""
+    trailer: bytes = b""
+    """Of a JPEG: what stands behind the picture and is to be written again: a phone's video."""
+    lossless: bool = False
+    """Whether it is a WebP that loses nothing."""
+    xmp: bytes = b""
+    """Of a JPEG XL file: the XMP, which its decoder does not give."""
+    pictures: int = 0
+    """Of a JPEG: how many further pictures stand behind the first."""
+
+
+def examine(file: Path | bytes, format: str | None) -> Contents:
+    """Looks through a file, or the bytes of one, which holds `format` as Pillow calls it."""
+    looks = {"PNG": _png, "JPEG": _jpeg, "MPO": _jpeg, "WEBP": _webp, "JXL": _jxl}
+    look = (looks | {"AVIF": _boxes_of_colour, "HEIF": _boxes_of_colour}).get(format or "")
+    if look is None:
+        return Contents()
+    return look(file if isinstance(file, bytes) else file.read_bytes())
+
+
+def _png(data: bytes) -> Contents:
+    found, at, ended = Contents(), len(PNG_START), False
+    while at < len(data) and not ended:
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 12 + length
+        if end > len(data):
+            break
+        body, sum_ = data[at + 8 : end - 4], int.from_bytes(data[end - 4 : end], "big")
+        if zlib.crc32(data[at + 4 : end - 4]) != sum_:
+            words = name.decode("latin-1")
+            if not (name[:1].islower() and words.isalpha() and words.isascii()) or name == b"tRNS":
+                found.damage = f"is damaged: its part {words!a} fails its checksum"
+                return found
+            found.left_out.append(f"a damaged part of the file ({words})")
+        elif name in _CARRIED and not body.startswith(b"XML:com.adobe.xmp\0"):
+            found.chunks.append((name, body))
+        elif name == b"caBX":
+            found.left_out.append(_CREDENTIALS)
+        at, ended = end, name == b"IEND"
+    if not ended:
+        found.damage = "is cut short: the end of the PNG file is missing"
+    elif at < len(data):
+        found.left_out.append(f"{len(data) - at} bytes that stand behind the picture")
+    return found
+
+
+def _webp(data: bytes) -> Contents:
+    found = Contents()
+    size = 8 + int.from_bytes(data[4:8], "little")
+    if size > len(data):
+        found.damage = f"is cut short: {len(data)} of its {size} bytes are there"
+    elif size + (size & 1) < len(data):
+        found.left_out.append(f"{len(data) - size} bytes that stand behind the picture")
+    at = 12
+    while at + 8 <= min(size, len(data)):
+        name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if at + 8 + length > size:
+            found.damage = found.damage or "is damaged: a part of it reaches beyond its end"
+        found.lossless |= name == b"VP8L"
+        if name == b"C2PA":
+            found.left_out.append(_CREDENTIALS)
+        at += 8 + length + (length & 1)
+    return found
+
+
+def _boxes_of_colour(data: bytes) -> Contents:
+    """Of AVIF and HEIC, whose decoders give 8 bits and say nothing of colours that are not those of sRGB."""
+    found = Contents()
+    end = data.find(b"mdat", 4) if b"mdat" in data[4:] else len(data)
+    head = data[:end]
+    at = head.find(b"av1C")
+    if at >= 0 and head[at + 6 : at + 7] and head[at + 6] & 0x40:
+        found.left_out.append("8 bits are left")
+    at = head.find(b"colrnclx")
+    if at >= 0 and b"colrprof" not in head and b"colrrICC" not in head:
+        primaries, transfer = (int.from_bytes(head[i : i + 2], "big") for i in (at + 8, at + 10))
+        if transfer in (16, 18):
+            found.left_out.append("its brightness for HDR screens, so that colours may look flat")
+        elif primaries not in (1, 2):
+            found.left_out.append("its wide colours, which are taken for those of sRGB")
+    return found
+
+
+def _jxl(data: bytes) -> Contents:
+    found, at = Contents(), 0
+    while data[4:8] == b"JXL " and at + 8 <= len(data):
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        start = at + 8
+        if length == 1:
+            length, start = int.from_bytes(data[start : start + 8], "big"), start + 8
+        end = at + length if length else len(data)
+        if end < start:
+            break
+        if name == b"xml ":
+            found.xmp = data[start:end]
+        elif name == b"brob" and data[start : start + 4] == b"xml ":
+            found.left_out.append("XMP that is compressed")
+        elif name == b"jumb":
+            found.left_out.append(_CREDENTIALS)
+        at = end
+    return found
+
+
+def _jpeg(data: bytes) -> Contents:
+    found, at, kinds = Contents(), 0, []
+    for marker, body, end in _segments(data):
+        at = end
+        if marker == 0xED or (marker == 0xE1 and body.startswith(_EXTENDED_XMP)):
+            found.blocks += b"\xff" + bytes([marker]) + (len(body) + 2).to_bytes(2, "big") + body
+        elif marker == 0xEB and b"jumb" in body[:64] and _CREDENTIALS not in found.left_out:
+            found.left_out.append(_CREDENTIALS)
+        elif marker == 0xE2 and body.startswith(b"MPF\0"):
+            kinds = _picture_kinds(body[4:])
+        elif marker == 0x100:  # something that is no marker where one must be
+            found.damage = "is damaged: there is no JPEG marker where one must be"
+            return found
+    if data[at - 2 : at] == b"\xff\xd9":  # or it may be cut short, which its decoder notices if it matters
+        _look_behind(data, at, kinds, found)
+    return found
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """The first picture's segments: marker, what it says, and where it ends. The last is its end, if that is there."""
+    at = 2
+    while at + 2 <= len(data):
+        if data[at] != 0xFF:
+            yield 0x100, b"", at
+            return
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        if marker == 0xD9:
+            yield marker, b"", at + 2
+            return
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        end = at + 2 + length
+        if marker == 0xDA:  # a scan, which reaches to the next marker that is none of its own
+            while True:
+                end = data.find(b"\xff", end)
+                if end < 0 or end + 1 >= len(data):
+                    yield marker, b"", len(data)
+                    return
+                if data[end + 1] == 0xFF:
+                    end += 1
+                elif data[end + 1] == 0 or 0xD0 <= data[end + 1] <= 0xD7:
+                    end += 2
+                else:
+                    break
+        if end > len(data):
+            return
+        yield marker, data[at + 4 : end] if marker != 0xDA else b"", end
+        at = end
+
+
+def _picture_kinds(index: bytes) -> list[int]:
+    """Of each picture in a multi-picture file: what the index says it is."""
+    order = "little" if index[:2] == b"II" else "big"
+
+    def number(at: int, length: int) -> int:
+        return int.from_bytes(index[at : at + length], order)  # type: ignore[arg-type]
+
+    first = number(4, 4)
+    for at in range(first + 2, first + 2 + 12 * number(first, 2), 12):
+        if number(at, 2) == 0xB002:
+            size, start = number(at + 4, 4), number(at + 8, 4)
+            return [number(i, 4) & 0xFFFFFF for i in range(start, min(start + size, len(index)), 16)]
+    return []
+
+
+def _look_behind(data: bytes, at: int, kinds: list[int], found: Contents) -> None:
+    """What stands behind the first picture of a JPEG file, from `at` on: pictures, a video, something else."""
+    while data[at : at + 3] == b"\xff\xd8\xff" or data[at : at + 16].strip(b"\0")[:3] == b"\xff\xd8\xff":
+        at = data.index(b"\xff\xd8\xff", at)
+        inner = data[at:]
+        *_, (marker, _, end) = [(0, b"", 0), *_segments(inner)]
+        if marker != 0xD9:
+            break
+        found.pictures += 1
+        at += end
+    previews = sum(kind in _PREVIEWS for kind in kinds[1:])
+    others = found.pictures - min(previews, found.pictures)
+    if found.pictures - others:
+        found.left_out.append("the large preview that the camera put beside the picture")
+    if others and (_GAIN_MAP in data or b"hdr-gain-map" in data or b"hdrgm:" in data or b"HDRGainMap" in data):
+        found.left_out.append("the gain map, which makes it brighter on HDR screens")
+        others -= 1
+    if others:
+        found.left_out.append(f"{others} further {'picture' if others == 1 else 'pictures'} of the file")
+    rest = data[at:]
+    if b"ftyp" in rest or rest.endswith(b"SEFT"):
+        found.trailer = rest
+    elif rest.strip(b"\0\r\n "):
+        found.left_out.append(f"{len(rest)} bytes that stand behind the picture")

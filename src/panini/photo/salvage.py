@@ -1,0 +1,51 @@
+"""Reads what is left of a damaged picture, and how much that is."""
+
+from __future__ import annotations
+
+import threading
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile
+
+READING = threading.RLock()
+"""Held while a file is read: whether Pillow reads damaged files is a setting of the whole process."""
+
+
+def salvaged(file: Path | bytes) -> tuple[Image.Image, float]:
+    """The picture in a damaged file as far as it can be decoded, and the share of its rows that have something in them.
+
+    Raises what decoders raise if nothing can.
+    """
+    data = file if isinstance(file, bytes) else file.read_bytes()
+    if data[:2] == b"\xff\xd8":
+        data += b"\xff\xd9"  # so that the decoder gives what it has
+    with READING:
+        before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
+        try:
+            image = Image.open(BytesIO(data))
+            image.load()
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
+    share = _share_of_rows(image)
+    if not share:
+        raise OSError("nothing can be decoded")
+    return image, share
+
+
+def in_words(share: float) -> str:
+    """How much of a damaged picture there is."""
+    if share == 1:
+        return "all of its rows can be decoded, but they may show damage"
+    return f"about {max(1, min(99, round(100 * share)))} % of it is there"
+
+
+def _share_of_rows(image: Image.Image) -> float:
+    """Decoders leave the rows that they have nothing for of one colour."""
+    pixels = np.asarray(image.convert("RGB"))
+    last = pixels[-1, -1]
+    empty = (pixels == last).all((1, 2))
+    if not empty[-1] or empty.all():
+        return 1.0 if not empty.all() else 0.0
+    return float(1 - np.argmin(empty[::-1]) / len(pixels))
