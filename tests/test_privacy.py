@@ -14,7 +14,7 @@ LIBRARY = "import panini; panini.restore({photo!r}, aligned=True)"
 ENGINE = "from panini.inference.onnx import OnnxEngine; OnnxEngine()"
 DETECTOR = "from panini.faces.detect import CenterFace; CenterFace()"
 UPSCALER = "import panini.photo.upscale"
-RESEARCH = "import panini.cli.research, panini.weights.released, onnxruntime"
+RESEARCH = "import panini.cli.evaluate, panini.weights.released, onnxruntime"
 CHILD = (
     "import panini, subprocess, sys;"
     "subprocess.run([sys.executable, '-c', 'import onnxruntime; onnxruntime.get_available_providers()'], check=True)"

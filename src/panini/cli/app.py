@@ -10,10 +10,13 @@ from typing import Annotated
 import typer
 
 from panini import __version__
+from panini.cli.convert import degrade, export, import_prior
 from panini.cli.demo import demo
+from panini.cli.evaluate import evaluate
 from panini.cli.inspect import inspect
-from panini.cli.research import VERBS
+from panini.cli.measure import calibrate, figures, probe
 from panini.cli.restore import restore
+from panini.cli.train import ablate, sample, train
 from panini.errors import PaniniError
 
 app = typer.Typer(
@@ -39,7 +42,9 @@ def panini(
     """Restores the faces in a photo, and says how much of them is real."""
 
 
-for verb in (restore, inspect, demo, *VERBS):
+_USERS = (restore, inspect, demo)
+_RESEARCHERS = (degrade, sample, train, ablate, export, import_prior, probe, evaluate, calibrate, figures)
+for verb in (*_USERS, *_RESEARCHERS):  # in the order of `panini --help`
     app.command()(verb)
 
 

@@ -302,8 +302,8 @@ def restore_folder(
     """
     from rich.console import Console
 
-    from panini.cli.progress import Bar
     from panini.jobs.folder import Archive
+    from panini.progress import Bar
 
     if to.target is None:
         raise PaniniError(f"{source} is a folder: name one for the results with -o")
@@ -374,9 +374,9 @@ def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreO
     """Restores a video with progress bars on stderr."""
     from rich.console import Console
 
-    from panini.cli.progress import Bar
     from panini.jobs.video import restore_video
     from panini.photo import io as images
+    from panini.progress import Bar
 
     images.check_input(source)
     target = source.with_name(f"{source.stem}-restored.mp4") if to.target is None else to.target

@@ -31,6 +31,8 @@ from panini.photo.pixels import Pixels, read_rgb, resize
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
+Restore = Callable[[Face], Pixels]
+"""The result for a face."""
 
 TASKS = ("mfr", "sr16", "wild")
 SIDE = 512
@@ -121,7 +123,7 @@ def _spread(items: list[Any], limit: int | None) -> list[Any]:
     return [items[round(i)] for i in np.linspace(0, len(items) - 1, limit)]
 
 
-def results_of(folder: Path) -> Callable[[Face], Pixels]:
+def results_of(folder: Path) -> Restore:
     """Finds the result for a case in a folder of anyone's results: the picture of its name, whatever the suffix.
 
     Raises PaniniError when one is missing or no picture.
@@ -139,9 +141,7 @@ def results_of(folder: Path) -> Callable[[Face], Pixels]:
     return result
 
 
-def score(
-    restore: Callable[[Face], Pixels], faces: Sequence[Face], progress: Progress = lambda done, count: None
-) -> list[Scored]:
+def score(restore: Restore, faces: Sequence[Face], progress: Progress = lambda done, count: None) -> list[Scored]:
     """Restores and scores each face at 512: results averaged down, inputs `enlarged`."""
     scorer, identity, detector = Scorer(), Identity.available(), CenterFace(min_face=100)
     rows = []

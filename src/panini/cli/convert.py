@@ -1,0 +1,58 @@
+"""`panini export`, `import-prior` and `degrade`: files made from other files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panini.cli.common import needs_train_extra
+
+
+def degrade(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A new or empty folder.")],
+    distribution: Annotated[str, typer.Option(help="What damage to draw: paper, wild or sr16.")] = "paper",
+    seed: Annotated[int, typer.Option(help="The same seed makes the same damage.")] = 0,
+    copies: Annotated[int, typer.Option(help="How many of each picture.")] = 1,
+) -> None:
+    """Write degraded copies of the face crops in FOLDER, and a manifest of what was done to each."""
+    from panini.degradation.folder import MANIFEST, degrade_folder
+
+    entries = degrade_folder(folder, output, distribution, seed, copies)
+    print(f"{output}: {len(entries)} pictures, described in {output / MANIFEST}")
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write; CHECKPOINT's if not given.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Of what preset a training checkpoint is.")] = "default",
+    samples: Annotated[int | None, typer.Option(help="How many samples training has seen, to be noted.")] = None,
+) -> None:
+    """Write the ONNX graphs of CHECKPOINT, a weights file; of a training checkpoint (.pt), weights and graphs."""
+    with needs_train_extra("export"):
+        from panini.weights.export import export as write
+
+    folder = checkpoint.parent if output is None else output
+    weights = write(checkpoint, folder, preset, {} if samples is None else {"samples": str(samples)})
+    for path in (weights, folder / "dre.onnx", folder / "restorer.onnx"):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def import_prior(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="SOURCE with the suffix .safetensors if not given."),
+    ] = None,
+) -> None:
+    """Turn SOURCE, a random-face wheel or a StyleGAN2 checkpoint, into a safetensors file of the prior in it."""
+    with needs_train_extra("import-prior"):
+        from panini.weights import prior_wheel
+
+    target = source.with_suffix(".safetensors") if output is None else output
+    origin = prior_wheel.import_prior(source, target)
+    print(f"{target}: {' '.join(filter(None, (origin.name, origin.version)))}, sha256 {origin.sha256}")
