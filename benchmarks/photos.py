@@ -25,7 +25,7 @@ from panini.faces import align
 from panini.faces.aligner import Aligner
 from panini.faces.detect import CenterFace
 from panini.inference import BicubicEngine
-from panini.jobs.folder import Archive
+from panini.jobs.folder import FolderJob
 
 FACES = Path(__file__).parents[1] / "tests/data/prior"
 TEXTURES = (
@@ -113,7 +113,7 @@ def memory(count: int) -> None:
         for i in range(count):
             (face if i % 20 == 0 else wall).save(source / f"{i:05}.jpg")
         start = perf_counter()
-        archive = Archive(source, Path(folder) / "out")
+        archive = FolderJob(source, Path(folder) / "out")
         for i, _ in enumerate(archive.run(Restorer(BicubicEngine())), 1):
             if i % max(1, count // 10) == 0:
                 print(f"{i} files, {resident():.0f} MB, {perf_counter() - start:.0f} s", flush=True)

@@ -14,14 +14,14 @@ from PIL import Image
 
 from panini.api import Restorer
 from panini.errors import PaniniError
-from panini.photo import io as images
+from panini.photo import io as photo_io
 from panini.photo.pixels import Pixels, resize
 
 SIDE, GAP = 760, 20
 
 
 def main(photos: Path, out: Path, seed: int) -> None:
-    paths = sorted(path for path in photos.iterdir() if path.suffix.lower() in images.READABLE)
+    paths = sorted(path for path in photos.iterdir() if path.suffix.lower() in photo_io.READABLE)
     chance = random.Random(seed)
     chance.shuffle(paths)
     out.mkdir(parents=True)

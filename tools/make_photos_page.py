@@ -12,9 +12,9 @@ from skimage import data
 from panini.api import Restorer
 from panini.cli.demo import SCALE, demo_photo
 from panini.cli.inspect import draw
-from panini.jobs.folder import Archive
+from panini.jobs.folder import FolderJob
 from panini.jobs.video import restore_video
-from panini.photo import io as images
+from panini.photo import io as photo_io
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs/photos"
@@ -48,13 +48,13 @@ def main() -> None:
     TARGET.mkdir(exist_ok=True)
     restorer = Restorer()
     (TARGET / "demo.jpg").write_bytes(demo_photo())
-    photo = images.load(TARGET / "demo.jpg")
+    photo = photo_io.load(TARGET / "demo.jpg")
     (TARGET / "demo.jpg").unlink()
     middle = (370, 40, 750, 480)
     after = restorer.restore(photo, scale=SCALE).image.crop(middle)
     save("one.jpg", photo.enlarged(SCALE).image().crop(middle), after)
 
-    table = images.load(album())
+    table = photo_io.load(album())
     found = restorer.detector(table.pixels)
     save("found.jpg", draw(table, found))
 
@@ -64,7 +64,7 @@ def main() -> None:
         (folder / "in/album.jpg").write_bytes(demo_photo())
         Image.fromarray(data.astronaut()).resize((200, 200)).save(folder / "in/portrait.jpg", quality=30)
         Image.fromarray(table.pixels).save(folder / "in/table.png")
-        archive = Archive(folder / "in", folder / "out")
+        archive = FolderJob(folder / "in", folder / "out")
         strips = [Image.open(folder / "out" / entry.thumbnail) for entry in archive.run(restorer)]
         page = Image.new("RGB", (max(strip.width for strip in strips), 168 * len(strips) - 8), "white")
         for i, strip in enumerate(strips):

@@ -22,15 +22,14 @@ from panini.faces import align, blend
 from panini.faces.aligner import Aligner
 from panini.faces.detect import Box, CenterFace, Detector, Face, choose
 from panini.inference import Edit, Engine, RestoredCrop, check_passes, load_engine, restore_crop
-from panini.photo import consistency
-from panini.photo import io as images
-from panini.photo import provenance as marks
+from panini.photo import consistency, provenance
+from panini.photo import io as photo_io
 from panini.photo.color import is_monochrome
 from panini.photo.pixels import Pixels, to_signed
 from panini.photo.upscale import Upscaler
-from panini.report.face_report import Report, as_dict, make_report
+from panini.report.face_report import FaceReport, as_dict, make_report
 
-Source = images.Source | images.Photo
+Source = photo_io.Source | photo_io.Photo
 """A photo: a path, the bytes of a file, a binary file object, a Pillow image, a uint8 array [H, W], [H, W, 1],
 [H, W, 3] RGB or [H, W, 4] RGBA, or a `Photo` that `panini.photo.io.load` read."""
 
@@ -150,7 +149,7 @@ class RestoredFace:
     """[256]: what the network saw of the damage (v_DR), before any dial."""
     prior_share: NDArray[np.float32]
     """[levels] in [0, 1], coarse to fine: how much came from the GAN prior and not from the photo."""
-    report: Report
+    report: FaceReport
     """The damage in words, the share imagined and where; see `panini.report.face_report.describe`."""
     inside: NDArray[np.bool_]
     """[512, 512]: where `before` shows the photo; outside the photo it shows a mirror image."""
@@ -160,7 +159,7 @@ class RestoredFace:
 class Restoration:
     """A restored photo. `np.asarray(result.image)` is its array."""
 
-    photo: images.Photo
+    photo: photo_io.Photo
     faces: list[RestoredFace]
     """Largest first; empty only if no face was found and `keep` allowed that."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -197,7 +196,7 @@ class Restoration:
             "seconds": timings,
         }
 
-    def made_consistent(self, given: images.Photo) -> Restoration:
+    def made_consistent(self, given: photo_io.Photo) -> Restoration:
         """The same, its picture changed so that, made as small as `given`, it is that. Raises PaniniError."""
         pixels = consistency.consistent(self.photo.pixels, given.pixels)
         aligned = self.photo.pixels  # such a photo is its face
@@ -219,14 +218,14 @@ class Restoration:
         mark: note in the metadata that faces were restored, by what, and how much is imagined.
         Raises PaniniError if it cannot be written.
         """
-        return images.save(self.marked(self.photo) if mark else self.photo, target, format, overwrite=overwrite)
+        return photo_io.save(self.marked(self.photo) if mark else self.photo, target, format, overwrite=overwrite)
 
-    def marked(self, photo: images.Photo, dial: str = "") -> images.Photo:
+    def marked(self, photo: photo_io.Photo, dial: str = "") -> photo_io.Photo:
         """A picture that shows the restored faces, its metadata saying so. dial: words for its setting, if not one."""
         if not self.faces:
             return photo
         first = self.faces[0].report
-        said = marks.notes(
+        said = provenance.entries(
             self.weights,
             first.dial,
             first.strength,
@@ -236,7 +235,9 @@ class Restoration:
             consistent=self.consistent,
             passes=most_passes(self.faces),
         )
-        return replace(photo, metadata=marks.marked(photo.metadata, said | ({"Dial": dial} if dial else {})))
+        return replace(
+            photo, metadata=provenance.add_to_metadata(photo.metadata, said | ({"Dial": dial} if dial else {}))
+        )
 
 
 def mean_imagined(faces: Sequence[RestoredFace]) -> float | None:
@@ -276,7 +277,7 @@ class Restorer:
         settings = self.prepare(options)
         timings: dict[str, float] = {}
         with _clock(timings, "read"):
-            photo = image if isinstance(image, images.Photo) else images.load(image)
+            photo = image if isinstance(image, photo_io.Photo) else photo_io.load(image)
             monochrome = is_monochrome(photo.pixels)
         if options.aligned:
             restored = self._restore_aligned(photo, monochrome, settings, timings)
@@ -314,7 +315,7 @@ class Restorer:
             edit = replace(edit, start=self.degradation(options.like, aligned=options.aligned))
         return FaceSettings(edit, options.strength, options.passes)
 
-    def _is_plain(self, restored: Restoration, given: images.Photo) -> bool:
+    def _is_plain(self, restored: Restoration, given: photo_io.Photo) -> bool:
         """Whether an aligned crop looks like a plain downsampling, judged by its restoration."""
         calibration, (face,) = self.engine.calibration, restored.faces
         if max(given.pixels.shape[:2]) >= self.engine.input_size or calibration is None:
@@ -323,7 +324,7 @@ class Restorer:
             return False
         return consistency.close(restored.photo.pixels, given.pixels)
 
-    def _no_face(self, photo: images.Photo) -> NoFaceError:
+    def _no_face(self, photo: photo_io.Photo) -> NoFaceError:
         smallest = getattr(self.detector, "min_face", 24)
         among = "" if smallest == 24 else f" from {smallest:g} pixels across"
         return NoFaceError(f"{photo.path or 'the picture'}: no face{among} found")
@@ -344,7 +345,7 @@ class Restorer:
 
         Raises PaniniError if the photo cannot be read, NoFaceError if it has no face.
         """
-        photo = image if isinstance(image, images.Photo) else images.load(image)
+        photo = image if isinstance(image, photo_io.Photo) else photo_io.load(image)
         if aligned:
             crop = _square(photo.pixels, self.engine.input_size)
         else:
@@ -355,7 +356,7 @@ class Restorer:
         return self.engine.degradation(to_signed(crop)[None])[0]
 
     def _restore_aligned(
-        self, photo: images.Photo, monochrome: bool, settings: FaceSettings, timings: dict[str, float]
+        self, photo: photo_io.Photo, monochrome: bool, settings: FaceSettings, timings: dict[str, float]
     ) -> Restoration:
         crop = _square(photo.pixels, self.engine.input_size)
         inside = np.ones(crop.shape[:2], np.bool_)

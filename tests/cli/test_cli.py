@@ -12,7 +12,7 @@ from skimage import data
 from panini import __version__
 from panini.cli import run
 from panini.cli.demo import demo_photo
-from panini.photo import provenance as marks
+from panini.photo import provenance
 
 ENGINE = ["--engine", "bicubic", "--min-face", "48"]
 
@@ -257,7 +257,7 @@ def test_what_is_known_as_json_and_as_a_picture(photo, capsys):
 def test_the_number_of_passes_is_said(photo, capsys):
     assert run(["restore", str(photo), "--json", "--passes", "3"]) == 0
     assert [face["passes"] for face in json.loads(capsys.readouterr().out)["faces"]] == [3]
-    assert marks.read(Image.open(photo.with_name("photo-restored.jpg")).info["xmp"])["Passes"] == "3"
+    assert provenance.read(Image.open(photo.with_name("photo-restored.jpg")).info["xmp"])["Passes"] == "3"
 
 
 def test_the_dial_of_the_shipped_weights(photo, capsys):

@@ -17,7 +17,7 @@ from panini.cli import run
 from panini.errors import PaniniError
 from panini.faces.detect import CenterFace
 from panini.inference import BicubicEngine
-from panini.jobs.folder import Archive
+from panini.jobs.folder import FolderJob
 
 ENGINE = ["--engine", "bicubic", "--min-face", "60"]
 FACE = Image.fromarray(data.astronaut()[:240, 100:340])
@@ -105,40 +105,40 @@ def test_a_folder_goes_through_and_a_second_run_has_nothing_to_do(album, capsys)
 
 def test_what_changed_is_done_anew_and_nothing_of_the_users_is_overwritten(album, restorer):
     out = album.with_name("out")
-    list(Archive(album, out).run(restorer))
-    assert Archive(album, out).todo == ["broken.jpg"]
-    assert Archive(album, out, RestoreOptions(scale=2)).todo == ["broken.jpg", "one.jpg"]
+    list(FolderJob(album, out).run(restorer))
+    assert FolderJob(album, out).todo == ["broken.jpg"]
+    assert FolderJob(album, out, RestoreOptions(scale=2)).todo == ["broken.jpg", "one.jpg"]
     FACE.rotate(5).save(album / "one.jpg")
-    changed = Archive(album, out)
+    changed = FolderJob(album, out)
     assert changed.todo == ["broken.jpg", "one.jpg"]
     (out / "one.jpg").write_bytes(b"edited by hand")
     assert "was changed since" in [entry.error for entry in changed.run(restorer)][1]
     assert (out / "one.jpg").read_bytes() == b"edited by hand"
     FACE.save(album / "new.png")
     (out / "new.png").write_bytes(b"the user's")
-    entries = {entry.source: entry for entry in Archive(album, out).run(restorer)}
+    entries = {entry.source: entry for entry in FolderJob(album, out).run(restorer)}
     assert "exists already" in entries["new.png"].error
-    entries = {entry.source: entry for entry in Archive(album, out, overwrite=True).run(restorer)}
+    entries = {entry.source: entry for entry in FolderJob(album, out, overwrite=True).run(restorer)}
     assert entries["new.png"].outcome == entries["one.jpg"].outcome == "restored"
 
 
 def test_a_failure_does_not_make_our_results_a_stranger_s(album, restorer, capsys):
     out = album.with_name("out")
-    list(Archive(album, out).run(restorer))
+    list(FolderJob(album, out).run(restorer))
     photo, result = (album / "one.jpg").read_bytes(), (out / "one.jpg").read_bytes()
     (album / "one.jpg").write_bytes(b"away for a while")
-    failed = {entry.source: entry for entry in Archive(album, out).run(restorer)}["one.jpg"]
+    failed = {entry.source: entry for entry in FolderJob(album, out).run(restorer)}["one.jpg"]
     assert failed.outcome == "failed"
     assert (out / "one.jpg").read_bytes() == result
     (album / "one.jpg").write_bytes(photo)
-    again = {entry.source: entry for entry in Archive(album, out).run(restorer)}["one.jpg"]
+    again = {entry.source: entry for entry in FolderJob(album, out).run(restorer)}["one.jpg"]
     assert (again.outcome, again.error) == ("restored", "")
     # What suits no photo is said at once, and fails none.
     arguments = ["restore", str(album), "-o", str(out), *ENGINE]
     for option, words in (("--strength", "strength must be"), ("--grain", "grain must be"), ("--dial", "no dial")):
         assert run([*arguments, option, "2" if option != "--dial" else "1"]) == 2
         assert words in capsys.readouterr().err
-    assert Archive(album, out).todo == ["broken.jpg"]
+    assert FolderJob(album, out).todo == ["broken.jpg"]
 
 
 def test_a_report_of_the_user_s_is_not_replaced(album):
@@ -146,27 +146,27 @@ def test_a_report_of_the_user_s_is_not_replaced(album):
     out.mkdir()
     (out / "report.html").write_text("mine")
     with pytest.raises(PaniniError, match=r"report\.html exists already"):
-        Archive(album, out)
-    Archive(album, out, overwrite=True)
+        FolderJob(album, out)
+    FolderJob(album, out, overwrite=True)
     assert (out / "report.html").read_text() == "mine"
 
 
 def test_a_half_written_journal_loses_one_line(album, restorer):
     out = album.with_name("out")
-    archive = Archive(album, out, recursive=True)
+    archive = FolderJob(album, out, recursive=True)
     list(archive.run(restorer))
     journal = out / ".panini/journal.jsonl"
     text = journal.read_text()
     journal.write_text(text[: text.rindex('"faces"')])
-    rest = Archive(album, out, recursive=True)
+    rest = FolderJob(album, out, recursive=True)
     assert len(rest.todo) == 3  # the two broken ones and the last
     assert sum(entry.outcome == "failed" for entry in rest.run(restorer)) == 2
 
 
 def test_the_folder_of_results_may_lie_in_the_folder(album, restorer):
     out = album / "restored"
-    list(Archive(album, out, recursive=True).run(restorer))
-    assert len(Archive(album, out, recursive=True).names) == 7
+    list(FolderJob(album, out, recursive=True).run(restorer))
+    assert len(FolderJob(album, out, recursive=True).names) == 7
 
 
 def test_what_cannot_work_is_said(album, capsys, tmp_path):
@@ -186,11 +186,11 @@ def test_what_cannot_work_is_said(album, capsys, tmp_path):
 
 
 def test_stopping_finishes_what_is_in_hand(album, restorer):
-    archive = Archive(album, album.with_name("out"), recursive=True)
+    archive = FolderJob(album, album.with_name("out"), recursive=True)
     seen = []
     for entry in archive.run(restorer, stop=lambda: len(seen) >= 2):
         seen.append(entry)
-    rest = Archive(album, album.with_name("out"), recursive=True)
+    rest = FolderJob(album, album.with_name("out"), recursive=True)
     assert 2 <= len(seen) <= 3
     assert set(rest.todo) | {entry.source for entry in seen} == set(archive.names)
     rest.write_reports(1.0)
@@ -299,7 +299,7 @@ def test_an_unreadable_folder_is_told_and_the_rest_done(album, restorer, monkeyp
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)  # root may read everything
-    archive = Archive(album, album.with_name("out"), recursive=True)
+    archive = FolderJob(album, album.with_name("out"), recursive=True)
     assert [entry.source for entry in archive.unreadable] == ["1969/näher"]
     assert len(archive.names) == 6
 

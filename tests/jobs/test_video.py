@@ -13,7 +13,7 @@ from panini.cli import run
 from panini.errors import NoFaceError, PaniniError
 from panini.faces.detect import CenterFace
 from panini.inference import BicubicEngine
-from panini.photo import provenance as marks
+from panini.photo import provenance
 
 av = pytest.importorskip("av")
 from panini.jobs.video import restore_video  # noqa: E402
@@ -94,8 +94,8 @@ def test_a_video_says_that_it_was_restored(tmp_path, suffix):
     found = tags(tmp_path / f"1{suffix}")
     assert found["title"] == "Summer"
     assert found["comment"] == f"By the lake\nFaces restored by Panini {__version__} (weights none), dial 0"
-    mark = marks.read(found["xmp"].encode())
-    assert (mark["DigitalSourceType"], mark["Faces"], mark["Strength"]) == (marks.SOURCE_TYPE, "1", "0.9")
+    mark = provenance.read(found["xmp"].encode())
+    assert (mark["DigitalSourceType"], mark["Faces"], mark["Strength"]) == (provenance.SOURCE_TYPE, "1", "0.9")
     assert run(["restore", str(clip), "-o", str(tmp_path / f"plain{suffix}"), "--no-mark", *ENGINE]) == 0
     plain = tags(tmp_path / f"plain{suffix}")
     assert (plain["title"], plain["comment"]) == ("Summer", "By the lake")
@@ -112,7 +112,7 @@ def test_the_dial_and_the_other_choices(tmp_path):
         out = tmp_path / "out.mp4"
         assert run(["restore", str(short), "-o", str(out), "--overwrite", *ENGINE[2:], *options]) == 0
         pixels = np.stack([frame[60:120, 100:150] for _, frame in read(out)[0]]).astype(np.float32)
-        return float(np.abs(np.diff(pixels, axis=2)).mean()), marks.read(tags(out)["xmp"].encode())
+        return float(np.abs(np.diff(pixels, axis=2)).mean()), provenance.read(tags(out)["xmp"].encode())
 
     kept, mark = detail("--strength", "0")
     assert (mark["Strength"], 0 < float(mark["Imagined"]) < 1) == ("0", True)

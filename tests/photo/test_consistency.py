@@ -7,7 +7,7 @@ from skimage import data
 
 from panini import PaniniError, Restorer
 from panini.inference import BicubicEngine
-from panini.photo import provenance as marks
+from panini.photo import provenance
 from panini.photo.consistency import consistent, shrunk
 
 PRIOR = Path(__file__).parents[1] / "data/prior"
@@ -46,7 +46,7 @@ def test_a_restorer_that_is_consistent(small, tmp_path):
     saved = Image.open(result.save(tmp_path / "out.png"))
     assert np.array_equal(result.faces[0].after, np.asarray(result.image)), "what is explained is what is saved"
     assert result.as_dict()["consistent"]
-    assert marks.read(saved.info["xmp"])["Consistent"] == "yes"
+    assert provenance.read(saved.info["xmp"])["Consistent"] == "yes"
     assert "consistent with the photo" in saved.text["Comment"]
     photo = data.astronaut()[:200, 120:320]
     enlarged = Restorer(BicubicEngine()).restore(photo, scale=2, consistent=True)

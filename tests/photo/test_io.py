@@ -8,7 +8,7 @@ from PIL import Image, ImageCms, ImageOps, IptcImagePlugin, PngImagePlugin, feat
 from skimage import data
 
 from panini.files import write_atomically
-from panini.photo import io as images
+from panini.photo import io as photo_io
 from panini.photo.io import ImageError
 from panini.photo.sixteen_bit import WRITERS, eight_bits
 
@@ -28,7 +28,7 @@ def exif(orientation: int = 1) -> Image.Exif:
 
 
 def round_trip(source: Path, suffix: str) -> Path:
-    return images.save(images.load(source), source.with_name(f"out{suffix}"))
+    return photo_io.save(photo_io.load(source), source.with_name(f"out{suffix}"))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", *([".avif"] if features.check("avif") else [])])
@@ -60,7 +60,7 @@ def test_metadata_survives(tmp_path, suffix, target):
 def test_orientation_is_applied_once(tmp_path, orientation):
     source = tmp_path / "in.png"
     ASTRONAUT.save(source, exif=exif(orientation))
-    photo = images.load(source)
+    photo = photo_io.load(source)
     assert photo.pixels.shape[:2] == ((64, 96) if orientation < 5 else (96, 64))
     with Image.open(round_trip(source, ".png")) as result:
         assert result.getexif().get(0x0112, 1) == 1
@@ -92,7 +92,7 @@ def test_grey_with_alpha_survives_in_png_and_lies_on_white_in_jpeg(tmp_path):
 
 def test_a_jpeg_without_a_resolution_stays_without(tmp_path):
     ASTRONAUT.save(tmp_path / "in.jpg")
-    assert images.load(tmp_path / "in.jpg").metadata.dpi is None
+    assert photo_io.load(tmp_path / "in.jpg").metadata.dpi is None
     with Image.open(round_trip(tmp_path / "in.jpg", ".jpg")) as result:
         assert result.info["jfif_unit"] == 0
 
@@ -118,7 +118,7 @@ def test_a_transparent_colour_becomes_alpha(tmp_path, mode, colour):
 def test_other_modes_are_converted(tmp_path, mode, suffix, becomes):
     image = ASTRONAUT.convert(mode) if mode != "LAB" else to_lab(ASTRONAUT)
     image.save(tmp_path / f"in{suffix}")
-    photo = images.load(tmp_path / f"in{suffix}")
+    photo = photo_io.load(tmp_path / f"in{suffix}")
     assert photo.image().mode == becomes
     reference = np.asarray(ASTRONAUT.convert("L" if becomes == "L" else "RGB"), dtype=int)
     assert abs(np.asarray(photo.image(), dtype=int).mean() - reference.mean()) < 12
@@ -133,7 +133,7 @@ def to_lab(image: Image.Image) -> Image.Image:
 def test_sixteen_bits_become_eight(tmp_path):
     values = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "in.png")
-    photo = images.load(tmp_path / "in.png")
+    photo = photo_io.load(tmp_path / "in.png")
     assert photo.grey
     np.testing.assert_allclose(photo.pixels[..., 0], values / 257, atol=1)
 
@@ -150,11 +150,11 @@ def test_sixteen_bits_are_kept(tmp_path, shape, suffix, orientation):
     else:
         with source.open("wb") as file:
             WRITERS["PNG" if suffix == ".png" else "TIFF"](file, deep, options)
-    photo = images.load(source)
-    written = images.load(images.save(photo, tmp_path / f"out{suffix}"))
-    np.testing.assert_array_equal(written.deep, photo.deep)
-    assert np.array_equal(written.deep, deep) == (orientation < 2)
-    assert sorted(written.deep.ravel()) == sorted(deep.ravel())
+    photo = photo_io.load(source)
+    written = photo_io.load(photo_io.save(photo, tmp_path / f"out{suffix}"))
+    np.testing.assert_array_equal(written.pixels16, photo.pixels16)
+    assert np.array_equal(written.pixels16, deep) == (orientation < 2)
+    assert sorted(written.pixels16.ravel()) == sorted(deep.ravel())
     assert (written.metadata.icc_profile, written.metadata.dpi) == (ICC, pytest.approx((300, 300), abs=0.1))
     # Upright as Pillow would have it, which knows of 8 bits alone.
     with Image.open(source) as image:
@@ -162,13 +162,13 @@ def test_sixteen_bits_are_kept(tmp_path, shape, suffix, orientation):
     assert np.abs(photo.pixels[..., 0] - (expected[..., 0] if len(shape) == 3 else expected / 257)).max() <= 1
     # A change of the 8 bits is one of the 16.
     photo.pixels[3, 5] = 255 - photo.pixels[3, 5]
-    changed = images.load(images.save(photo, tmp_path / f"changed{suffix}"))
-    assert (changed.deep != photo.deep).sum() <= 3
+    changed = photo_io.load(photo_io.save(photo, tmp_path / f"changed{suffix}"))
+    assert (changed.pixels16 != photo.pixels16).sum() <= 3
     np.testing.assert_array_equal(changed.pixels, photo.pixels)
-    assert images.load(images.save(photo.enlarged(2), tmp_path / f"large{suffix}")).deep.shape[:2] == tuple(
+    assert photo_io.load(photo_io.save(photo.enlarged(2), tmp_path / f"large{suffix}")).pixels16.shape[:2] == tuple(
         2 * n for n in photo.pixels.shape[:2]
     )
-    assert images.load(images.save(photo, tmp_path / "out.jpg")).pixels.shape == photo.pixels.shape
+    assert photo_io.load(photo_io.save(photo, tmp_path / "out.jpg")).pixels.shape == photo.pixels.shape
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -176,10 +176,10 @@ def test_sixteen_bits_are_kept(tmp_path, shape, suffix, orientation):
 @pytest.mark.parametrize("target", [".png", ".tif"])
 def test_metadata_survives_beside_sixteen_bits(tmp_path, suffix, channels, target):
     deep = np.random.default_rng(0).integers(0, 65536, (40, 60, channels)).astype(np.uint16)
-    metadata = images.Metadata(exif().tobytes(), XMP, ICC, (300.0, 300.0))
-    source = images.save(images.Photo(eight_bits(deep), metadata=metadata, deep=deep), tmp_path / f"in{suffix}")
-    written = images.load(round_trip(source, target))
-    np.testing.assert_array_equal(written.deep, deep)
+    metadata = photo_io.Metadata(exif().tobytes(), XMP, ICC, (300.0, 300.0))
+    source = photo_io.save(photo_io.Photo(eight_bits(deep), metadata=metadata, pixels16=deep), tmp_path / f"in{suffix}")
+    written = photo_io.load(round_trip(source, target))
+    np.testing.assert_array_equal(written.pixels16, deep)
     assert (written.metadata.xmp, written.metadata.icc_profile) == (XMP, ICC)
     assert written.metadata.dpi == pytest.approx((300, 300), abs=0.1)
     tags = Image.Exif()
@@ -205,7 +205,7 @@ def test_sixteen_bits_of_a_colour_tiff_are_read_and_written(tmp_path, order, cha
     deep = np.random.default_rng(0).integers(0, 65536, (40, 60, channels)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "in.tif", deep, photometric="rgb", byteorder=order, **options)
     expected = deep[..., :3] if options.get("extrasamples") == ["unspecified"] else deep
-    np.testing.assert_array_equal(images.load(tmp_path / "in.tif").deep, expected)
+    np.testing.assert_array_equal(photo_io.load(tmp_path / "in.tif").pixels16, expected)
     np.testing.assert_array_equal(tifffile.imread(round_trip(tmp_path / "in.tif", ".tif")), expected)
 
 
@@ -214,24 +214,24 @@ def test_other_tiffs_of_sixteen_bits(tmp_path):
     deep = np.random.default_rng(0).integers(0, 65536, (40, 60, 4)).astype(np.uint16)
     # White is 0.
     tifffile.imwrite(path, deep[..., 0], photometric="miniswhite")
-    np.testing.assert_array_equal(images.load(path).deep, 65535 - deep[..., 0])
+    np.testing.assert_array_equal(photo_io.load(path).pixels16, 65535 - deep[..., 0])
     # Colours times alpha.
     multiplied = np.concatenate([deep[..., :3] * (deep[..., 3:] / 65535), deep[..., 3:]], 2).astype(np.uint16)
     tifffile.imwrite(path, multiplied, photometric="rgb", extrasamples=["assocalpha"])
-    photo = images.load(path)
-    assert photo.deep is None
+    photo = photo_io.load(path)
+    assert photo.pixels16 is None
     opaque = photo.alpha > 128
     assert np.abs(photo.pixels - deep[..., :3] / 257)[opaque].max() < 4
     tifffile.imwrite(path, deep, photometric="separated")
-    photo = images.load(path)
-    assert (photo.deep, photo.alpha, photo.pixels.shape) == (None, None, (40, 60, 3))
+    photo = photo_io.load(path)
+    assert (photo.pixels16, photo.alpha, photo.pixels.shape) == (None, None, (40, 60, 3))
     # A plane for each colour: Pillow reads it right if it is compressed, OpenCV never.
     planes = np.ascontiguousarray(deep[..., :3].transpose(2, 0, 1))
     tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", compression="zlib")
-    assert np.abs(images.load(path).pixels - deep[..., :3] / 257).max() < 1
+    assert np.abs(photo_io.load(path).pixels - deep[..., :3] / 257).max() < 1
     tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
     with pytest.raises(ImageError, match="interleaved"):
-        images.load(path)
+        photo_io.load(path)
 
 
 def test_captions_and_comments_of_a_jpeg_stay(tmp_path):
@@ -256,7 +256,7 @@ def test_metadata_too_long_for_a_jpeg_do_not_stop_it(tmp_path):
     ASTRONAUT.save(tmp_path / "in.png", exif=tags.tobytes(), icc_profile=ICC, pnginfo=text)
     with Image.open(round_trip(tmp_path / "in.png", ".jpg")) as result:
         assert result.info["icc_profile"] == ICC
-    with Image.open(images.save(images.load(tmp_path / "in.png"), tmp_path / "out.webp")) as result:
+    with Image.open(photo_io.save(photo_io.load(tmp_path / "in.png"), tmp_path / "out.webp")) as result:
         assert len(result.getexif()[0x010E]) == 70_000
 
 
@@ -279,13 +279,13 @@ def test_float_with_nan_is_read(tmp_path):
     values = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
     values[3, 3] = np.nan
     Image.fromarray(values).save(tmp_path / "in.tif")
-    assert images.load(tmp_path / "in.tif").pixels.max() == 255
+    assert photo_io.load(tmp_path / "in.tif").pixels.max() == 255
 
 
 def test_jpeg_keeps_better_quality_and_full_colour(tmp_path):
     for quality, subsampling in ((99, 0), (60, 2)):
         ASTRONAUT.save(tmp_path / "in.jpg", quality=quality, subsampling=subsampling)
-        metadata = images.load(tmp_path / "in.jpg").metadata
+        metadata = photo_io.load(tmp_path / "in.jpg").metadata
         assert metadata.jpeg_quality == max(quality, 95)
         assert metadata.jpeg_subsampling == subsampling
 
@@ -293,7 +293,7 @@ def test_jpeg_keeps_better_quality_and_full_colour(tmp_path):
 @pytest.mark.parametrize(("shape", "mode"), [((9, 8), "L"), ((9, 8, 1), "L"), ((9, 8, 3), "RGB"), ((9, 8, 4), "RGBA")])
 def test_arrays_come_in_and_go_out(shape, mode):
     array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    image = images.load(array).image()
+    image = photo_io.load(array).image()
     assert image.mode == mode
     np.testing.assert_array_equal(np.asarray(image).reshape(shape), array)
 
@@ -303,11 +303,11 @@ def test_arrays_come_in_and_go_out(shape, mode):
 )
 def test_other_arrays_are_refused(array):
     with pytest.raises(ImageError):
-        images.load(array)
+        photo_io.load(array)
 
 
 def test_output_is_written_whole_or_not_at_all(tmp_path):
-    photo = images.load(ASTRONAUT)
+    photo = photo_io.load(ASTRONAUT)
     path = tmp_path / "out.png"
     path.write_bytes(b"earlier")
 
@@ -318,7 +318,7 @@ def test_output_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(OSError, match="No space"):
         write_atomically(path, fail)
     assert path.read_bytes() == b"earlier"
-    images.save(photo, path, overwrite=True)
+    photo_io.save(photo, path, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
     mask = os.umask(0)
     os.umask(mask)
@@ -326,9 +326,9 @@ def test_output_is_written_whole_or_not_at_all(tmp_path):
 
 
 def test_a_photo_too_wide_for_the_format_leaves_nothing(tmp_path):
-    photo = images.load(np.zeros((1, 70_000), np.uint8))
+    photo = photo_io.load(np.zeros((1, 70_000), np.uint8))
     with pytest.raises(ImageError, match="cannot be written"):
-        images.save(photo, tmp_path / "out.webp")
+        photo_io.save(photo, tmp_path / "out.webp")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -340,27 +340,27 @@ def test_the_original_is_never_the_output(tmp_path):
     (tmp_path / "folder").mkdir()
     for name in ("in.png", "hard.png", "soft.png", "folder/../in.png"):
         with pytest.raises(ImageError, match="the photo itself"):
-            images.save(images.load(source), tmp_path / name, overwrite=True)
+            photo_io.save(photo_io.load(source), tmp_path / name, overwrite=True)
 
 
 def test_decompression_bomb(tmp_path, monkeypatch):
     ASTRONAUT.save(tmp_path / "in.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match="too large"):
-        images.load(tmp_path / "in.png")
+        photo_io.load(tmp_path / "in.png")
 
 
 def test_heic_without_its_extra_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.delitem(images.FORMATS, ".heic", raising=False)
+    monkeypatch.delitem(photo_io.FORMATS, ".heic", raising=False)
     (tmp_path / "in.heic").write_bytes(b"\x00\x00\x00\x18ftypheicnone of Pillow's")
     with pytest.raises(ImageError, match=r"'\.\[heif\]'"):
-        images.load(tmp_path / "in.heic")
+        photo_io.load(tmp_path / "in.heic")
 
 
 def test_bits_that_are_lost_are_told(tmp_path):
     deep = np.random.default_rng(0).integers(0, 65536, (40, 60, 3)).astype(np.uint16)
-    photo = images.load(images.save(images.Photo(eight_bits(deep), deep=deep), tmp_path / "in.png"))
-    assert images.not_kept(photo, tmp_path / "out.tif") == []
-    assert images.not_kept(photo, tmp_path / "out.jpg") == ["8 bits are left"]
+    photo = photo_io.load(photo_io.save(photo_io.Photo(eight_bits(deep), pixels16=deep), tmp_path / "in.png"))
+    assert photo_io.not_kept(photo, tmp_path / "out.tif") == []
+    assert photo_io.not_kept(photo, tmp_path / "out.jpg") == ["8 bits are left"]
     upscaled = photo.enlarged(2, lambda pixels, scale: pixels.repeat(scale, 0).repeat(scale, 1))
-    assert images.not_kept(upscaled, tmp_path / "out.png") == ["8 bits are left"]
+    assert photo_io.not_kept(upscaled, tmp_path / "out.png") == ["8 bits are left"]

@@ -6,7 +6,7 @@ from skimage import data
 from panini import Restorer, __version__
 from panini.cli import run
 from panini.inference import BicubicEngine
-from panini.photo import provenance as marks
+from panini.photo import provenance
 from panini.photo.io import FORMATS, Metadata
 
 THEIRS = b"""<?xpacket begin='\xef\xbb\xbf' id='W5M0MpCehiHzreSzNTczkc9d'?>
@@ -15,7 +15,7 @@ THEIRS = b"""<?xpacket begin='\xef\xbb\xbf' id='W5M0MpCehiHzreSzNTczkc9d'?>
  acme:shelf='7'><dc:creator><rdf:Seq><rdf:li>Grandmother \xc3\xa9</rdf:li></rdf:Seq></dc:creator></rdf:Description>
 </rdf:RDF></x:xmpmeta>
 <?xpacket end='w'?>"""
-SAID = marks.notes("ab" * 32, 0.5, 0.9, 2, 0.614)
+SAID = provenance.entries("ab" * 32, 0.5, 0.9, 2, 0.614)
 
 
 def xmp_of(path):
@@ -32,11 +32,11 @@ def result():
 @pytest.mark.parametrize("suffix", sorted(set(FORMATS) - {".bmp"}))
 def test_every_format_carries_it(result, suffix, tmp_path):
     path = result.save(tmp_path / f"out{suffix}")
-    mark = marks.read(xmp_of(path))
+    mark = provenance.read(xmp_of(path))
     assert mark["DigitalSourceType"].endswith("/digitalsourcetype/compositeWithTrainedAlgorithmicMedia")
     assert (mark["Version"], mark["Dial"], mark["Strength"], mark["Faces"]) == (__version__, "0", "1", "1")
     assert Image.open(path).getexif()[ExifTags.Base.Software].startswith(f"Panini {__version__}")
-    assert marks.read(xmp_of(result.save(tmp_path / f"plain{suffix}", mark=False))) == {}
+    assert provenance.read(xmp_of(result.save(tmp_path / f"plain{suffix}", mark=False))) == {}
 
 
 def test_png_says_it_in_text(result, tmp_path):
@@ -50,7 +50,7 @@ def test_the_photos_own_metadata_stays(tmp_path):
     Image.fromarray(data.astronaut()).save(tmp_path / "in.jpg", exif=exif, xmp=THEIRS)
     assert run(["restore", str(tmp_path / "in.jpg"), "-o", str(tmp_path / "out.jpg"), "--engine", "bicubic"]) == 0
     xmp, tags = xmp_of(tmp_path / "out.jpg"), Image.open(tmp_path / "out.jpg").getexif()
-    assert marks.read(xmp)["Faces"] == "1"
+    assert provenance.read(xmp)["Faces"] == "1"
     assert "Grandmother é" in xmp.decode()
     assert 'shelf="7"' in xmp.decode()
     assert tags[ExifTags.Base.Artist] == "Grandfather"
@@ -61,19 +61,19 @@ def test_the_photos_own_metadata_stays(tmp_path):
 
 
 def test_a_second_mark_replaces_the_first():
-    once = marks.marked(Metadata(xmp=THEIRS), SAID)
-    twice = marks.marked(once, marks.notes("cd" * 32, -1.0, 1.0, 1, None))
-    assert marks.read(once.xmp)["Imagined"] == "0.61"
-    assert marks.read(twice.xmp)["Weights"] == "cd" * 32
-    assert "Imagined" not in marks.read(twice.xmp)
+    once = provenance.add_to_metadata(Metadata(xmp=THEIRS), SAID)
+    twice = provenance.add_to_metadata(once, provenance.entries("cd" * 32, -1.0, 1.0, 1, None))
+    assert provenance.read(once.xmp)["Imagined"] == "0.61"
+    assert provenance.read(twice.xmp)["Weights"] == "cd" * 32
+    assert "Imagined" not in provenance.read(twice.xmp)
     assert twice.xmp.count(b"DigitalSourceType") == 1
     assert "about 61 % of the detail is imagined" in dict(once.text)["Comment"]
 
 
 @pytest.mark.parametrize("xmp", [b"<x:xmpmeta", b"\xff\xfe", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"])
 def test_what_cannot_be_read_is_left(xmp):
-    assert marks.marked(Metadata(xmp=xmp, exif=b"junk"), SAID).xmp == xmp
-    assert marks.read(xmp) == {}
+    assert provenance.add_to_metadata(Metadata(xmp=xmp, exif=b"junk"), SAID).xmp == xmp
+    assert provenance.read(xmp) == {}
 
 
 def test_a_photo_without_faces_is_no_composite(tmp_path):

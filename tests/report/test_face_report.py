@@ -14,7 +14,7 @@ from panini.degradation import Blur, Degradation, Downsample, Enlarge
 from panini.inference import BicubicEngine
 from panini.jobs.strip import settings, strip
 from panini.photo.pixels import read_rgb, resize
-from panini.report import face_report as truth
+from panini.report import face_report
 from panini.report.explanation import explanation, heat_map
 
 FACES = sorted((Path(__file__).parents[1] / "data/prior").glob("*.webp"))
@@ -51,16 +51,16 @@ def test_more_damage_is_more_imagination(faces):
 
 
 def test_the_map_ranks_the_error(faces, intact):
-    error = truth.true_error(faces[1].after, intact).ravel()
+    error = face_report.true_error(faces[1].after, intact).ravel()
     told = faces[1].report.map.ravel()
     ranks = [np.argsort(np.argsort(values)) for values in (error, told)]
     assert np.corrcoef(*ranks)[0, 1] > 0.3
 
 
 def test_it_can_be_said_and_stored(faces):
-    said = truth.describe(faces[1].report)
+    said = face_report.describe(faces[1].report)
     assert "of the detail in this face is imagined; most doubtful: " in said
-    data = json.loads(json.dumps(truth.as_dict(faces[1].report)))
+    data = json.loads(json.dumps(face_report.as_dict(faces[1].report)))
     assert data["summary"] == said
     assert set(data["expected_error"]) == {"eyes", "nose", "mouth", "skin", "hair and surroundings"}
     assert len(data["prior_share"]) == 6
@@ -80,29 +80,30 @@ def test_a_small_face_is_of_low_resolution_whatever_the_network_thinks(restorer,
 
 def test_where_little_is_imagined_the_map_is_explained():
     unsure, sure = (
-        truth.Report([], [], [], 0.01, {"eyes": error}, np.full((4, 4), error, np.float32)) for error in (20.0, 1.0)
+        face_report.FaceReport([], [], [], 0.01, {"eyes": error}, np.full((4, 4), error, np.float32))
+        for error in (20.0, 1.0)
     )
-    assert truth.describe(sure) == "Little of the detail in this face is imagined."
-    assert truth.describe(unsure).endswith("is imagined; where the map is bright, the photo itself may be off.")
+    assert face_report.describe(sure) == "Little of the detail in this face is imagined."
+    assert face_report.describe(unsure).endswith("is imagined; where the map is bright, the photo itself may be off.")
 
 
 def test_without_a_calibration_it_does_not_guess(intact):
     told = Restorer(BicubicEngine()).restore(intact, aligned=True).faces[0].report
     assert told.imagined is None
     assert told.map is None
-    assert "not known" in truth.describe(told)
-    json.dumps(truth.as_dict(told))
+    assert "not known" in face_report.describe(told)
+    json.dumps(face_report.as_dict(told))
 
 
 def test_what_is_imagined_of_equal_and_of_unlike_pictures(intact):
-    assert truth.imagined_share(intact, intact) < 1e-3
+    assert face_report.imagined_share(intact, intact) < 1e-3
     noise = np.random.default_rng(0).integers(0, 256, intact.shape).astype(np.uint8)
-    assert truth.imagined_share(noise, intact) > 0.95
-    assert truth.true_error(intact, intact).max() == 0
+    assert face_report.imagined_share(noise, intact) > 0.95
+    assert face_report.true_error(intact, intact).max() == 0
 
 
 def test_regions_share_the_face():
-    masks = list(truth.region_masks(64).values())
+    masks = list(face_report.region_masks(64).values())
     assert (np.sum(masks, 0) == 1).all()
     assert all(mask.any() for mask in masks)
 

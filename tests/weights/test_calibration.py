@@ -6,7 +6,7 @@ import torch
 
 from panini import PaniniError
 from panini.weights import DEFAULT, read_header
-from panini.weights.calibration import NAME, load, moved
+from panini.weights.calibration import NAME, load, shift_v
 
 
 @pytest.fixture(scope="module")
@@ -50,21 +50,21 @@ def test_unwritable(shipped, tmp_path):
 
 def test_the_dial_turns_v_and_keeps_its_length(shipped):
     v = np.random.default_rng(0).standard_normal((5, len(shipped.direction))).astype(np.float32)
-    np.testing.assert_allclose(shipped.turned(v, 0.0), v, rtol=1e-5)
-    along = [shipped.turned(v, dial) @ shipped.direction for dial in (-1, -0.5, 0, 0.5, 1)]
+    np.testing.assert_allclose(shipped.apply_dial(v, 0.0), v, rtol=1e-5)
+    along = [shipped.apply_dial(v, dial) @ shipped.direction for dial in (-1, -0.5, 0, 0.5, 1)]
     assert (np.diff(along, axis=0) > 0).all()
     for dial in (-1, 1):
         np.testing.assert_allclose(
-            np.linalg.norm(shipped.turned(v, dial), axis=1), np.linalg.norm(v, axis=1), rtol=1e-5
+            np.linalg.norm(shipped.apply_dial(v, dial), axis=1), np.linalg.norm(v, axis=1), rtol=1e-5
         )
-    np.testing.assert_array_equal(shipped.turned(v, 1.0)[2], shipped.turned(v[2], 1.0))
+    np.testing.assert_array_equal(shipped.apply_dial(v, 1.0)[2], shipped.apply_dial(v[2], 1.0))
 
 
 def test_v_moves_in_training_as_it_does_in_use(shipped):
     v = np.random.default_rng(0).standard_normal((5, len(shipped.direction))).astype(np.float32)
     step = np.array([[-1], [-0.5], [0], [0.2], [1]], np.float32)
-    ours = moved(v, shipped.direction, step)
-    theirs = moved(torch.from_numpy(v), torch.from_numpy(shipped.direction), torch.from_numpy(step))
+    ours = shift_v(v, shipped.direction, step)
+    theirs = shift_v(torch.from_numpy(v), torch.from_numpy(shipped.direction), torch.from_numpy(step))
     np.testing.assert_allclose(theirs.numpy(), ours, rtol=1e-5, atol=1e-6)
 
 

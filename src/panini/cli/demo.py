@@ -57,7 +57,7 @@ def run_demo(folder: Path, restorer: Restorer) -> Demo:
     from PIL import Image
 
     from panini.files import write_atomically
-    from panini.photo import io as images
+    from panini.photo import io as photo_io
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def run_demo(folder: Path, restorer: Restorer) -> Demo:
         raise PaniniError(f"{folder} is no folder to write to: {error.strerror}") from error
     before, after, both = (folder / f"demo-{name}.jpg" for name in ("before", "after", "side-by-side"))
     for path in (before, after, both):
-        images.check_output(path, overwrite=True)
+        photo_io.check_output(path, overwrite=True)
 
     data = demo_photo()
     restoration = restorer.restore(Image.open(BytesIO(data)), scale=SCALE)
@@ -75,5 +75,5 @@ def run_demo(folder: Path, restorer: Restorer) -> Demo:
     page = Image.new("RGB", (2 * right.width, right.height))
     page.paste(Image.open(BytesIO(data)).resize(right.size, Image.Resampling.BICUBIC), (0, 0))
     page.paste(right, (right.width, 0))
-    images.save(images.load(page), both, overwrite=True)
+    photo_io.save(photo_io.load(page), both, overwrite=True)
     return Demo(before, after, both, restoration)

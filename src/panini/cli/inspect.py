@@ -26,15 +26,15 @@ def inspect(
 ) -> None:
     """List the faces in PHOTO, largest first: place, score, damage, and how much a restoration would imagine."""
     from panini.api import FaceSettings
-    from panini.photo import io as images
+    from panini.photo import io as photo_io
     from panini.photo.color import is_monochrome
     from panini.photo.pixels import laplacian_variance
     from panini.report.face_report import describe
 
-    images.check_input(photo)
+    photo_io.check_input(photo)
     if output is not None:
-        images.check_output(output, photo, overwrite=overwrite)
-    restorer, loaded = load_restorer("default", min_face), images.load(photo)
+        photo_io.check_output(output, photo, overwrite=overwrite)
+    restorer, loaded = load_restorer("default", min_face), photo_io.load(photo)
     faces, monochrome = restorer.detector(loaded.pixels), is_monochrome(loaded.pixels)
     height, width = loaded.pixels.shape[:2]
     print(f"{one_line(photo)}: {width}x{height}, {len(faces)} {'face' if len(faces) == 1 else 'faces'}")
@@ -48,7 +48,7 @@ def inspect(
         )
         print(f"     {describe(made.report)}")
     if output is not None:
-        images.save(images.load(draw(loaded, faces)), output, overwrite=overwrite)
+        photo_io.save(photo_io.load(draw(loaded, faces)), output, overwrite=overwrite)
 
 
 def draw(photo: Photo, faces: list[Face]) -> Image.Image:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from panini.api import Restoration, RestoreOptions, Restorer
     from panini.faces.detect import Box
-    from panini.jobs.folder import Archive
+    from panini.jobs.folder import FolderJob
     from panini.jobs.journal import Entry
 
 
@@ -138,7 +138,7 @@ def restore(
 ) -> None:
     """Restore the faces in each PHOTO, in FOLDER or in VIDEO. The originals stay unchanged."""
     from panini.api import RestoreOptions
-    from panini.photo import io as images
+    from panini.photo import io as photo_io
 
     if weights is not None:
         if weights.suffix != ".safetensors":
@@ -165,15 +165,15 @@ def restore(
     if others:
         _refuse("several photos", extras)
         for path in photos:
-            if images.is_folder(path) or images.is_video(path):
+            if photo_io.is_folder(path) or photo_io.is_video(path):
                 raise PaniniError(f"{path} is no photo: name a folder or a video alone")
         restore_photos(load_restorer(engine, min_face), photos, to, options)
-    elif images.is_folder(photo):
+    elif photo_io.is_folder(photo):
         _refuse("a folder", extras, options)
         restore_folder(
             load_restorer(engine, min_face), photo, to, options, f"{engine}, faces from {min_face:g}", recursive
         )
-    elif images.is_video(photo):
+    elif photo_io.is_video(photo):
         _refuse("a video", extras, options)
         restore_clip(load_restorer(engine, min_face), photo, to, options)
     elif strip is not None:
@@ -217,11 +217,11 @@ def restore_photos(restorer: Restorer, sources: list[Path], to: Output, options:
 
 def _targets(sources: list[Path], to: Output) -> list[Path]:
     """Where the result for each photo goes. Raises PaniniError if two results, or a result and a photo, collide."""
-    from panini.photo import io as images
+    from panini.photo import io as photo_io
 
     if to.target is None:
-        targets = [images.default_output(source) for source in sources]
-    elif len(sources) == 1 and not images.is_folder(to.target):
+        targets = [photo_io.default_output(source) for source in sources]
+    elif len(sources) == 1 and not photo_io.is_folder(to.target):
         targets = [to.target]
     else:
         try:
@@ -229,7 +229,7 @@ def _targets(sources: list[Path], to: Output) -> list[Path]:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise PaniniError(f"{to.target} is no folder to write several photos to: {reason}") from error
-        targets = [to.target / images.output_name(source.name) for source in sources]
+        targets = [to.target / photo_io.output_name(source.name) for source in sources]
     if len(sources) > 1:
         taken = {os.path.realpath(source) for source in sources}
         for path in (*targets, *(map(_explained, targets) if to.explain else ())):
@@ -243,21 +243,21 @@ def restore_photo(
     restorer: Restorer, source: Path, target: Path, to: Output, options: RestoreOptions, indent: int | None = 1
 ) -> None:
     """Restores one photo and prints a line about it, or JSON with this `indent` (None: on one line)."""
-    from panini.photo import io as images
+    from panini.photo import io as photo_io
     from panini.report.explanation import explanation
 
     start = perf_counter()
     explained = _explained(target)
-    images.check_input(source)
+    photo_io.check_input(source)
     for path in (target, explained) if to.explain else (target,):
-        images.check_output(path, source, overwrite=to.overwrite)  # before the work, not after
+        photo_io.check_output(path, source, overwrite=to.overwrite)  # before the work, not after
     result = restorer.restore(source, options)
     result.save(target, overwrite=to.overwrite, mark=to.mark)
-    for words in images.not_kept(result.photo, target):
+    for words in photo_io.not_kept(result.photo, target):
         print(f"panini: {one_line(source)}: {words}", file=sys.stderr)
     if to.explain and result.faces:
-        page = images.load(explanation(result.faces))
-        images.save(result.marked(page) if to.mark else page, explained, overwrite=to.overwrite)
+        page = photo_io.load(explanation(result.faces))
+        photo_io.save(result.marked(page) if to.mark else page, explained, overwrite=to.overwrite)
     if to.as_json:
         print(json.dumps({"photo": str(source), "output": str(target)} | result.as_dict(), indent=indent))
     else:
@@ -281,15 +281,15 @@ def _explained(target: Path) -> Path:
 def write_strip(restorer: Restorer, source: Path, to: Output, settings: int, aligned: bool) -> None:
     """Writes the faces of one photo at `settings` settings of the dial side by side."""
     from panini.jobs.strip import strip
-    from panini.photo import io as images
+    from panini.photo import io as photo_io
 
     start = perf_counter()
     target = source.with_name(f"{source.stem}-strip.png") if to.target is None else to.target
-    images.check_input(source)
-    images.check_output(target, source, overwrite=to.overwrite)
+    photo_io.check_input(source)
+    photo_io.check_output(target, source, overwrite=to.overwrite)
     picture, shown = strip(restorer, source, settings, aligned=aligned)
-    page = images.load(picture)
-    images.save(shown.marked(page, dial="-1 to 1") if to.mark else page, target, overwrite=to.overwrite)
+    page = photo_io.load(picture)
+    photo_io.save(shown.marked(page, dial="-1 to 1") if to.mark else page, target, overwrite=to.overwrite)
     print(f"{one_line(target)}: {settings} settings of the dial, {perf_counter() - start:.1f} s")
 
 
@@ -302,7 +302,7 @@ def restore_folder(
     """
     from rich.console import Console
 
-    from panini.jobs.folder import Archive
+    from panini.jobs.folder import FolderJob
     from panini.progress import Bar
 
     if to.target is None:
@@ -310,22 +310,20 @@ def restore_folder(
     restorer.prepare(options)
     maker = f"{restorer.engine.digest}, {maker}"  # new weights may have the name of others
     start = perf_counter()
-    archive = Archive(
-        source, to.target, options, recursive=recursive, overwrite=to.overwrite, maker=maker, mark=to.mark
-    )
-    if not archive.names and not archive.unreadable:
+    job = FolderJob(source, to.target, options, recursive=recursive, overwrite=to.overwrite, maker=maker, mark=to.mark)
+    if not job.names and not job.unreadable:
         deeper = "" if recursive else " (-r looks into its folders too)"
         raise PaniniError(f"there is no picture in {source}{deeper}")
     console = Console(stderr=True)
     with _stop_gently() as stopped, Bar(console) as progress:
-        bar = progress.add_task("restoring", total=len(archive.todo))
-        for done, entry in enumerate(archive.run(restorer, stopped), 1):
-            progress.reached(bar, done, len(archive.todo))
+        bar = progress.add_task("restoring", total=len(job.todo))
+        for done, entry in enumerate(job.run(restorer, stopped), 1):
+            progress.reached(bar, done, len(job.todo))
             if entry.error or entry.note:
                 _tell(progress.console, entry)
-    for entry in archive.unreadable:
+    for entry in job.unreadable:
         _tell(console, entry)
-    _print_folder(archive, perf_counter() - start, stopped())
+    _print_folder(job, perf_counter() - start, stopped())
 
 
 @contextmanager
@@ -347,27 +345,27 @@ def _stop_gently() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _print_folder(archive: Archive, seconds: float, stopped: bool) -> None:
+def _print_folder(job: FolderJob, seconds: float, stopped: bool) -> None:
     """Writes the reports and prints the totals; raises StoppedError or SomeFailedError if something is missing."""
     from panini.jobs.journal import FAILED
 
-    entries = archive.finished()
-    report = archive.write_reports(seconds)[-1]
+    entries = job.finished()
+    report = job.write_reports(seconds)[-1]
     restored = [entry for entry in entries if entry.faces]
-    earlier = len(archive.names) - len(archive.todo)
-    failed = sum(entry.outcome == FAILED for entry in entries) + len(archive.unreadable)
+    earlier = len(job.names) - len(job.todo)
+    failed = sum(entry.outcome == FAILED for entry in entries) + len(job.unreadable)
     faces = sum(len(entry.faces) for entry in restored)
     print(
-        f"{one_line(archive.target)}: {len(restored)} of {len(archive.names)} restored ({faces} faces), "
-        f"{len(entries) - len(restored) - failed + len(archive.unreadable)} without a face copied, {failed} failed, "
-        f"{f'{archive.others} of other kinds left alone, ' if archive.others else ''}"
+        f"{one_line(job.target)}: {len(restored)} of {len(job.names)} restored ({faces} faces), "
+        f"{len(entries) - len(restored) - failed + len(job.unreadable)} without a face copied, {failed} failed, "
+        f"{f'{job.others} of other kinds left alone, ' if job.others else ''}"
         f"{f'{earlier} of all that in earlier runs, ' if earlier else ''}"
         f"{seconds:.1f} s; {one_line(report)}"
     )
     if stopped:
-        raise StoppedError(f"stopped with {len(archive.names) - len(entries)} to go; the same command goes on")
+        raise StoppedError(f"stopped with {len(job.names) - len(entries)} to go; the same command goes on")
     if failed:
-        raise SomeFailedError(f"{failed} of {len(archive.names)} failed: see {report}")
+        raise SomeFailedError(f"{failed} of {len(job.names)} failed: see {report}")
 
 
 def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreOptions) -> None:
@@ -375,10 +373,10 @@ def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreO
     from rich.console import Console
 
     from panini.jobs.video import restore_video
-    from panini.photo import io as images
+    from panini.photo import io as photo_io
     from panini.progress import Bar
 
-    images.check_input(source)
+    photo_io.check_input(source)
     target = source.with_name(f"{source.stem}-restored.mp4") if to.target is None else to.target
     start = perf_counter()
     with Bar(Console(stderr=True)) as progress:

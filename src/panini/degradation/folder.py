@@ -16,7 +16,7 @@ from PIL import Image
 
 from panini.degradation import DISTRIBUTIONS, draw
 from panini.errors import PaniniError
-from panini.photo import io as images
+from panini.photo import io as photo_io
 
 MANIFEST = "manifest.json"
 
@@ -39,7 +39,7 @@ def degrade_folder(
         raise PaniniError("the seed must be at least 0, the number of copies at least 1")
     if not source.is_dir():
         raise PaniniError(f"{source} is not a folder")
-    pictures = sorted(path for path in source.rglob("*") if path.suffix.lower() in images.FORMATS and path.is_file())
+    pictures = sorted(path for path in source.rglob("*") if path.suffix.lower() in photo_io.FORMATS and path.is_file())
     if not pictures:
         raise PaniniError(f"there is no picture in {source}")
     work: Path | None = None
@@ -58,7 +58,7 @@ def degrade_folder(
             pixel_seed = int(chance.generate_state(1)[0])
             damage = draw(distribution, np.random.default_rng(chance))
             (work / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(damage.apply(images.load(path).pixels, pixel_seed)).save(work / name)
+            Image.fromarray(damage.apply(photo_io.load(path).pixels, pixel_seed)).save(work / name)
             entries.append(
                 {
                     "name": name.as_posix(),

@@ -72,14 +72,14 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
         raise PaniniError("calibrate wants at least 16 samples and 8 faces of each set")
 
     def side(pictures: Pictures, count: int, seed: int) -> Damaged:
-        return damaged(lambda picture: _seen(engine, picture), damaged_faces(pictures, count, ("paper",), seed))
+        return damaged(lambda picture: _encode(engine, picture), damaged_faces(pictures, count, ("paper",), seed))
 
     probes = fit_probes(side(faces, 12 * count, 1), side(validation, 4 * count, 2))
     for kind, probe in probes.items():
         log(f"{kind}: presence {probe.accuracy:.1%} balanced accuracy, strength Spearman {probe.correlation:.2f}")
 
     nothing = Linear(np.zeros(0, np.float32), 0.0)
-    tried = directions(lambda picture: _seen(engine, picture), faces, count // 2)
+    tried = directions(lambda picture: _encode(engine, picture), faces, count // 2)
     draft = Calibration(engine.digest, tried[0], 1.0, 1.0, probes, nothing, nothing)
     draft = _dialled(engine, draft, tried, list(_samples(engine, faces, count // 2, seed=3)), log)
     error, imagined = _fit_truth(engine, draft, _samples(engine, faces, 2 * count, seed=4))
@@ -107,20 +107,21 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
 
 def _samples(engine: Engine, faces: Pictures, count: int, seed: int) -> Iterator[Sample]:
     for face in damaged_faces(faces, count, MIXED, seed):
-        yield Sample(face.truth, face.given, _seen(engine, face.given))
+        yield Sample(face.truth, face.given, _encode(engine, face.given))
 
 
-def _seen(engine: Engine, picture: Pixels) -> Array:
+def _encode(engine: Engine, picture: Pixels) -> Array:
     return engine.degradation(to_signed(picture)[None])[0]
 
 
-def directions(see: Callable[[Pixels], Array], faces: Pictures, count: int) -> list[Array]:
+def directions(encode: Callable[[Pixels], Array], faces: Pictures, count: int) -> list[Array]:
     """From the v_DR of whole faces to that of damaged ones, unit vectors [dim]: first the one between them all, which
-    training turns the dial along, then one for each of `HEAVY`. see: the v_DR [dim] of a picture [512, 512, 3]."""
+    training turns the dial along, then one for each of `HEAVY`. encode: gives the v_DR
+    [dim] of a picture [512, 512, 3]."""
     moves = np.zeros((len(HEAVY), 1), np.float32)
     for i in range(count):
         whole = faces[i % len(faces)]
-        moves = moves + np.stack([see(d.apply(whole, i)) for d in HEAVY]) - see(whole)
+        moves = moves + np.stack([encode(d.apply(whole, i)) for d in HEAVY]) - encode(whole)
     units = moves / np.linalg.norm(moves, axis=1, keepdims=True)
     units = np.concatenate([units.mean(0, keepdims=True), units])
     return [np.asarray(unit / np.linalg.norm(unit), np.float32) for unit in units]
@@ -131,7 +132,7 @@ def _restore(engine: Engine, calibration: Calibration, sample: Sample, dial: flo
     return restore_crop(
         engine,
         sample.given,
-        Edit(start=calibration.turned(sample.v, dial) if dial else None),
+        Edit(start=calibration.apply_dial(sample.v, dial) if dial else None),
         monochrome=is_monochrome(sample.given),
         passes=automatic_passes(calibration, sample.v),
         own=sample.v,

@@ -39,7 +39,7 @@ def write_figures(weights: Path, faces: Sequence[Pixels], folder: Path, count: i
     network = load_weights(weights)
     shares, clusters = folder / "shares.png", folder / "clusters.png"
     plot_shares(network, faces[:: max(1, len(faces) // 12)], shares)
-    damaged = probe.damaged(probe.sight(network.dre), probe.damaged_faces(faces, count, ("paper",), seed=2))
+    damaged = probe.damaged(probe.encode_with(network.dre), probe.damaged_faces(faces, count, ("paper",), seed=2))
     probe.plot(damaged, clusters)
     if network.deblur is None:
         return [shares, clusters]

@@ -80,23 +80,23 @@ def damaged_faces(faces: Pictures, count: int, distributions: Sequence[str], see
         yield DamagedFace(number, truth, damage.apply(truth, i), damage)
 
 
-def damaged(see: Callable[[Pixels], Array], faces: Iterable[DamagedFace]) -> Damaged:
-    """Damaged faces as `see` sees them: it gives the v_DR [dim] of a picture."""
-    rows = [(see(face.given), face.number, face.damage) for face in faces]
+def damaged(encode: Callable[[Pixels], Array], faces: Iterable[DamagedFace]) -> Damaged:
+    """Damaged faces as `encode` sees them: it gives the v_DR [dim] of a picture."""
+    rows = [(encode(face.given), face.number, face.damage) for face in faces]
     v, numbers, damages = zip(*rows, strict=True)
     return Damaged(np.stack(v), np.array(numbers), damages)
 
 
-def sight(encoder: nn.Module) -> Callable[[Pixels], Array]:
+def encode_with(encoder: nn.Module) -> Callable[[Pixels], Array]:
     """The v_DR [dim] that `encoder` gives a picture [512, 512, 3]."""
     device = next(encoder.parameters()).device
 
     @torch.no_grad()
-    def see(picture: Pixels) -> Array:
+    def encode(picture: Pixels) -> Array:
         v: Array = encoder(torch.from_numpy(to_signed(picture))[None].to(device)).cpu().numpy()[0]
         return v
 
-    return see
+    return encode
 
 
 def fit_linear(x: Array, y: NDArray[Any], model: Any) -> Linear:
@@ -170,9 +170,9 @@ def examine_encoder(
 
     The second is the damaged validation faces with their v_DR. The encoder is left in evaluation mode.
     """
-    see = sight(encoder.eval())
+    encode = encode_with(encoder.eval())
     sides = [
-        damaged(see, damaged_faces(faces, count, (distribution,), seed))
+        damaged(encode, damaged_faces(faces, count, (distribution,), seed))
         for faces, seed in ((train, 1), (validation, 2))
     ]
     return examine(*sides), sides[1]

@@ -141,8 +141,8 @@ class CenterFace:
     def _look_closer(self, image: NDArray[np.uint8], face: Face) -> Face | None:
         """The face seen again upright and at a fixed size, where landmarks are most exact; None if it is none."""
         # Which way is up is not sure of a turned face: the best of four ways is.
-        looks = self._look(image, face, _FIRST_VIEW, [face.angle + turn for turn in (0, 90, 180, 270)], 4 * [False])
-        best = max((other for other in looks if other is not None), key=lambda other: other.score, default=None)
+        views = self._look(image, face, _FIRST_VIEW, [face.angle + turn for turn in (0, 90, 180, 270)], 4 * [False])
+        best = max((other for other in views if other is not None), key=lambda other: other.score, default=None)
         if best is None or best.score < _PLAUSIBLE:
             return None
         straight, mirrored = self._look(image, best, _CLOSE_UP, [best.angle, best.angle], [False, True])

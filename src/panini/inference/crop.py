@@ -37,7 +37,7 @@ class Edit:
         start = own if self.start is None else self.start
         v = at_every_level(start[None], engine.levels)
         if self.dial and engine.calibration is not None:
-            turned = engine.calibration.turned(start, self.dial)
+            turned = engine.calibration.apply_dial(start, self.dial)
             v[:, slice(None) if self.level is None else _resolutions(engine).index(self.level)] = turned
         return v
 

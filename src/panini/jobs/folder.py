@@ -22,14 +22,14 @@ from panini.errors import NoFaceError, PaniniError
 from panini.files import write_atomically
 from panini.jobs.html_report import FolderRun, report_paths, thumbnail, write_reports
 from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, append, read
-from panini.photo import io as images
+from panini.photo import io as photo_io
 
 _LARGE = 24_000_000  # pixels from which photos go through one at a time: memory before speed
 
 _DEFAULTS = RestoreOptions()
 
 
-class Archive:
+class FolderJob:
     """The photos of a folder and what is to be done with them."""
 
     def __init__(
@@ -84,14 +84,14 @@ class Archive:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             names = iter(self.todo)
             name = next(names, None)
-            reading: Future[images.Photo | Exception] | None = None
+            reading: Future[photo_io.Photo | Exception] | None = None
             writing: Future[Entry] | None = None
             while name is not None and not stop():
                 reading = reading or reader.submit(self._load, name)
                 start = perf_counter()
                 loaded = reading.result()
                 following = next(names, None)
-                large = isinstance(loaded, images.Photo) and loaded.pixels.size > 3 * _LARGE
+                large = isinstance(loaded, photo_io.Photo) and loaded.pixels.size > 3 * _LARGE
                 if writing is not None and large:
                     yield writing.result()
                     writing = None
@@ -146,7 +146,7 @@ class Archive:
             here = Path(folder)
             folders[:] = sorted(f for f in folders if recursive and f[0] != "." and (here / f).resolve() != ours)
             for file in sorted(f for f in files if f[0] != "."):
-                if PurePath(file).suffix.lower() in images.READABLE:
+                if PurePath(file).suffix.lower() in photo_io.READABLE:
                     names.append(os.path.relpath(here / file, self.source))
                 else:
                     self.others += 1
@@ -158,15 +158,15 @@ class Archive:
             return False
         return entry.source_stamp == _stamp(self.source / name) and (self.target / entry.output).exists()
 
-    def _load(self, name: str) -> images.Photo | Exception:
+    def _load(self, name: str) -> photo_io.Photo | Exception:
         try:
-            return images.load(self.source / name)
+            return photo_io.load(self.source / name)
         except Exception as error:  # a broken file is an entry in the report, whatever a decoder thinks of it
             return error
 
     def _restore(
-        self, restorer: Restorer, name: str, photo: images.Photo | Exception
-    ) -> Restoration | images.Photo | Exception:
+        self, restorer: Restorer, name: str, photo: photo_io.Photo | Exception
+    ) -> Restoration | photo_io.Photo | Exception:
         if isinstance(photo, Exception):
             return photo
         try:
@@ -176,9 +176,9 @@ class Archive:
         except Exception as error:
             return error
 
-    def _finish(self, name: str, made: Restoration | images.Photo | Exception, start: float) -> Entry:
+    def _finish(self, name: str, made: Restoration | photo_io.Photo | Exception, start: float) -> Entry:
         """Writes a result and says what became of the file."""
-        source, output = self.source / name, images.output_name(name)
+        source, output = self.source / name, photo_io.output_name(name)
         stamp, faces, small, note = _stamp(source), [], "", ""
         try:
             if isinstance(made, Exception):
@@ -192,11 +192,11 @@ class Archive:
             self._note(Entry(name, output, BEGUN))
             if isinstance(made, Restoration):
                 made.save(path, overwrite=True, mark=self.mark)
-                note = "; ".join(images.not_kept(made.photo, path))
+                note = "; ".join(photo_io.not_kept(made.photo, path))
                 small = thumbnail(made, self.target / STATE, name) if made.faces else ""
                 faces = made.as_dict()["faces"]
             else:
-                images.check_place(path, source, overwrite=True)
+                photo_io.check_place(path, source, overwrite=True)
                 with source.open("rb") as original:
                     write_atomically(path, lambda file: shutil.copyfileobj(original, file))
                 shutil.copystat(source, path)

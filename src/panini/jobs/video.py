@@ -22,8 +22,8 @@ from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
 from panini.files import write_atomically
 from panini.inference import automatic_passes, restore_crop
-from panini.photo import io as images
-from panini.photo import provenance as marks
+from panini.photo import io as photo_io
+from panini.photo import provenance
 from panini.photo.color import is_monochrome
 from panini.photo.pixels import Pixels, to_signed
 
@@ -105,7 +105,7 @@ def restore_video(
         tags = _tags(source)
         if mark:
             faces = _examples(restorer, source, tracks, settings)
-            said = marks.notes(
+            said = provenance.entries(
                 restorer.engine.digest,
                 options.dial,
                 options.strength,
@@ -114,7 +114,7 @@ def restore_video(
                 options.like is not None,
                 passes=most_passes(faces),
             )
-            tags = marks.tagged(tags, said)
+            tags = provenance.add_to_tags(tags, said)
 
         def retouch(pixels: Pixels, number: int) -> None:
             _restore_frame(restorer, pixels, number, tracks, settings, options.grain, steady)
@@ -127,11 +127,11 @@ def restore_video(
 
 
 def check_output(target: Path, source: Path, *, overwrite: bool) -> None:
-    """As `images.check_output`, for videos."""
-    images.check_input(source)
+    """As `photo_io.check_output`, for videos."""
+    photo_io.check_input(source)
     if target.suffix.lower() not in SUFFIXES:
         raise PaniniError(f"{target}: unknown suffix {target.suffix!r}; known for videos are {' '.join(SUFFIXES)}")
-    images.check_place(target, source, overwrite=overwrite)
+    photo_io.check_place(target, source, overwrite=overwrite)
 
 
 def _frames(container: Any) -> Iterator[tuple[Any, Pixels]]:
@@ -291,7 +291,7 @@ def _write(
         output.mux(video.encode())
     if form == "mp4" and "xmp" in tags:
         file.seek(0, os.SEEK_END)
-        file.write(marks.mp4_box(tags["xmp"]))
+        file.write(provenance.mp4_box(tags["xmp"]))
 
 
 def _video_stream(output: Any, like: Any, width: int, height: int) -> Any:

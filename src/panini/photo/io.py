@@ -29,7 +29,7 @@ from panini.files import write_atomically
 from panini.photo import kinds, xmp
 from panini.photo.contents import Contents, examine
 from panini.photo.salvage import READING, in_words, salvaged
-from panini.photo.sixteen_bit import WRITERS, carried_over, eight_bits, read_deep
+from panini.photo.sixteen_bit import WRITERS, carried_over, eight_bits, read_sixteen_bit
 
 FORMATS = {
     ".jpg": "JPEG",
@@ -74,7 +74,7 @@ class ImageError(PaniniError):
     """A picture that cannot be read or written."""
 
 
-_SHALLOW = "8 bits are left"
+_REDUCED = "8 bits are left"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Photo:
     metadata: Metadata = field(default_factory=Metadata)
     path: Path | None = None
     """The file it came from."""
-    deep: NDArray[np.uint16] | None = None
+    pixels16: NDArray[np.uint16] | None = None
     """The 16-bit picture that it is, [H, W], [H, W, 3] or [H, W, 4]; `pixels` may have moved on from it."""
     left_out: tuple[str, ...] = ()
     """What of the file is not in it, in words."""
@@ -140,14 +140,14 @@ class Photo:
         alpha = None if self.alpha is None else enlarge(self.alpha)
         if upscale is not None:
             return replace(self.of_eight_bits(), pixels=upscale(self.pixels, scale), alpha=alpha)
-        if self.deep is None:
+        if self.pixels16 is None:
             return replace(self, pixels=enlarge(self.pixels), alpha=alpha)
-        deep = enlarge(self.deep)
-        return replace(self, pixels=_rgb(eight_bits(deep)), alpha=alpha, deep=deep)
+        pixels16 = enlarge(self.pixels16)
+        return replace(self, pixels=_rgb(eight_bits(pixels16)), alpha=alpha, pixels16=pixels16)
 
     def of_eight_bits(self) -> Photo:
         """Without the other eight bits of a 16-bit picture, and saying so."""
-        return self if self.deep is None else replace(self, deep=None, left_out=(*self.left_out, _SHALLOW))
+        return self if self.pixels16 is None else replace(self, pixels16=None, left_out=(*self.left_out, _REDUCED))
 
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
@@ -242,11 +242,11 @@ def _writer(photo: Photo, format: str) -> Callable[[IO[bytes]], object]:
     """What writes the photo into a file."""
     register_plugins()
     image, options = _encoding(photo, format)
-    deep = carried_over(photo.deep, photo.pixels) if photo.deep is not None and format in WRITERS else None
-    if deep is not None and deep.ndim == 3:
-        return lambda file: WRITERS[format](file, deep, options)
-    if deep is not None:
-        image = Image.fromarray(deep)
+    pixels16 = carried_over(photo.pixels16, photo.pixels) if photo.pixels16 is not None and format in WRITERS else None
+    if pixels16 is not None and pixels16.ndim == 3:
+        return lambda file: WRITERS[format](file, pixels16, options)
+    if pixels16 is not None:
+        image = Image.fromarray(pixels16)
     trailer = photo.metadata.trailer if format == "JPEG" else b""
 
     def write(file: IO[bytes]) -> None:
@@ -265,8 +265,8 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
     lost = list(photo.left_out)
     if photo.alpha is not None and format in _OPAQUE:
         lost.append("transparent parts lie on white")
-    if photo.deep is not None and format not in WRITERS:
-        lost.append(_SHALLOW)
+    if photo.pixels16 is not None and format not in WRITERS:
+        lost.append(_REDUCED)
     if format == "BMP":
         held = exif_and_xmp | {"the colour profile": metadata.icc_profile}
         lost += [f"{name}, which BMP does not hold" for name, block in held.items() if block]
@@ -377,14 +377,14 @@ def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
     if image.format != "TIFF":  # whose tags cannot be read any more then
         image.load()  # here, for in `_exif` damage would go unnoticed
     exif, tiff_xmp = _exif(image)
-    deep = None if path is None else read_deep(image, tiles, path)
+    pixels16 = None if path is None else read_sixteen_bit(image, tiles, path)
     if path is None:
         upright = ImageOps.exif_transpose(image)
     else:  # no copy: of 100 megapixels each has 400 MB
         ImageOps.exif_transpose(image, in_place=True)
         upright = image
-    if deep is not None and deep.shape[:2] != (upright.height, upright.width):
-        deep = None
+    if pixels16 is not None and pixels16.shape[:2] != (upright.height, upright.width):
+        pixels16 = None
     info = upright.info
     icc_profile = info.get("icc_profile") or b""
     said = info.get("xmp") or info.get("XML:com.adobe.xmp") or tiff_xmp or contents.xmp
@@ -394,20 +394,20 @@ def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
         left_out.append(f"colours were {upright.mode} and are sRGB now")
         upright, icc_profile = _to_srgb(upright, icc_profile), b""
     elif upright.mode not in ("L", "LA", "RGB", "RGBA"):
-        if upright.mode[0] in "IF" and deep is None:
-            left_out.append(_SHALLOW)
+        if upright.mode[0] in "IF" and pixels16 is None:
+            left_out.append(_REDUCED)
         upright = _to_eight_bits(upright)
     elif upright.mode in ("L", "RGB") and upright.has_transparency_data:  # one colour of a PNG
         upright = upright.convert(upright.mode + "A")
     alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
-    if deep is None:
+    if pixels16 is None:
         pixels = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
     else:
-        pixels = _rgb(eight_bits(deep))
+        pixels = _rgb(eight_bits(pixels16))
     return Photo(
         pixels,
         alpha,
-        grey=upright.mode in ("L", "LA") if deep is None else deep.ndim == 2,
+        grey=upright.mode in ("L", "LA") if pixels16 is None else pixels16.ndim == 2,
         metadata=Metadata(
             exif=exif,
             xmp=xmp.mended(said, xmp.PICTURES) if contents.pictures else said,
@@ -422,7 +422,7 @@ def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
             trailer=contents.trailer,
         ),
         path=path,
-        deep=deep,
+        pixels16=pixels16,
         left_out=tuple(left_out),
     )
 
@@ -443,7 +443,7 @@ def _beside(image: Image.Image) -> list[str]:
     info = image.info
     found = ["a depth map"] if info.get("depth_images") else []
     found += ["auxiliary pictures, such as the gain map for HDR screens"] if info.get("aux") else []
-    return found + ([_SHALLOW] if info.get("bit_depth", 8) > 8 else [])
+    return found + ([_REDUCED] if info.get("bit_depth", 8) > 8 else [])
 
 
 def _no_density(image: Image.Image, exif: bytes) -> bool:

@@ -29,7 +29,7 @@ _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 
 
-def notes(
+def entries(
     weights: str,
     dial: float,
     strength: float,
@@ -54,8 +54,8 @@ def notes(
     return said if imagined is None else said | {"Imagined": f"{imagined:.2f}"}
 
 
-def marked(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
-    """`metadata` with the mark; `said` as of `notes`. An earlier mark is taken up in it; see `with_earlier`.
+def add_to_metadata(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
+    """`metadata` with the mark; `said` as of `entries`. An earlier mark is taken up in it; see `with_earlier`.
 
     XMP or EXIF that cannot be read is left as it is: nothing of the photo's is lost for the mark.
     """
@@ -100,7 +100,7 @@ def imagined(mark: Mapping[str, str]) -> float | None:
     return share if 0 <= share <= 1 else None
 
 
-def tagged(tags: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
+def add_to_tags(tags: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
     """A video's tags with the mark: another line of `comment`, and `xmp`. An earlier mark is taken up in it.
 
     FFmpeg writes `xmp` into MOV and Matroska; to MP4 it is to be added as `mp4_box`.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
-Deep = NDArray[np.uint16]
+Pixels16 = NDArray[np.uint16]
 
 _UPRIGHT: dict[int, Callable[[Any], Any]] = {
     2: lambda a: a[:, ::-1],
@@ -26,7 +26,7 @@ _UPRIGHT: dict[int, Callable[[Any], Any]] = {
 }
 
 
-def read_deep(image: Image.Image, tiles: Any, path: Path) -> Deep | None:
+def read_sixteen_bit(image: Image.Image, tiles: Any, path: Path) -> Pixels16 | None:
     """The pixels of a 16-bit PNG or TIFF, upright: [H, W], [H, W, 3] RGB or [H, W, 4] RGBA; None for all others.
 
     `image` is the file at `path`, opened by Pillow; `tiles` what Pillow says of its layout before pixels are loaded.
@@ -54,17 +54,17 @@ def read_deep(image: Image.Image, tiles: Any, path: Path) -> Deep | None:
     return np.ascontiguousarray(_UPRIGHT.get(orientation, np.asarray)(array)).astype(np.uint16)
 
 
-def eight_bits(deep: Deep) -> NDArray[np.uint8]:
+def eight_bits(pixels16: Pixels16) -> NDArray[np.uint8]:
     """The same picture with 8 bits, rounded."""
-    result = np.empty(deep.shape, np.uint8)
-    for row, made in zip(deep, result, strict=True):  # row by row: a scan has hundreds of megabytes
+    result = np.empty(pixels16.shape, np.uint8)
+    for row, made in zip(pixels16, result, strict=True):  # row by row: a scan has hundreds of megabytes
         made[:] = _rounded(row)
     return result
 
 
-def carried_over(deep: Deep, pixels: NDArray[np.uint8]) -> Deep:
-    """`deep` with the changes that `pixels` [H, W, 3] made to its 8 bits: where there are none, every bit stays."""
-    result = deep.copy()
+def carried_over(pixels16: Pixels16, pixels: NDArray[np.uint8]) -> Pixels16:
+    """`pixels16` with the changes that `pixels` [H, W, 3] made to its 8 bits: where there are none, every bit stays."""
+    result = pixels16.copy()
     colour = result[..., None] if result.ndim == 2 else result[..., :3]
     for row, changed in zip(colour, pixels, strict=True):
         change = (changed[:, : row.shape[1]].astype(np.int32) - _rounded(row)) * 257
@@ -72,30 +72,30 @@ def carried_over(deep: Deep, pixels: NDArray[np.uint8]) -> Deep:
     return result
 
 
-def _rounded(row: Deep) -> NDArray[np.uint32]:
+def _rounded(row: Pixels16) -> NDArray[np.uint32]:
     return (row.astype(np.uint32) + 128) // 257
 
 
-def write_png(file: IO[bytes], deep: Deep, options: dict[str, Any]) -> None:
+def write_png(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> None:
     """Writes [H, W, 3] RGB or [H, W, 4] RGBA as PNG, with the metadata that Pillow's `options` say."""
     small = io.BytesIO()
     Image.new("RGB", (1, 1)).save(small, "PNG", **options)
     ours = [chunk for chunk in _chunks(small.getvalue()) if chunk[4:8] not in (b"IHDR", b"IDAT", b"IEND")]
     # A 16-bit PNG of Pillow's own is not to be had: so its chunks of metadata go into OpenCV's, behind the header.
-    done, encoded = cv2.imencode(".png", deep[..., [2, 1, 0, 3][: deep.shape[2]]])
+    done, encoded = cv2.imencode(".png", pixels16[..., [2, 1, 0, 3][: pixels16.shape[2]]])
     if not done:
         raise OSError("the picture cannot be encoded")
     header, *rest = _chunks(encoded.tobytes())
     file.write(b"".join([_SIGNATURE, header, *ours, *rest]))
 
 
-def write_tiff(file: IO[bytes], deep: Deep, options: dict[str, Any]) -> None:
+def write_tiff(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> None:
     """Writes [H, W, 3] RGB or [H, W, 4] RGBA as uncompressed TIFF, with the metadata that Pillow's `options` say."""
-    height, width, channels = deep.shape
+    height, width, channels = pixels16.shape
     tags = Image.Exif()  # Pillow's EXIF is a TIFF without a picture
     tags.load(options.get("exif", b""))
     tags.endian = tags.endian or "<"
-    data = np.ascontiguousarray(deep, f"{tags.endian}u2")
+    data = np.ascontiguousarray(pixels16, f"{tags.endian}u2")
     tags[Tag.ImageWidth], tags[Tag.ImageLength] = width, height
     tags[Tag.BitsPerSample], tags[Tag.SamplesPerPixel] = (16,) * channels, channels
     tags[Tag.Compression], tags[Tag.PhotometricInterpretation] = 1, 2  # none; RGB

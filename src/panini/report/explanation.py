@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from panini.errors import PaniniError
 from panini.photo.pixels import Pixels, resize
-from panini.report.face_report import Report, describe
+from panini.report.face_report import FaceReport, describe
 
 SIDE = 512
 """Of each face in these pictures, pixels."""
@@ -34,7 +34,7 @@ class ExplainableFace(Protocol):
     @property
     def inside(self) -> NDArray[np.bool_]: ...
     @property
-    def report(self) -> Report: ...
+    def report(self) -> FaceReport: ...
 
 
 def explanation(faces: Sequence[ExplainableFace]) -> Image.Image:
@@ -53,7 +53,7 @@ def explanation(faces: Sequence[ExplainableFace]) -> Image.Image:
     return _stacked(rows)
 
 
-def heat_map(report: Report, after: Pixels) -> Pixels:
+def heat_map(report: FaceReport, after: Pixels) -> Pixels:
     """The map in colour over the grey result [S, S, 3]; as it is without a map."""
     if report.map is None:
         return after

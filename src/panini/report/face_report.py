@@ -51,7 +51,7 @@ class Damage:
 
 
 @dataclass(frozen=True)
-class Report:
+class FaceReport:
     """What is known of one restored face. Without a calibration only the shares are."""
 
     damages: list[Damage]
@@ -92,18 +92,18 @@ def make_report(
     strength: float = 1.0,
     like: bool = False,
     passes: int = 1,
-) -> Report:
+) -> FaceReport:
     """The report of a face: its own v_DR [dim], the shares of its restoration, its crop before and after.
 
     native: side of the crop in the photo's own pixels, if known.
     """
     shares = ([float(x) for x in prior_share], [float(x) for x in image_share])
     if calibration is None:
-        return Report([], *shares, None, {}, None, dial, strength, like, passes)
+        return FaceReport([], *shares, None, {}, None, dial, strength, like, passes)
     errors = np.maximum(np.expm1(calibration.error(error_features(before, after, image_share))), 0)
     imagined = float(_sigmoid(calibration.imagined(detail_features(before, after, image_share))))
     regions = {name: float(np.quantile(errors[mask], _WORST)) for name, mask in region_masks(errors.shape[0]).items()}
-    return Report(damages(calibration, v, native), *shares, imagined, regions, errors, dial, strength, like, passes)
+    return FaceReport(damages(calibration, v, native), *shares, imagined, regions, errors, dial, strength, like, passes)
 
 
 def damages(calibration: Calibration, v: Array, native: float | None = None) -> list[Damage]:
@@ -121,7 +121,7 @@ def damages(calibration: Calibration, v: Array, native: float | None = None) -> 
     return seen
 
 
-def describe(report: Report) -> str:
+def describe(report: FaceReport) -> str:
     """The report in a sentence or two."""
     sentences = []
     if report.damages:
@@ -144,7 +144,7 @@ def share_in_words(imagined: float) -> str:
     return f"about {5 * round(20 * imagined)} %" if imagined >= _LITTLE else "little"
 
 
-def as_dict(report: Report) -> dict[str, Any]:
+def as_dict(report: FaceReport) -> dict[str, Any]:
     """The report for JSON: all but the map, of which there are the worst tenths by region."""
     return {
         "summary": describe(report),

@@ -15,7 +15,7 @@ from panini.models.dre import FixedDegradation
 from panini.models.panini_net import Encoding, PaniniNet
 from panini.models.prior import Prior
 from panini.training.loop import gathered
-from panini.weights.calibration import DIAL_REACH, moved
+from panini.weights.calibration import DIAL_REACH, shift_v
 
 
 def distillation(
@@ -273,7 +273,7 @@ class RestorationObjective(nn.Module):
     def edited(self, v: Tensor, dial: Tensor) -> Tensor:
         """v_DR [N, dr_dim] at settings of the dial [N]."""
         direction = self.helpers.direction
-        return v if direction is None else moved(v, direction, DIAL_REACH * dial[:, None])
+        return v if direction is None else shift_v(v, direction, DIAL_REACH * dial[:, None])
 
     def _compared(
         self, given: Tensor, encoding: Encoding, own: Tensor, truth: Tensor, mixed: Tensor | None, step: int

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from panini.errors import PaniniError
 from panini.evaluation.calibrate import directions
-from panini.evaluation.probe import sight
+from panini.evaluation.probe import encode_with
 from panini.evaluation.stlpips import STLPIPS, WIDTHS_BY_STAGE
 from panini.evaluation.validation import Face, Scorer, Scores, grid, load_faces, table, validate
 from panini.models.dafi import Rule
@@ -168,7 +168,7 @@ class RestorationTraining(Training[RestorationConfig]):
 
     def _direction(self) -> Tensor:
         """What the dial edits v_DR along: as `panini calibrate` finds it, on some of the faces to train on."""
-        return torch.from_numpy(directions(sight(self.network.dre.eval()), self.samples.real, 32)[0])
+        return torch.from_numpy(directions(encode_with(self.network.dre.eval()), self.samples.real, 32)[0])
 
     def _build(self) -> PaniniNet:
         config = self.config

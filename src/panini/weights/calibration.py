@@ -31,7 +31,7 @@ Array = NDArray[np.float32]
 Vectors = TypeVar("Vectors", bound=Any)  # NumPy's or PyTorch's
 
 
-def moved(v: Vectors, direction: Vectors, step: Any) -> Vectors:
+def shift_v(v: Vectors, direction: Vectors, step: Any) -> Vectors:
     """v_DR [..., dim] edited: `step` of its own length (a number, or [..., 1]) along the unit vector `direction`. Its
     length stays, for the encoder fixes that."""
     length = (v * v).sum(-1, keepdims=True) ** 0.5
@@ -91,10 +91,10 @@ class Calibration:
     measured: Mapping[str, Any] = field(default_factory=dict)
     """Figures of merit on the validation faces, and what was fitted on: for people to read."""
 
-    def turned(self, v: Array, dial: float) -> Array:
+    def apply_dial(self, v: Array, dial: float) -> Array:
         """v_DR [..., dim] edited by the dial in [-1, 1]; 0 leaves it."""
         step = dial * (self.realistic if dial > 0 else self.faithful)
-        return np.asarray(moved(v, self.direction, step), np.float32)
+        return np.asarray(shift_v(v, self.direction, step), np.float32)
 
     def adds(self, v: Array) -> bool:
         """Whether a face with this v_DR [dim] probably has noise or compression artifacts: damage that adds to a
