@@ -107,10 +107,10 @@ def test_two_processes_are_one_with_the_double_batch(photos: Path, tmp_path: Pat
 def test_two_processes_take_every_kind_of_step(photos: Path, tmp_path: Path) -> None:
     """With sampled faces whose w is known, in half precision: on every other step PictureDAFI decides nothing."""
     from panini.training.sample import sample_faces
-    from panini.weights.downloads import PRIOR, fetch_wheel
+    from panini.weights.downloads import PRIOR, fetch
     from panini.weights.prior_wheel import load_prior
 
-    sample_faces(load_prior(fetch_wheel(PRIOR))[0], tmp_path / "sampled", 3)
+    sample_faces(load_prior(fetch(PRIOR))[0], tmp_path / "sampled", 3)
     settings = ["hardware.devices=2", "hardware.accelerator=cpu", "hardware.threads=1"]
     settings += ["hardware.precision=bf16-mixed", "optimizer.name=muon", "steps=5", "trust_steps=0"]
     settings += [f"real={photos}", f"output={tmp_path / 'run'}", f"sampled={tmp_path / 'sampled'}", "prior_share=0.7"]

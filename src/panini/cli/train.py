@@ -62,8 +62,8 @@ def sample(
     """Write faces sampled from the prior, with their latents, for the restorer to learn from (sampled=FOLDER)."""
     with needs_train_extra("sample"):
         from panini.training.sample import sample_faces
-        from panini.weights.downloads import PRIOR, fetch_wheel
+        from panini.weights.downloads import PRIOR, fetch
         from panini.weights.prior_wheel import load_prior
 
-    sample_faces(load_prior(prior or fetch_wheel(PRIOR))[0], output, count, seed)
+    sample_faces(load_prior(prior or fetch(PRIOR))[0], output, count, seed)
     print(f"{output}: {count} faces")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panini.weights.downloads import STLPIPS as WHEEL
-from panini.weights.downloads import fetch_wheel
+from panini.weights.downloads import fetch
 
 WIDTHS_BY_STAGE: tuple[tuple[int, ...], ...] = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -44,7 +44,7 @@ class STLPIPS(nn.Module):
         self.requires_grad_(False)
 
     def _load(self) -> None:
-        with zipfile.ZipFile(fetch_wheel(WHEEL)) as archive:
+        with zipfile.ZipFile(fetch(WHEEL)) as archive:
             raw = archive.read("stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth")
         state = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
         convs = [m for m in self.stages.modules() if isinstance(m, nn.Conv2d)]

@@ -44,7 +44,7 @@ from panini.training.losses import (
 from panini.training.picture import train_picture
 from panini.training.trust import train_trust
 from panini.weights.checkpoint import build, load_network
-from panini.weights.downloads import PRIOR, fetch_wheel
+from panini.weights.downloads import PRIOR, fetch
 from panini.weights.prior_wheel import load_prior
 from panini.weights.released import load_released
 
@@ -173,7 +173,7 @@ class RestorationTraining(Training[RestorationConfig]):
     def _build(self) -> PaniniNet:
         config = self.config
         network = build(config.preset)
-        prior, _ = load_prior(Path(config.prior) if config.prior else fetch_wheel(PRIOR))
+        prior, _ = load_prior(Path(config.prior) if config.prior else fetch(PRIOR))
         self.teacher = channels_last(prior).eval().requires_grad_(False)
         try:
             network.prior.load_state_dict(prior.state_dict())

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from panini.cli import run
 from panini.errors import PaniniError
 from panini.models.prior.mobile import MobilePrior, centred, inverse_haar
-from panini.weights import downloads as wheels
+from panini.weights import downloads
 from panini.weights.prior_wheel import import_prior, load_mobile_prior, load_prior
 
 GOLDEN = Path(__file__).parents[2] / "data" / "mobile_prior_golden.npz"
@@ -31,7 +31,7 @@ def wheel(request: pytest.FixtureRequest) -> Path:
         if not os.environ.get("PANINI_CACHE"):
             patch.setenv("PANINI_CACHE", str(request.config.cache.mkdir("wheels")))
         try:
-            return wheels.fetch_wheel(wheels.PRIOR)
+            return downloads.fetch(downloads.PRIOR)
         except PaniniError as error:
             pytest.skip(str(error))
 
