@@ -296,6 +296,7 @@ def test_choices_that_cannot_be(arguments, message, photo, capsys):
 
 
 def test_calibrate_and_evaluate_say_what_is_wrong(tmp_path, capsys):
+    pytest.importorskip("torch")
     assert "cannot read faces" in fails(capsys, ["calibrate", "--data", tmp_path / "x", "--validation", tmp_path])
     assert "no faces" in fails(capsys, ["evaluate", "--data", tmp_path])
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
