@@ -1,37 +1,43 @@
-"""What a user did that cannot work. Each becomes one line on stderr and the exit code of its class."""
+"""Errors with a message for the user. The command line prints it on one line and exits with the class's code.
+
+PaniniError              2: bad input, unwritable output, a missing extra
+├── NoFaceError          3: no face in a photo
+├── SomeFailedError      1: some of several files failed
+└── StoppedError       130: stopped by the user
+"""
 
 from __future__ import annotations
 
 
 class PaniniError(Exception):
-    """Bad input, an unwritable output, a missing extra: the message is for the user."""
+    """Something that the user can fix: bad input, an unwritable output, a missing extra."""
 
     exit_code = 2
 
 
 class NoFaceError(PaniniError):
-    """A photo in which no face was found."""
+    """No face was found in a photo."""
 
     exit_code = 3
 
 
 class SomeFailedError(PaniniError):
-    """Some files of a folder failed; the others are done."""
+    """Some of several files failed; the others are done."""
 
     exit_code = 1
 
 
 class StoppedError(PaniniError):
-    """The user stopped it; what was finished is kept."""
+    """The user stopped the work; finished files are kept."""
 
     exit_code = 130
 
 
 def first_line(error: BaseException) -> str:
-    """Of what an error says; its kind if it says nothing."""
+    """The first line of an error's message, or its class name if it has no message."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def how_to_get(extra: str) -> str:
-    """The command that adds an extra of ours. Not by our name: on PyPI, "panini" is a stranger's."""
+    """The command that installs an extra. It cannot use our name, which belongs to another project on PyPI."""
     return f"pip install '.[{extra}]' in Panini's own folder"

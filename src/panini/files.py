@@ -11,13 +11,14 @@ from typing import IO
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Has `write` fill a file beside `path` that then takes its name; on failure nothing is left behind."""
+    """Lets `write` fill a temporary file beside `path`, which then replaces `path`; on failure nothing is left
+    behind."""
     handle, name = tempfile.mkstemp(prefix=".panini-", suffix=".part", dir=path.parent)
     try:
         with _Written(io.FileIO(handle, "w+"), 1 << 20) as file:
             write(file)
             file.flush()
-            os.fsync(handle)  # some disks say only now that they are full
+            os.fsync(handle)  # some disks report only now that they are full
         mask = os.umask(0)
         os.umask(mask)
         Path(name).chmod(0o666 & ~mask)
@@ -28,7 +29,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 class _Written(io.BufferedRandom):
-    """A file that hides its handle: writing to that, Pillow's encoders take no notice of a full disk."""
+    """A file without a file number: with one, Pillow writes past Python and does not notice a full disk."""
 
     def fileno(self) -> int:
         raise io.UnsupportedOperation("fileno")

@@ -1,4 +1,4 @@
-"""ONNX Runtime, as all our networks use it: on the CPU, on no more cores than the process may use."""
+"""How all networks run in ONNX Runtime: on the CPU, on no more cores than the process may use."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ onnxruntime.disable_telemetry_events()  # if a program imported it before `panin
 
 
 def open_network(model: Path | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """The network in an ONNX file or its bytes; `threads` None means all cores that the process may use.
+    """Opens an ONNX file or its bytes. threads: number of cores; None: all that the process may use.
 
-    Raises what ONNX Runtime raises, a dozen kinds without a common ancestor.
+    Raises whatever ONNX Runtime raises; its exceptions have no common base class.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or _cores()
-    options.log_severity_level = 4  # errors are raised; nothing is to be printed
+    options.log_severity_level = 4  # no messages: errors are raised
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _cores() -> int:
-    """ONNX Runtime's own count knows nothing of an affinity mask."""
+    """The cores in the affinity mask, which ONNX Runtime's own count ignores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The command line: the verbs put together, and errors turned into one line and an exit code."""
+"""Assembles the command line; turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def panini(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Restores the faces in a photo, and says how much of them is real."""
@@ -49,9 +49,9 @@ for verb in (*_USERS, *_RESEARCHERS):  # in the order of `panini --help`
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: runs the command line and exits with its code; what fails is one line on stderr."""
+    """Entry point: runs the command line and exits with its code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a file's name may be no text in the terminal's encoding, or in any
+        if isinstance(stream, TextIOWrapper):  # file names may not fit the terminal's encoding, or any encoding
             stream.reconfigure(errors="backslashreplace")
     raise SystemExit(run(sys.argv[1:] if arguments is None else arguments))
 
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
     try:
         result = app(arguments or ["--help"], prog_name="panini", standalone_mode=False)
         sys.stdout.flush()
-        if result == 130:  # the library catches Ctrl-C and says nothing
+        if result == 130:  # the library catches Ctrl-C silently
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except PaniniError as error:
@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        # Whoever read our output left; keep Python from complaining when it flushes at exit.
+        # The reader of our output is gone; keep Python from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except MemoryError:

@@ -1,4 +1,4 @@
-"""`panini export`, `import-prior` and `degrade`: files made from other files."""
+"""`panini export`, `import-prior` and `degrade`: conversions of files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from panini.cli.common import needs_train_extra
 def degrade(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A new or empty folder.")],
-    distribution: Annotated[str, typer.Option(help="What damage to draw: paper, wild or sr16.")] = "paper",
+    distribution: Annotated[str, typer.Option(help="Distribution of the damage: paper, wild or sr16.")] = "paper",
     seed: Annotated[int, typer.Option(help="The same seed makes the same damage.")] = 0,
-    copies: Annotated[int, typer.Option(help="How many of each picture.")] = 1,
+    copies: Annotated[int, typer.Option(help="Number of copies of each picture.")] = 1,
 ) -> None:
-    """Write degraded copies of the face crops in FOLDER, and a manifest of what was done to each."""
+    """Write degraded copies of the face crops in FOLDER, and a manifest of the damage."""
     from panini.degradation.folder import MANIFEST, degrade_folder
 
     entries = degrade_folder(folder, output, distribution, seed, copies)
@@ -27,12 +27,13 @@ def degrade(
 def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write; CHECKPOINT's if not given.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Where to write. Default: the folder of CHECKPOINT."),
     ] = None,
-    preset: Annotated[str, typer.Option(help="Of what preset a training checkpoint is.")] = "default",
-    samples: Annotated[int | None, typer.Option(help="How many samples training has seen, to be noted.")] = None,
+    preset: Annotated[str, typer.Option(help="Preset of a training checkpoint.")] = "default",
+    samples: Annotated[int | None, typer.Option(help="Number of training samples, noted in the weights file.")] = None,
 ) -> None:
-    """Write the ONNX graphs of CHECKPOINT, a weights file; of a training checkpoint (.pt), weights and graphs."""
+    """Write the ONNX graphs of a weights file, or the weights and graphs of a training checkpoint (.pt)."""
     with needs_train_extra("export"):
         from panini.weights.export import export as write
 
@@ -46,10 +47,10 @@ def import_prior(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="SOURCE with the suffix .safetensors if not given."),
+        typer.Option("--output", "-o", metavar="FILE", help="Default: SOURCE with the suffix .safetensors."),
     ] = None,
 ) -> None:
-    """Turn SOURCE, a random-face wheel or a StyleGAN2 checkpoint, into a safetensors file of the prior in it."""
+    """Convert the prior in SOURCE, a random-face wheel or a StyleGAN2 checkpoint, to a safetensors file."""
     with needs_train_extra("import-prior"):
         from panini.weights import prior_wheel
 

@@ -1,4 +1,4 @@
-"""`panini calibrate`, `figures` and `probe`: what some weights do and know. They need the extra `train`."""
+"""`panini calibrate`, `figures` and `probe`: measurements of weights. They need the extra `train`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ import typer
 from panini.cli.common import needs_train_extra
 
 WeightsFile = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE", help="A weights file; the package's own if not given.")
+    Path | None, typer.Option("--weights", metavar="FILE", help="A weights file. Default: the package's own.")
 ]
 
 
 def calibrate(
-    data: Annotated[Path, typer.Option("--data", metavar="FACES", help="Aligned faces to fit on: a folder or tars.")],
-    validation: Annotated[Path, typer.Option("--validation", metavar="FOLDER", help="Other faces, to report on.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="FACES", help="Aligned faces to fit on: a folder, or tar files.")
+    ],
+    validation: Annotated[
+        Path, typer.Option("--validation", metavar="FOLDER", help="Other faces, to measure the quality on.")
+    ],
     weights: WeightsFile = None,
-    count: Annotated[int, typer.Option(help="More is better and slower: 9 restorations each.")] = 64,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the dial's curve.")] = None,
+    count: Annotated[int, typer.Option(help="Number of samples; each takes 9 restorations.")] = 64,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curve of the dial.")] = None,
 ) -> None:
-    """Measure the dial, the damage and the share imagined of some weights; writes calibration.json beside them."""
+    """Measure the dial and the report's predictions for some weights; writes calibration.json beside them."""
     with needs_train_extra("calibrate"):
         from panini.evaluation.calibrate import calibrate as measure
         from panini.evaluation.calibrate import plot_dial
@@ -41,11 +45,11 @@ def calibrate(
 
 
 def figures(
-    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that were not trained on.")],
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that training did not use.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A folder to write to.")],
     weights: WeightsFile = None,
 ) -> None:
-    """Draw how DAFI's weights move with the strength of each damage, and v_DR's clusters."""
+    """Draw DAFI's weights over the strength of each damage, and the clusters of v_DR."""
     with needs_train_extra("figures"):
         from panini.evaluation.figures import write_figures
         from panini.evaluation.validation import load_truths
@@ -60,14 +64,14 @@ def probe(
     encoders: Annotated[
         list[str], typer.Argument(metavar="[PRESET:]FILE…", help="best.pt of `panini train udrl`, or a weights file.")
     ],
-    train: Annotated[Path, typer.Option("--train", metavar="FOLDER", help="Faces that probes are fitted on.")],
-    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that no training saw.")],
+    train: Annotated[Path, typer.Option("--train", metavar="FOLDER", help="Faces to fit the probes on.")],
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that training did not use.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write.")] = Path("probe"),
-    count: Annotated[int, typer.Option(min=100, help="Damaged faces of each side.")] = 2000,
+    count: Annotated[int, typer.Option(min=100, help="Number of damaged faces, for fitting and for testing.")] = 2000,
 ) -> None:
-    """Show what degradation encoders know: a table of linear probes and neighbours, and a plot of v_DR by damage.
+    """Show what degradation encoders encode: a table of linear probes and neighbors, and plots of v_DR by damage.
 
-    An untrained encoder of each preset stands beside them.
+    The table also has an untrained encoder of each preset.
     """
     with needs_train_extra("probe"):
         from panini.evaluation.probe import report

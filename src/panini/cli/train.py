@@ -1,4 +1,4 @@
-"""`panini train`, `sample` and `ablate`: everything that trains. They need the extra `train`."""
+"""`panini train`, `sample` and `ablate`: training and what it needs. They need the extra `train`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from panini.cli.common import needs_train_extra
 Recipe = Annotated[Path, typer.Option("--config", metavar="FILE", help="A recipe, such as configs/default.toml.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it: steps=100, optimizer.lr=2e-4, …"),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a field of the recipe: steps=100, optimizer.lr=2e-4, … Repeatable."
+    ),
 ]
 
 
@@ -29,7 +31,7 @@ def train(
     config: Recipe,
     overrides: Overrides = None,
 ) -> None:
-    """Train the degradation encoder (udrl) or the restorer; the same command goes on with a run that was stopped."""
+    """Train the degradation encoder (udrl) or the restorer. The same command resumes a run that was stopped."""
     with needs_train_extra("train"):
         from panini.training import config as configs
         from panini.training.restoration import RestorationConfig, RestorationTraining
@@ -53,13 +55,13 @@ def ablate(config: Recipe, overrides: Overrides = None) -> None:
 
 def sample(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="A new folder.")],
-    count: Annotated[int, typer.Option(min=1, help="How many faces.")] = 1000,
+    count: Annotated[int, typer.Option(min=1, help="Number of faces.")] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed makes the same faces.")] = 0,
     prior: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What import-prior reads; the small prior if not given.")
+        Path | None, typer.Option(metavar="FILE", help="A file that import-prior reads. Default: the small prior.")
     ] = None,
 ) -> None:
-    """Write faces sampled from the prior, with their latents, for the restorer to learn from (sampled=FOLDER)."""
+    """Write faces sampled from the prior, with their latent codes, to train the restorer on (sampled=FOLDER)."""
     with needs_train_extra("sample"):
         from panini.training.sample import sample_faces
         from panini.weights.downloads import PRIOR, fetch

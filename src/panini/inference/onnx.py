@@ -1,4 +1,4 @@
-"""Runs the exported graphs in ONNX Runtime: the base install's engine, without PyTorch."""
+"""Runs the exported graphs in ONNX Runtime. This is the default engine; it does not need PyTorch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from panini.weights import DEFAULT, calibration, read_header
 class OnnxEngine:
     """`dre.onnx` and `restorer.onnx` beside a weights file (default: the package's own), on the CPU.
 
-    threads: how many cores to use, None for all that the process may. Faces are run one by one, so that memory does not
-    grow with their number. Raises PaniniError if a file is missing, damaged, of another version or of another network.
+    threads: number of cores; None: all that the process may use.
+    Faces go through one by one, so that memory does not grow with their number. Raises PaniniError if a file is
+    missing, damaged, of another version or of another network.
     """
 
     def __init__(self, weights: Path | None = None, threads: int | None = None) -> None:
@@ -57,7 +58,7 @@ def _session(graph: Path, digest: str, threads: int | None) -> onnxruntime.Infer
         raise PaniniError(f"{graph} is missing: `panini export` writes it")
     try:
         session = open_network(graph, threads)
-    except Exception as error:  # ONNX Runtime has a dozen kinds without a common ancestor
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
         raise PaniniError(f"cannot load the network {graph}: {error}") from error
     if session.get_modelmeta().custom_metadata_map.get("weights") != digest:
         raise PaniniError(f"{graph} belongs to other weights: `panini export` writes it anew")

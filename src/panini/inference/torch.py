@@ -1,4 +1,4 @@
-"""Runs a weights file in PyTorch: the same interface and results as the ONNX engine, on any of its devices."""
+"""Runs a weights file in PyTorch, on any of its devices, with the same results as the ONNX engine."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ except ModuleNotFoundError as error:
 class TorchEngine:
     """The network of a weights file (default: the package's own) in float32.
 
-    threads: PyTorch's number of threads for the whole process, None to leave it. Raises PaniniError if the weights are
-    missing, damaged or of another version, or the device is not there.
+    threads: PyTorch's number of threads in the whole process; None: unchanged.
+    Raises PaniniError if the weights are missing, damaged or of another version, or the device is not available.
     """
 
     def __init__(self, weights: Path | None = None, device: str = "cpu", threads: int | None = None) -> None:

@@ -1,10 +1,10 @@
-"""Consistent super-resolution: a result that, made small again, is the input.
+"""Consistent super-resolution: a result that equals the input when it is downsampled again.
 
-For inputs that are plain down-samplings of a picture. The kernel is Pillow's bicubic, which widens as the picture
-shrinks and is what super-resolution is measured with. The result is projected onto the pictures that shrink to the
-input: the least change that does it. Values are kept in 0..255, so it takes some rounds. An input that is no
-down-sampling of anything (white noise, say) is met as nearly as these values can. Pillow itself rounds after each pass,
-so its own 8-bit shrinking of the result may be one level off.
+This is for inputs that are plain downsamplings of a picture. The kernel is Pillow's antialiased bicubic, the usual one
+in super-resolution benchmarks. The result is projected onto the set of pictures that downsample to the input, with the
+smallest change. Because values stay in 0..255, this takes several rounds. An input that is not a downsampling of
+anything, such as white noise, is met as closely as possible. Pillow rounds after each axis, so its own 8-bit
+downsampling of the result may differ by one level.
 """
 
 from __future__ import annotations
@@ -19,24 +19,23 @@ from panini.errors import PaniniError
 from panini.photo.pixels import Pixels
 
 ENOUGH = 0.9
-"""Of 255: the error that is left."""
+"""Of 255: the largest error that may remain."""
 CLOSE = 2.0
-"""Of 255, root mean square: how nearly a result shrinks to its input where nothing in that had to be mended. Noise,
-blur and JPEG are mended by more."""
+"""Of 255, root mean square: below this, a result counts as consistent already. Removing noise, blur or JPEG artifacts
+changes more."""
 ROUNDS = 100
 HASTE = 1.5
-"""How much more than what is missing is added: where values are clipped, others must make up for them."""
+"""Over-relaxation: adds this multiple of the missing difference, to make up for clipped values."""
 LARGEST = 4096
-"""Pixels of the input's longer side: the kernel is solved as a whole."""
+"""Largest side of the input, in pixels: the kernel is inverted as one matrix."""
 
 Array = NDArray[np.float32]
 
 
 def consistent(result: Pixels, given: Pixels) -> Pixels:
-    """`result` [H, W, 3] changed as little as possible so that `shrunk` to the size of `given` [h, w, 3] it is that.
+    """Changes `result` [H, W, 3] as little as possible so that it downsamples to `given` [h, w, 3].
 
-    Raises PaniniError if the result is not larger than the input, for then there is nothing to choose, or the input is
-    too large.
+    Raises PaniniError if the result is not larger than the input, or the input is too large.
     """
     (height, width), (tall, wide) = given.shape[:2], result.shape[:2]
     if tall <= height or wide <= width:
@@ -58,13 +57,13 @@ def consistent(result: Pixels, given: Pixels) -> Pixels:
 
 
 def close(result: Pixels, given: Pixels) -> bool:
-    """Whether `result` [H, W, 3], `shrunk` to the size of a smaller `given` [h, w, 3], is nearly that."""
+    """Whether `result` [H, W, 3] already downsamples to nearly `given` [h, w, 3]."""
     height, width = given.shape[:2]
     return bool(np.square(shrunk(result, (width, height)) - given).mean() < CLOSE**2)
 
 
 def shrunk(picture: Pixels, size: tuple[int, int]) -> Array:
-    """[H, W, 3] at size = (width, height) by the kernel, not rounded."""
+    """Downsamples [H, W, 3] to size = (width, height), without rounding."""
     down, across = _kernel(picture.shape[0], size[1]), _kernel(picture.shape[1], size[0])
     return np.stack([_shrunk(picture[..., i].astype(np.float32), down, across) for i in range(3)], -1)
 

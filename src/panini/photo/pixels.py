@@ -1,4 +1,4 @@
-"""Pictures as arrays: uint8 [H, W, 3] RGB outside the network, float32 [3, H, W] in [-1, 1] inside."""
+"""Pictures as arrays: uint8 [H, W, 3] RGB outside the network, float32 [3, H, W] in [-1, 1] inside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Pixels = NDArray[np.uint8]
 Signed = NDArray[np.float32]
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""What red, green and blue give to brightness (Rec. 601, as JPEG has it)."""
+"""Weights of red, green and blue in the brightness (Rec. 601, as in JPEG)."""
 
 
 def to_signed(picture: Pixels) -> Signed:

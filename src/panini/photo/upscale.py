@@ -1,4 +1,4 @@
-"""Enlarges what is no face with a super-resolution network that the user has as an ONNX file, such as Real-ESRGAN."""
+"""Enlarges everything but the faces with the user's own super-resolution network in ONNX, such as Real-ESRGAN."""
 
 from __future__ import annotations
 
@@ -7,39 +7,37 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from panini.errors import PaniniError
 from panini.onnx_session import open_network
+from panini.photo.pixels import Pixels
 
-_TILE = 256  # px that the network sees at once: bounds memory
-_MARGIN = 16  # px around each tile that are seen and not used
-
-Pixels = NDArray[np.uint8]
+_TILE = 256  # pixels: side of a tile, which bounds memory
+_MARGIN = 16  # pixels around each tile that the network sees and that are cut off
 
 
 class Upscaler:
-    """A network from RGB [1, 3, H, W] in [0, 1] to the same some times larger, run tile by tile."""
+    """Runs a super-resolution network tile by tile: RGB [1, 3, H, W] in [0, 1] to the same, larger."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        """Raises PaniniError if the file is no such network. `threads` as of `open_network`."""
+        """Raises PaniniError if the file is no such network. threads: as of `open_network`."""
         if not path.is_file():
             raise PaniniError(f"{path} is no file")
         try:
             self._session = open_network(path, threads)
             (self._input,) = self._session.get_inputs()
             side = self._input.shape[-1]
-            self._side = side if isinstance(side, int) else _TILE  # some are exported for one size
+            self._side = side if isinstance(side, int) else _TILE  # some are exported for a single size
             made = self._run(np.zeros((self._side, self._side, 3), np.uint8))
-        except Exception as error:  # ONNX Runtime has a dozen kinds without a common ancestor
-            reason = str(error).rsplit(" : ", 1)[-1]  # before it come codes
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
+            reason = str(error).rsplit(" : ", 1)[-1]  # codes precede the reason
             raise PaniniError(f"{path} is no super-resolution network in ONNX: {reason}") from error
         self._factor = made.shape[0] / self._side
         if made.shape[0] != made.shape[1] or self._factor not in (2, 3, 4, 8):
             raise PaniniError(f"{path} makes {made.shape[1]}x{made.shape[0]} pixels of {self._side}x{self._side}")
 
     def __call__(self, pixels: Pixels, scale: int) -> Pixels:
-        """`pixels` [H, W, 3] RGB enlarged to `scale` times their size."""
+        """Enlarges `pixels` [H, W, 3] RGB `scale` times."""
         height, width = pixels.shape[:2]
         step = self._side - 2 * _MARGIN
         bottom, right = (-height % step, -width % step)

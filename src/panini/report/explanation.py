@@ -16,9 +16,9 @@ from panini.photo.pixels import Pixels, resize
 from panini.report.face_report import FaceReport, describe
 
 SIDE = 512
-"""Of each face in these pictures, pixels."""
+"""Side of each face in these pictures, in pixels."""
 MOST = 40.0
-"""Expected error, of 255, that the map draws in its brightest colour."""
+"""Expected error, of 255, in the brightest color of the map."""
 _LINE = 30
 _FONT = 20
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
@@ -38,7 +38,7 @@ class ExplainableFace(Protocol):
 
 
 def explanation(faces: Sequence[ExplainableFace]) -> Image.Image:
-    """A row a face: before, after, the map over the result, and below them what the report says.
+    """A row for each face: before, after, the error map over the result, and the report's sentences below.
 
     Raises PaniniError if there is no face.
     """
@@ -54,7 +54,7 @@ def explanation(faces: Sequence[ExplainableFace]) -> Image.Image:
 
 
 def heat_map(report: FaceReport, after: Pixels) -> Pixels:
-    """The map in colour over the grey result [S, S, 3]; as it is without a map."""
+    """The error map in color over the gray result [S, S, 3]; the result itself if there is no map."""
     if report.map is None:
         return after
     side = after.shape[0]
@@ -79,7 +79,7 @@ def _to_side(picture: Pixels) -> Pixels:
 
 
 def _of_photo(panel: Pixels, face: ExplainableFace) -> Pixels:
-    """Without what lies beyond the photo's edge, where the network is shown a mirror image."""
+    """The panel with white outside the photo, where the crop shows a mirror image."""
     inside = cv2.resize(face.inside.astype(np.uint8), panel.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     return np.where(inside[..., None] > 0, panel, np.uint8(255))
 

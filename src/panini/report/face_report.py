@@ -1,6 +1,6 @@
-"""The truth about one restored face: what was wrong with it, how much of it is imagined, and where.
+"""The report of one restored face: its damage, how much of its detail is imagined, and where it may be wrong.
 
-Every number is a prediction, calibrated on faces whose truth is known (`panini calibrate`).
+Every number is a prediction, calibrated on faces whose original is known (`panini calibrate`).
 """
 
 from __future__ import annotations
@@ -22,60 +22,60 @@ REGIONS: dict[str, tuple[float, float, float, float]] = {
     "nose": (0.40, 0.54, 0.60, 0.66),
     "mouth": (0.34, 0.66, 0.66, 0.78),
 }
-"""Where they lie in the FFHQ crop: left, top, right, bottom, as shares of its side. The skin is what is left of the
-face's oval, and the surroundings all else."""
+"""Places in the FFHQ crop: left, top, right and bottom, relative to its side. "Skin" is the rest of the face's oval,
+and everything else belongs to the surroundings."""
 
-_LIKELY = 0.5  # a damage is there
-_LITTLE = 0.075  # imagined: less than what can be told from none
-_UNSURE = 6.0  # of 255: the map's mean from which a face with little imagined is still said to be doubtful
-_CROP = 512.0  # px: the side of a crop as the network sees it,
-_ENLARGED = 0.9  # and the share of it under which a face is said to have been enlarged for that
-_FACE = 0.58  # of the crop's side: how wide a face is in it
-_WORST = 0.9  # the quantile by which regions are compared: what is bright in the map, not how much of it is
-_SMOOTH = 1.5  # of the map's pixels: the neighbourhood in which energy is measured
+_LIKELY = 0.5  # probability above which damage counts as found
+_LITTLE = 0.075  # share of imagined detail that cannot be told from none
+_UNSURE = 6.0  # of 255: mean of the map above which a face with little imagined detail is still doubtful
+_CROP = 512.0  # pixels: side of the crop that the network sees
+_ENLARGED = 0.9  # of that side: a smaller crop counts as low resolution
+_FACE = 0.58  # width of a face, relative to the crop's side
+_WORST = 0.9  # quantile of the map by which regions are compared
+_SMOOTH = 1.5  # pixels of the map: sigma of the neighborhood in which energy is measured
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One kind of damage, as v_DR tells it."""
+    """One kind of damage, told from v_DR."""
 
     kind: str
-    """blur, down, noise or jpeg."""
+    """`blur`, `down` (low resolution), `noise` or `jpeg`."""
     probability: float
-    """That it is there, if every second picture has it."""
+    """Probability that it is present, if half of all pictures had it."""
     strength: float
-    """If it is there. Blur: σ in pixels of a 512 px face; down: the face's width in pixels; noise: σ of 255; jpeg: the
-    quality."""
+    """Its strength if it is present. blur: σ in pixels of a 512-pixel crop; down: width of the face in pixels; noise:
+    σ, of 255; jpeg: quality."""
     words: str
-    """For people: "strong noise"."""
+    """In words, such as "strong noise"."""
 
 
 @dataclass(frozen=True)
 class FaceReport:
-    """What is known of one restored face. Without a calibration only the shares are."""
+    """What is known about one restored face. Without a calibration, only the shares are."""
 
     damages: list[Damage]
-    """Every kind that v_DR tells reliably, likely or not."""
+    """Every kind of damage with a reliable probe, present or not."""
     prior_share: list[float]
-    """How much of each level of the network, coarse (4x4) to fine, came from the GAN prior and not from the photo."""
+    """How much of each level of the network, coarse (4x4) to fine, came from the GAN prior; in [0, 1]."""
     image_share: list[float]
-    """How much of each octave of the photo's own detail was kept, finest first, the last one colour and light."""
+    """How much of each band of the photo's own detail was kept, finest first; the last band is color and light."""
     imagined: float | None
-    """Share of the result's detail that the true face would not bear out, 0..1."""
+    """Share of the result's detail that the true face does not have, in [0, 1]."""
     regions: dict[str, float]
-    """What the worst tenth of the map begins at, by region of the face."""
+    """The 0.9 quantile of the map in each region of the face, of 255."""
     map: Array | None
-    """[S, S]: by how many of 255 levels each place of the crop is expected to be off the truth."""
+    """[S, S]: expected absolute error at each place of the crop, of 255."""
     dial: float = 0.0
     strength: float = 1.0
     like: bool = False
-    """Whether the face was treated as if damaged like that of another photo."""
+    """Whether the damage of another photo was assumed."""
     passes: int = 1
     """How many passes of the network the result is the mean of."""
 
     @property
     def found(self) -> list[Damage]:
-        """The damages that are likelier there than not, the likeliest first."""
+        """The damage that is probably present, most probable first."""
         return sorted((d for d in self.damages if d.probability > _LIKELY), key=lambda d: -d.probability)
 
 
@@ -93,9 +93,10 @@ def make_report(
     like: bool = False,
     passes: int = 1,
 ) -> FaceReport:
-    """The report of a face: its own v_DR [dim], the shares of its restoration, its crop before and after.
+    """Makes the report of a face.
 
-    native: side of the crop in the photo's own pixels, if known.
+    v: its own v_DR [dim]. before, after: its crop and the restored crop, uint8 [S, S, 3] of any two sizes.
+    native: side of the crop in pixels of the photo, if known.
     """
     shares = ([float(x) for x in prior_share], [float(x) for x in image_share])
     if calibration is None:
@@ -107,9 +108,9 @@ def make_report(
 
 
 def damages(calibration: Calibration, v: Array, native: float | None = None) -> list[Damage]:
-    """What v_DR [dim] says of each kind of damage that it tells reliably; nothing need be restored for that.
+    """The damage told from v_DR [dim], for each kind with a reliable probe.
 
-    native: side of the crop in the photo's own pixels: a face cannot be of a higher resolution than its file.
+    native: side of the crop in pixels of the photo, if known. It limits the resolution of the face.
     """
     seen = []
     for kind, probe in calibration.probes.items():
@@ -122,7 +123,7 @@ def damages(calibration: Calibration, v: Array, native: float | None = None) -> 
 
 
 def describe(report: FaceReport) -> str:
-    """The report in a sentence or two."""
+    """The report in one or two sentences."""
     sentences = []
     if report.damages:
         found = [damage.words for damage in report.found]
@@ -140,12 +141,12 @@ def describe(report: FaceReport) -> str:
 
 
 def share_in_words(imagined: float) -> str:
-    """A share imagined, as exactly as it is known: "about 30 %", or "little"."""
+    """The share of imagined detail, no more exact than the prediction: "about 30 %", or "little"."""
     return f"about {5 * round(20 * imagined)} %" if imagined >= _LITTLE else "little"
 
 
 def as_dict(report: FaceReport) -> dict[str, Any]:
-    """The report for JSON: all but the map, of which there are the worst tenths by region."""
+    """The report for JSON, with `expected_error` by region instead of the map."""
     return {
         "summary": describe(report),
         "damage": [
@@ -169,9 +170,9 @@ def as_dict(report: FaceReport) -> dict[str, Any]:
 
 
 def error_features(before: Pixels, after: Pixels, image_share: Array) -> Array:
-    """[S / 4, S / 4, features] of a crop [S, S, 3] and its restoration (any size): what the error map is made of.
+    """Features [S / 4, S / 4, n] for the error map, from a crop [S, S, 3] and its restoration (any size).
 
-    The log of the local energy of each octave of the result and of the input, and the shares kept of the input.
+    They are the log of the local energy of each band of the result and of the input, and the image shares.
     """
     given, result = _details(before), _details(resize(after, before.shape[0], cv2.INTER_AREA))
     side = before.shape[0] // 4
@@ -180,10 +181,10 @@ def error_features(before: Pixels, after: Pixels, image_share: Array) -> Array:
 
 
 def detail_features(before: Pixels, after: Pixels, image_share: Array) -> Array:
-    """[features] of a crop [S, S, 3] and its restoration (any size): what the imagined share is told from.
+    """Features [n] for the share of imagined detail, from a crop [S, S, 3] and its restoration (any size).
 
-    By octave: how strong the result's detail is, how strong the input's, and how much of the one the other explains;
-    and the shares kept of the input.
+    For each band: the energy of the result, the energy of the input, and how much of the result the input explains.
+    Then the image shares.
     """
     features = []
     for g, r in zip(_details(before), _details(resize(after, before.shape[0], cv2.INTER_AREA)), strict=True):
@@ -192,10 +193,9 @@ def detail_features(before: Pixels, after: Pixels, image_share: Array) -> Array:
 
 
 def imagined_share(after: Pixels, truth: Pixels) -> float:
-    """Share of the detail of `after` that `truth`, of the same face and size [S, S, 3], does not bear out, 0..1.
+    """Share of the detail of `after` [S, S, 3] that the original `truth` [S, S, 3] does not have, in [0, 1].
 
-    In each octave of detail, how much of its variance the truth's leaves unexplained; the mean, by the octave's
-    strength.
+    It is the unexplained share of the variance in each band of the Laplacian pyramid, averaged with the band's energy.
     """
     octaves = list(zip(_details(after), _details(truth), strict=True))
     weights = np.array([_rms(r) for r, _ in octaves]) + 1e-6
@@ -203,14 +203,14 @@ def imagined_share(after: Pixels, truth: Pixels) -> float:
 
 
 def true_error(after: Pixels, truth: Pixels) -> Array:
-    """[S / 4, S / 4]: mean absolute error of `after` (any size) against `truth` [S, S, 3] in 4x4 blocks, of 255."""
+    """Mean absolute error [S / 4, S / 4] of `after` (any size) against `truth` [S, S, 3] in 4x4 blocks, of 255."""
     side = truth.shape[0]
     error = np.abs(resize(after, side, cv2.INTER_AREA).astype(np.float32) - truth).mean(2)
     return np.asarray(cv2.resize(error, (side // 4, side // 4), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def region_masks(side: int) -> dict[str, NDArray[np.bool_]]:
-    """[side, side] each, without overlap."""
+    """A mask [side, side] for each region; they do not overlap and cover the crop."""
     y, x = (np.mgrid[:side, :side] + 0.5) / side
     masks = {
         name: (x >= left) & (x < right) & (y >= top) & (y < bottom)
@@ -222,7 +222,7 @@ def region_masks(side: int) -> dict[str, NDArray[np.bool_]]:
 
 
 def _in_words(kind: str, strength: float) -> tuple[float, str]:
-    """The strength of the probe's scale (about 0..1) in its own unit, and both in words."""
+    """A strength in the probe's scale (about 0..1): in its own unit, and in words."""
     strength = float(np.clip(strength, 0, 1))
 
     def degree(value: float, mild: float, strong: float) -> str:
@@ -245,13 +245,13 @@ def _in_words(kind: str, strength: float) -> tuple[float, str]:
 
 
 def _round(value: float) -> int:
-    """To a number that does not pretend to more than it knows."""
+    """Rounded to tens below 200, to fifties above."""
     step = 10 if value < 200 else 50
     return max(step, step * round(value / step))
 
 
 def _details(picture: Pixels) -> list[Array]:
-    """The octaves of the brightness of a picture [S, S, 3], finest first, without the rest of 16 pixels."""
+    """The Laplacian pyramid of a picture's brightness [S, S, 3], finest first, without the last 16 pixels."""
     rest: Array = picture.astype(np.float32) @ LUMA
     bands = []
     while rest.shape[0] > 16:
@@ -272,7 +272,7 @@ def _rms(band: Array) -> float:
 
 
 def _explained(a: Array, b: Array) -> float:
-    """Share of the variance of `a` that `b` explains: their correlation squared, nothing if they are opposed."""
+    """Share of the variance of `a` that `b` explains: the squared correlation, 0 if it is negative."""
     return max(0.0, float(np.mean(a * b)) / max(_rms(a) * _rms(b), 1e-6)) ** 2
 
 

@@ -1,6 +1,6 @@
-"""What `panini calibrate` measured of one weights file: the dial, what v_DR says of the damage, how far a result errs.
+"""What `panini calibrate` measures for one weights file: the dial, probes of v_DR, predictions of errors.
 
-It is a small JSON file beside the weights and carries their digest, for it means nothing to others.
+It is a small JSON file beside the weights. It contains their digest, because it is meaningless for others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAME = "calibration.json"
 FORMAT = "panini-calibration-1"
 
 DIAL_REACH = 0.5
-"""The farthest that an end of the dial moves v_DR, in its own lengths: as far as training goes."""
+"""Largest shift of v_DR by the dial, relative to the length of v_DR. Training covers this range."""
 
 RELIABLE = 0.65
 """Balanced accuracy below which a probe is not used."""
@@ -32,8 +32,11 @@ Vectors = TypeVar("Vectors", bound=Any)  # NumPy's or PyTorch's
 
 
 def shift_v(v: Vectors, direction: Vectors, step: Any) -> Vectors:
-    """v_DR [..., dim] edited: `step` of its own length (a number, or [..., 1]) along the unit vector `direction`. Its
-    length stays, for the encoder fixes that."""
+    """v_DR [..., dim], shifted along the unit vector `direction` and scaled back to its length, which the encoder
+    fixes.
+
+    step: the shift, relative to the length of v_DR; a number or [..., 1].
+    """
     length = (v * v).sum(-1, keepdims=True) ** 0.5
     edited = v + step * length * direction
     return edited * (length / (edited * edited).sum(-1, keepdims=True) ** 0.5)
@@ -53,46 +56,46 @@ class Linear:
 
 @dataclass(frozen=True)
 class Probe:
-    """What v_DR says of one kind of damage."""
+    """Tells one kind of damage from v_DR."""
 
     presence: Linear
-    """Positive where the kind is there: the logarithm of the odds, were it there in half of all pictures."""
+    """Log odds that the damage is present, if half of all pictures had it."""
     strength: Linear
-    """How much of it, in about 0..1; see `panini.evaluation.probe.Damaged.strengths`."""
+    """Its strength, roughly in [0, 1]; see `panini.evaluation.probe.Damaged.strengths`."""
     accuracy: float
-    """Balanced accuracy of telling its presence on faces that the probe was not fitted on; 0.5 knows nothing."""
+    """Balanced accuracy of the presence on held-out faces; 0.5 is chance."""
     correlation: float
-    """Spearman's of the strength, on these faces."""
+    """Spearman correlation of the strength on held-out faces."""
 
     @property
     def reliable(self) -> bool:
-        """Whether the probe tells the presence well enough to be used."""
+        """Whether the probe is accurate enough to be used."""
         return self.accuracy >= RELIABLE
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """All that was measured; see `panini.report.face_report` for what is made of it."""
+    """Everything that was measured; `panini.report.face_report` uses it."""
 
     weights: str
-    """Digest of the weights file that it is for (`WeightsHeader.digest`)."""
+    """Digest of the weights file (`WeightsHeader.digest`)."""
     direction: Array
-    """[dim]: from the v_DR of whole faces to that of heavily damaged ones, a unit vector."""
+    """[dim]: unit vector from the v_DR of undamaged faces to that of heavily damaged ones."""
     faithful: float
-    """How far the dial's -1 goes along it, in lengths of v_DR, against its direction."""
+    """Shift at dial -1 against the direction, relative to the length of v_DR."""
     realistic: float
-    """How far its 1 goes."""
+    """Shift at dial 1 along the direction."""
     probes: Mapping[str, Probe]
     """By kind of damage."""
     error: Linear
-    """log(1 + mean absolute error, 8-bit levels) from `truth.error_features`."""
+    """log(1 + mean absolute error in 8-bit levels) from `face_report.error_features`."""
     imagined: Linear
-    """Log odds of the share of detail that the truth does not bear out, from `truth.detail_features`."""
+    """Log odds of the share of detail that the original does not have, from `face_report.detail_features`."""
     measured: Mapping[str, Any] = field(default_factory=dict)
-    """Figures of merit on the validation faces, and what was fitted on: for people to read."""
+    """Quality on the validation faces, and the sizes of the data: for people to read."""
 
     def apply_dial(self, v: Array, dial: float) -> Array:
-        """v_DR [..., dim] edited by the dial in [-1, 1]; 0 leaves it."""
+        """v_DR [..., dim], edited by a dial in [-1, 1]; 0 leaves it unchanged."""
         step = dial * (self.realistic if dial > 0 else self.faithful)
         return np.asarray(shift_v(v, self.direction, step), np.float32)
 
@@ -102,7 +105,7 @@ class Calibration:
         return any(kind in ADDING and probe.reliable and probe.presence(v) > 0 for kind, probe in self.probes.items())
 
     def save(self, path: Path) -> None:
-        """Writes it; the same calibration is the same file. Raises PaniniError."""
+        """Writes the file; equal calibrations give equal files. Raises PaniniError if it cannot be written."""
         text = json.dumps({"format": FORMAT} | _plain(self), indent=1) + "\n"
         try:
             write_atomically(path, lambda file: file.write(text.encode()))
@@ -111,7 +114,7 @@ class Calibration:
 
 
 def load(path: Path, digest: str) -> Calibration | None:
-    """The calibration in `path`; None if there is none or it is for other weights than those of `digest`.
+    """Reads a calibration; None if there is none, or if it is for weights with another digest.
 
     Raises PaniniError if the file is damaged.
     """
@@ -143,7 +146,7 @@ def _linear(data: Mapping[str, Any]) -> Linear:
 
 
 def _plain(value: Any) -> Any:
-    """For JSON, with as many digits as matter."""
+    """Plain values for JSON, with five significant digits."""
     if isinstance(value, Calibration | Probe | Linear):
         return {name: _plain(part) for name, part in vars(value).items()}
     if isinstance(value, Mapping):

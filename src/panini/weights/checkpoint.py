@@ -1,4 +1,4 @@
-"""Networks to and from weights files: half precision, and only what inference needs."""
+"""Writes networks to weights files and reads them: in half precision, and only what inference needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TRAINING_ONLY = ("prior.mapping.", "prior.mean_latent", "dre.projection.")
 
 
 def build(preset: str) -> PaniniNet:
-    """The network of a preset by its name, untrained. Raises PaniniError if there is none of that name."""
+    """The untrained network of a preset. Raises PaniniError if no preset has that name."""
     names = [name for name in vars(presets) if name in ("default", "prior_led") or name.startswith("paper_")]
     if preset not in names:
         raise PaniniError(f"no preset is called {preset!r}; there are {', '.join(names)}")
@@ -31,7 +31,7 @@ def build(preset: str) -> PaniniNet:
 
 
 def inference_tensors(network: PaniniNet) -> dict[str, Tensor]:
-    """The tensors of `network` that a weights file holds, by name."""
+    """The tensors of `network` that belong in a weights file, by name."""
     return {
         name: tensor
         for name, tensor in network.state_dict().items()
@@ -40,9 +40,9 @@ def inference_tensors(network: PaniniNet) -> dict[str, Tensor]:
 
 
 def save_weights(network: PaniniNet, path: Path, preset: str, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes the weights file of `network`, which is of `preset`; `metadata` says how it was trained.
+    """Writes a weights file. preset: that of `network`. metadata: notes on the training.
 
-    Raises PaniniError if a tensor does not fit half precision, or the file cannot be written.
+    Raises PaniniError if a tensor is not finite in half precision, or the file cannot be written.
     """
     halves = {name: tensor.detach().cpu().half().contiguous() for name, tensor in inference_tensors(network).items()}
     unfit = [name for name, half in halves.items() if not half.isfinite().all()]
@@ -50,7 +50,7 @@ def save_weights(network: PaniniNet, path: Path, preset: str, metadata: Mapping[
         raise PaniniError(f"not finite in half precision: {', '.join(unfit)}")
     tensors = b"".join(half.numpy().tobytes() for half in halves.values())
     ours = {"format": FORMAT, "version": __version__, "preset": preset, "sha256": hashlib.sha256(tensors).hexdigest()}
-    # Not the library's `save`, which puts metadata in an order of chance: the same network is to be the same file.
+    # Not the library's `save`, whose metadata has a random order: the same network shall give the same file.
     header: dict[str, object] = {"__metadata__": dict(metadata or {}) | ours}
     end = 0
     for name, half in halves.items():
@@ -65,10 +65,10 @@ def save_weights(network: PaniniNet, path: Path, preset: str, metadata: Mapping[
 
 
 def load_weights(path: Path) -> PaniniNet:
-    """The network in a weights file, in float32, for inference.
+    """Reads the network of a weights file, in float32, for inference.
 
-    The prior's mapping network and the DRE's projection, which only training uses, are not in the file and are left
-    untrained. Raises PaniniError as `read_header` does, and if the tensors are not those of the file's preset.
+    The file lacks the prior's mapping network and the DRE's projection, which only training uses; they stay untrained.
+    Raises PaniniError as `read_header` does, or if the tensors do not match the file's preset.
     """
     network = build(read_header(path).metadata["preset"])
     loaded = load(path.read_bytes())
@@ -79,9 +79,10 @@ def load_weights(path: Path) -> PaniniNet:
 
 
 def load_training_state(path: Path, preset: str) -> PaniniNet:
-    """The network in what training wrote: a state dict of PaniniNet, or a whole run (of which the moving average).
+    """Reads the network of a training checkpoint: a state dict of PaniniNet, or a whole run, of which the moving
+    average.
 
-    Raises PaniniError if the file is neither, or not of `preset`.
+    Raises PaniniError if the file is neither, or does not match the preset.
     """
     network = build(preset)
     load_network(path, network)
@@ -89,10 +90,11 @@ def load_training_state(path: Path, preset: str) -> PaniniNet:
 
 
 def load_network(path: Path, network: PaniniNet, parts: Iterable[str] = ("",)) -> None:
-    """Puts what training wrote, or a weights file, into `network`: its tensors whose names begin with one of `parts`.
+    """Copies tensors from a training checkpoint or a weights file into `network`.
 
-    What a weights file leaves out stays as it is; so do parts that the file does not have at all, if it has others.
-    Raises PaniniError if the file cannot be read or its tensors do not fit.
+    parts: prefixes of the names to copy. Tensors that a weights file lacks stay unchanged; so does a whole part that
+    the file lacks, as long as it has another one. Raises PaniniError if the file cannot be read or its tensors do not
+    fit.
     """
     if path.suffix == ".safetensors":
         read_header(path)

@@ -1,4 +1,4 @@
-"""Writes the ONNX graphs of a weights file: small files whose tensors stay in the weights file."""
+"""Exports networks to ONNX: small graphs that refer to the tensors in the weights file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ OPSET = 18
 
 
 def export(checkpoint: Path, folder: Path, preset: str = "default", metadata: Mapping[str, str] | None = None) -> Path:
-    """Makes `folder` one that an engine can run: the weights file, `dre.onnx` and `restorer.onnx`.
+    """Writes what an engine needs into `folder`: the weights file, `dre.onnx` and `restorer.onnx`.
 
-    checkpoint: a weights file, which is copied there under its own name unless it is there already; or what training
-    wrote (`.pt`: see `load_training_state`), which becomes `default.safetensors` of `preset` with `metadata`.
-    Returns the weights file. Raises PaniniError if the checkpoint cannot be read or the folder not written.
+    checkpoint: a weights file, which keeps its name; or a training checkpoint (`.pt`; see `load_training_state`), which
+        becomes `default.safetensors` with this `preset` and `metadata`.
+    Returns the path of the weights file. Raises PaniniError if the checkpoint cannot be read or the folder not written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def export(checkpoint: Path, folder: Path, preset: str = "default", metadata: Ma
 def _write_graphs(weights: Path) -> None:
     network = load_weights(weights)
     header = read_header(weights)
-    faces = torch.zeros(2, 3, network.input_size, network.input_size)  # two: a batch of one would be taken for fixed
+    faces = torch.zeros(2, 3, network.input_size, network.input_size)  # the exporter would fix a batch size of one
     with torch.no_grad():
         v = network.dre(faces)[:, None].repeat(1, len(network.dafi.resolutions) + 2, 1)
     dre = export_module(DegradationGraph(network), {"faces": faces}, ["v"])
@@ -58,10 +58,10 @@ def _write_graphs(weights: Path) -> None:
 
 
 def export_module(module: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str]) -> onnx.ModelProto:
-    """The ONNX graph of `module`, any number of samples, with nothing in it but what it computes."""
+    """The ONNX graph of `module` for any batch size, without names and paths of this machine."""
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
-    exporter.setLevel(logging.ERROR)  # it warns of libraries that it could have used
+    exporter.setLevel(logging.ERROR)  # it warns about optional libraries
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -73,7 +73,7 @@ def export_module(module: nn.Module, inputs: Mapping[str, Tensor], outputs: list
                 dynamic_shapes=tuple({0: torch.export.Dim("N")} for _ in inputs),
                 opset_version=OPSET,
                 dynamo=True,
-                optimize=False,  # ONNX Runtime does that at load; so every tensor keeps its name and value
+                optimize=False,  # ONNX Runtime does it at load time; here every tensor keeps its name and value
                 verbose=False,
             )
     finally:
@@ -84,21 +84,21 @@ def export_module(module: nn.Module, inputs: Mapping[str, Tensor], outputs: list
     model.graph.ClearField("metadata_props")
     model.graph.ClearField("value_info")
     for part in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
-        part.ClearField("metadata_props")  # traces of this machine's paths
+        part.ClearField("metadata_props")  # they contain paths of this machine
         part.ClearField("doc_string")
     return model
 
 
 def _move_tensors(model: onnx.ModelProto, location: str, header: WeightsHeader) -> None:
-    """Lets every initialiser of the network be read from the weights file: half precision there, cast in the graph.
+    """Makes every initializer refer to the half-precision tensor in the weights file, and adds a cast to float32.
 
-    ONNX Runtime does the casts once, at load.
+    ONNX Runtime does the casts once, at load time.
     """
     casts = []
     for tensor in model.graph.initializer:
         name = tensor.name.removeprefix("network.")
         if name not in header.places:
-            continue  # a constant of the graph's own
+            continue  # a constant of the graph itself
         offset, length = header.places[name]
         casts.append(onnx.helper.make_node("Cast", [name], [tensor.name], to=TensorProto.FLOAT))
         place = {"location": location, "offset": str(offset), "length": str(length)}

@@ -1,7 +1,7 @@
-"""What both engines read of any weights file before they trust it.
+"""The format of a weights file, and the checks that both engines make before they use one.
 
-A weights file is safetensors: eight bytes with the header's length, the header (JSON: each tensor's type, shape and
-place, and metadata of ours), the tensors. The ONNX graphs beside it keep their tensors in it.
+A weights file is in safetensors format: the length of the header in eight bytes; the header in JSON, with the type,
+shape and place of each tensor and our metadata; the tensors. The ONNX graphs beside it refer to the tensors in it.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from pathlib import Path
 from panini.errors import PaniniError
 
 DEFAULT = Path(__file__).parent / "default.safetensors"
-FORMAT = "panini-3"  # of the file, the graphs and the presets that they are of; another one is refused
+FORMAT = "panini-3"  # covers the file, the graphs and the presets; other formats are refused
 
 
 @dataclass(frozen=True)
 class WeightsHeader:
-    """What a weights file says of itself."""
+    """What a weights file says about itself."""
 
     metadata: dict[str, str]
-    """format, version (of the package that wrote it), preset, sha256 (of the tensors' bytes), and notes of training."""
+    """`format`, `version` of the package that wrote it, `preset`, `sha256` of the tensors, and notes on the
+    training."""
     places: dict[str, tuple[int, int]]
-    """Where each tensor lies in the file: offset and length, bytes."""
+    """Offset and length of each tensor in the file, in bytes."""
     digest: str
-    """sha256 of the header, and so of everything: the graphs carry it, which ties them to one file."""
+    """sha256 of the header, which contains that of the tensors. The graphs contain it, which ties them to one file."""
 
 
 def read_header(path: Path) -> WeightsHeader:
-    """The header of the weights file `path`, which is read whole to compare its tensors with their sha256.
+    """Reads the header of a weights file, and the rest to check its sha256.
 
-    Raises PaniniError if it is missing, no weights file, of another format, or damaged.
+    Raises PaniniError if the file is missing, damaged, of another format, or no weights file.
     """
     try:
         data = path.read_bytes()

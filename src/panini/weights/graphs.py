@@ -1,4 +1,4 @@
-"""The two graphs that an engine runs: DRE, and the restorer with the shares that it reports."""
+"""The two graphs that an engine runs: the degradation encoder (DRE), and the restorer with its shares."""
 
 from __future__ import annotations
 
