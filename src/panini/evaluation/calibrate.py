@@ -1,6 +1,6 @@
-"""Measures, of one weights file, all that `panini.weights.calibration` holds: on faces whose truth is known.
+"""Measures the calibration of a weights file (`panini.weights.calibration`) on faces whose original is known.
 
-What is fitted is fitted on one set of faces, and what is reported is measured on another.
+Models are fitted on one set of faces, and their quality is measured on another.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from panini.weights.calibration import DIAL_REACH, Calibration, Linear
 Array = NDArray[np.float32]
 
 MIXED = ("paper", "paper", "wild", "paper", "sr16")
-"""Damage as the paper has it, now and then as life has it, or 16x super-resolution."""
+"""Distributions of the damage, in turns: mostly the paper's, sometimes longer chains, or 16x super-resolution."""
 HEAVY = (
     Degradation((Blur(8.0),)),
     Degradation((Downsample(10.0), Enlarge())),
     Degradation((Blur(5.0), Downsample(8.0), Noise(15.0), Jpeg(25), Enlarge())),
 )
-"""What the dial's direction leads to: damage that leaves little of a face and so asks for imagination."""
+"""Heavy damage, which defines the direction of the dial: little of the face is left."""
 STEPS = (0.15, 0.25, 0.35, DIAL_REACH)
-"""How far the dial may reach to either side, in lengths of v_DR."""
+"""Possible ranges of the dial on either side, relative to the length of v_DR."""
 MOST_LOSS = 1.5
-"""dB of PSNR that an end of the dial may cost the median face (one nearly clean face would decide the mean)."""
+"""Largest loss of PSNR, in dB, at an end of the dial for the median face. A nearly clean face would dominate a mean."""
 LEAST_TRADE = 0.02
-"""dB of PSNR that is worth turning the dial farther: less is chance, and other faces may have the opposite."""
+"""Smallest change of PSNR, in dB, that justifies a wider range of the dial: less may be chance."""
 SETTINGS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 Log = Callable[[str], None]
@@ -54,7 +54,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Sample:
-    """A face, whole and damaged, [512, 512, 3] each, and the v_DR [dim] of the damaged one."""
+    """An original face and its damaged version, [512, 512, 3] each, and the v_DR [dim] of the latter."""
 
     truth: Pixels
     given: Pixels
@@ -62,11 +62,12 @@ class Sample:
 
 
 def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int = 64, log: Log = print) -> Calibration:
-    """Measures the calibration of `engine`'s weights.
+    """Measures the calibration of an engine's weights.
 
-    faces: to fit on. validation: others, to report on. count: twice as many restorations go into the error map, half
-    as many reported on; all other numbers go with it. Takes about 9 * count restorations, those of noise and codecs
-    of two passes each. Raises PaniniError for too few faces.
+    faces: to fit the models on. validation: other faces, to measure the quality on.
+    count: sets the number of samples: 2 * count restorations for the error map, count / 2 for the quality, about 9 *
+        count in all.
+    Raises PaniniError for too few faces.
     """
     if count < 16 or min(len(faces), len(validation)) < 8:
         raise PaniniError("calibrate wants at least 16 samples and 8 faces of each set")
@@ -128,7 +129,7 @@ def directions(encode: Callable[[Pixels], Array], faces: Pictures, count: int) -
 
 
 def _restore(engine: Engine, calibration: Calibration, sample: Sample, dial: float) -> RestoredCrop:
-    """As `Restorer` does it, with a calibration that is not complete yet."""
+    """Restores a sample as `Restorer` does, with a calibration that is not complete yet."""
     return restore_crop(
         engine,
         sample.given,
@@ -140,7 +141,7 @@ def _restore(engine: Engine, calibration: Calibration, sample: Sample, dial: flo
 
 
 def log_detail(picture: Pixels) -> float:
-    """Realism without a reference: the log of the detail in a picture, that which a Gaussian of 1.5 pixels removes."""
+    """A measure of sharpness: the log of the standard deviation of the detail that a Gaussian of 1.5 pixels removes."""
     luma = picture.astype(np.float32) @ LUMA
     return float(np.log(np.std(luma - cv2.GaussianBlur(luma, (0, 0), 1.5)) + 1e-3))
 
@@ -216,7 +217,7 @@ def _dialled(
 
 
 def _fit_truth(engine: Engine, calibration: Calibration, samples: Iterable[Sample]) -> tuple[Linear, Linear]:
-    """The error map and the imagined share, fitted on restorations at settings of the dial drawn at random."""
+    """Fits the error map and the imagined share to restorations at random settings of the dial."""
     rng = np.random.default_rng(6)
     places: list[Array] = []
     errors: list[Array] = []
@@ -225,7 +226,7 @@ def _fit_truth(engine: Engine, calibration: Calibration, samples: Iterable[Sampl
     for sample in samples:
         restored = _restore(engine, calibration, sample, float(rng.uniform(-1, 1)))
         features = error_features(sample.given, restored.image, restored.image_share)
-        chosen = rng.choice(features[..., 0].size, 1024, replace=False)  # neighbours tell the same
+        chosen = rng.choice(features[..., 0].size, 1024, replace=False)  # neighbors are redundant
         places.append(features.reshape(-1, features.shape[-1])[chosen])
         errors.append(np.log1p(true_error(restored.image, sample.truth)).ravel()[chosen])
         faces.append(detail_features(sample.given, restored.image, restored.image_share))
@@ -241,7 +242,7 @@ def _fit_truth(engine: Engine, calibration: Calibration, samples: Iterable[Sampl
 def _examine_truth(
     calibration: Calibration, samples: Sequence[Sample], restorations: Sequence[RestoredCrop]
 ) -> dict[str, float]:
-    """How well map and share tell the truth, on faces they were not fitted on; the map beside plain input sharpness."""
+    """Quality of the error map and the imagined share on held-out faces; the map is compared with input sharpness."""
     rows, shares = [], []
     for sample, restored in zip(samples, restorations, strict=True):
         zero = np.zeros(len(calibration.direction), np.float32)
@@ -267,7 +268,7 @@ def _examine_truth(
 
 
 def plot_dial(calibration: Calibration, path: Path) -> None:
-    """The dial's curve on the validation faces, written to `path` (its suffix is the format). Raises PaniniError."""
+    """Plots the curve of the dial on the validation faces; the suffix of `path` is the format. Raises PaniniError."""
     from matplotlib.figure import Figure
 
     from panini.evaluation.plotting import save_figure

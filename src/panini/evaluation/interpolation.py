@@ -34,8 +34,10 @@ def _damage(kind: str, strength: float) -> Degradation:
 
 @torch.no_grad()
 def prior_shares(network: PaniniNet, faces: Sequence[Pixels]) -> dict[str, NDArray[np.float32]]:
-    """By kind of damage, [strengths, levels]: the mean share of the prior (a_prior) over `faces` [512, 512, 3], each
-    damaged so; levels by resolution, coarse to fine, then 1 - a_image of the picture's bands, coarse to fine."""
+    """For each kind of damage, the mean share of the prior (a_prior) over `faces` [512, 512, 3]: [strengths, levels].
+
+    The levels of DAFI come first, coarse to fine, then 1 - a_image for the bands of the picture, coarse to fine.
+    """
     shares = {}
     for kind, (_, strengths) in _SWEEPS.items():
         rows = []
@@ -51,8 +53,10 @@ def prior_shares(network: PaniniNet, faces: Sequence[Pixels]) -> dict[str, NDArr
 
 
 def plot_shares(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None:
-    """How DAFI's weights move with the strength of each damage: a panel a kind, a line a resolution. Raises PaniniError
-    if `path` cannot be written."""
+    """Plots DAFI's weights over the strength of each damage: a panel for each kind, a line for each resolution.
+
+    Raises PaniniError if `path` cannot be written.
+    """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 

@@ -34,7 +34,7 @@ Array = NDArray[np.float32]
 
 
 class Pictures(Protocol):
-    """Faces by number, uint8 [512, 512, 3] each: a list or `training.data.Faces`."""
+    """Faces by number, uint8 [512, 512, 3]: a list, or `panini.training.data.Faces`."""
 
     def __len__(self) -> int: ...
 
@@ -43,25 +43,25 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True)
 class Damaged:
-    """Damaged faces as an encoder sees them: v [n, dim], the face (its number) and the damage of each."""
+    """Damaged faces as an encoder sees them: v_DR [n, dim], the number of each face, and its damage."""
 
     v: Array
     faces: NDArray[np.int64]
     damages: Sequence[Degradation]
 
     def strengths(self, kind: str) -> Array:
-        """[n]: of one kind, 0 for none, scaled to about 0..1; blur by the log of its σ."""
+        """Strengths [n] of one kind of damage: 0 for none, scaled to about 0..1; blur by the log of its σ."""
         values = np.array([damage.strength(kind) for damage in self.damages], np.float32)
         return np.asarray((np.log1p(values) if kind == "blur" else values) * _SCALES[kind], np.float32)
 
     def places(self) -> Array:
-        """[n, kinds]: each damage as a point; the distance of two is how unlike they are."""
+        """Each damage as a point [n, kinds]; distances measure how different two are."""
         return np.stack([self.strengths(kind) for kind in KINDS], 1)
 
 
 @dataclass(frozen=True)
 class DamagedFace:
-    """A face, whole and damaged, [512, 512, 3] each."""
+    """An original face and its damaged version, [512, 512, 3] each."""
 
     number: int
     """Which face it is."""
@@ -71,7 +71,7 @@ class DamagedFace:
 
 
 def damaged_faces(faces: Pictures, count: int, distributions: Sequence[str], seed: int) -> Iterator[DamagedFace]:
-    """`count` damaged faces, in turns from all of `faces` in an order of chance, and of the distributions in theirs."""
+    """`count` damaged faces: all of `faces` in turns, in random order, with the distributions in turns."""
     order = np.random.default_rng(seed).permutation(len(faces))
     for i in range(count):
         number = int(order[i % len(order)])
@@ -81,14 +81,14 @@ def damaged_faces(faces: Pictures, count: int, distributions: Sequence[str], see
 
 
 def damaged(encode: Callable[[Pixels], Array], faces: Iterable[DamagedFace]) -> Damaged:
-    """Damaged faces as `encode` sees them: it gives the v_DR [dim] of a picture."""
+    """Encodes damaged faces. encode: gives the v_DR [dim] of a picture."""
     rows = [(encode(face.given), face.number, face.damage) for face in faces]
     v, numbers, damages = zip(*rows, strict=True)
     return Damaged(np.stack(v), np.array(numbers), damages)
 
 
 def encode_with(encoder: nn.Module) -> Callable[[Pixels], Array]:
-    """The v_DR [dim] that `encoder` gives a picture [512, 512, 3]."""
+    """A function from a picture [512, 512, 3] to its v_DR [dim]."""
     device = next(encoder.parameters()).device
 
     @torch.no_grad()
@@ -100,7 +100,7 @@ def encode_with(encoder: nn.Module) -> Callable[[Pixels], Array]:
 
 
 def fit_linear(x: Array, y: NDArray[Any], model: Any) -> Linear:
-    """A linear `model` of scikit-learn fitted from x [n, features], scaled for it, to y [n]; for x as it is."""
+    """Fits a linear model of scikit-learn to y [n] from standardized x [n, features]; the result takes x as it is."""
     scaler = StandardScaler().fit(x)
     fitted = model.fit(scaler.transform(x), y)
     weights = np.ravel(fitted.coef_) / scaler.scale_

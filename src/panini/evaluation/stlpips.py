@@ -1,6 +1,6 @@
-"""ST-LPIPS: the perceptual distance that tolerates small shifts (arXiv 2207.13686), VGG16 variant.
+"""ST-LPIPS, a perceptual distance that tolerates small shifts (arXiv 2207.13686), VGG16 variant.
 
-The weights are read from the wheel that carries them; nothing of the wheel's code is used.
+The weights come from the authors' wheel; its code is not used, except to test this one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WIDTHS_BY_STAGE: tuple[tuple[int, ...], ...] = ((64, 64), (128, 128), (256, 256,
 
 
 class STLPIPS(nn.Module):
-    """Distance of two pictures [N, 3, H, W] in [-1, 1] -> [N], 0 for equal ones. Its own weights take no gradient."""
+    """Distance of pictures [N, 3, H, W] in [-1, 1] -> [N]; 0 for equal pictures. The weights are frozen."""
 
     shift: Tensor
     scale: Tensor
@@ -58,7 +58,7 @@ class STLPIPS(nn.Module):
                 importance.copy_(state[f"lin{i}.model.1.weight"])
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Unit-length feature vectors after each of the five stages, [N, C, h, w]."""
+        """Feature vectors of unit length after each of the five stages, [N, C, h, w]."""
         x = (x - self.shift) / self.scale
         out = []
         for i, stage in enumerate(self.stages):
@@ -67,7 +67,7 @@ class STLPIPS(nn.Module):
         return out
 
     def before_activation(self, x: Tensor, convolution: int, stage: int) -> Tensor:
-        """What the `convolution`-th of the `stage`-th stage (both from 1) puts out, [N, C, h, w]."""
+        """Output [N, C, h, w] of one convolution before its activation; both numbers count from 1."""
         x = (x - self.shift) / self.scale
         for i in range(stage - 1):
             x = self._halve(self.stages[i](x))
@@ -79,7 +79,7 @@ class STLPIPS(nn.Module):
         return F.conv2d(x, self.blur.expand(x.shape[1], -1, -1, -1), stride=2, groups=x.shape[1])
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
-        """[N] from the features of two pictures."""
+        """The distance [N] from the features of two batches."""
         distances = [
             ((fa - fb).square() * w).sum(1).mean((1, 2)) for fa, fb, w in zip(a, b, self.importance, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""The project's validation protocol: fixed damage, 512 truth, PSNR, SSIM and ST-LPIPS beside the input's own."""
+"""The validation protocol: fixed damage, originals of 512 pixels; PSNR, SSIM and ST-LPIPS of results and inputs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from panini.photo.pixels import Pixels, Signed, from_signed, read_rgb, resize, t
 TASKS = ("mfr", "sr16")
 
 Restore = Callable[[Signed], Signed]
-"""A restorer of faces: float32 [1, 3, 512, 512] -> [1, 3, S, S], both RGB in [-1, 1]."""
+"""Restores a face: float32 [1, 3, 512, 512] -> [1, 3, S, S], RGB in [-1, 1]."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """PSNR in dB, SSIM, ST-LPIPS of one picture or the mean of several."""
+    """PSNR in dB, SSIM and ST-LPIPS of one picture, or means over several."""
 
     psnr: float
     ssim: float
@@ -40,7 +40,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Face:
-    """One validation face: 512 truth, damaged input (512 for mfr, 64 for sr16), the kind of its damage."""
+    """One validation face: original (512 pixels), damaged input (512 for mfr, 64 for sr16) and kind of damage."""
 
     name: str
     task: str
@@ -51,7 +51,7 @@ class Face:
 
 @dataclass(frozen=True)
 class Row:
-    """Scores of one face, the input's and the result's, and the result itself at 512."""
+    """Scores of one input and its result, and the result itself at 512 pixels."""
 
     face: Face
     given: Scores
@@ -68,7 +68,7 @@ class Row:
 
 
 def load_faces(folder: Path, tasks: Iterable[str] = TASKS) -> list[Face]:
-    """The faces of a validation folder (`manifest.json`, `gt/`, `mfr/`, `sr16/`).
+    """Reads the faces of a validation folder (`manifest.json`, `gt/`, `mfr/`, `sr16/`).
 
     Raises PaniniError if a file is missing or unreadable.
     """
@@ -91,9 +91,10 @@ def load_faces(folder: Path, tasks: Iterable[str] = TASKS) -> list[Face]:
 
 
 def load_truths(folder: Path) -> list[Pixels]:
-    """The whole faces of a validation folder, [512, 512, 3]; or the pictures in it, if it has no `gt/`.
+    """Reads the originals of a validation folder, [512, 512, 3]; all pictures in it if it has no `gt/`.
 
-    Raises PaniniError if there are none."""
+    Raises PaniniError if there are none.
+    """
     folder = folder / "gt" if (folder / "gt").is_dir() else folder
     paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in {".webp", ".png", ".jpg", ".jpeg"})
     if not paths:
@@ -102,9 +103,9 @@ def load_truths(folder: Path) -> list[Pixels]:
 
 
 def enlarged(given: Pixels, side: int = 512) -> Pixels:
-    """The input as it is scored, [side, side, 3]: by Pillow's bicubic, as the protocol's own figures of the inputs are.
+    """The input as it is scored, [side, side, 3]: enlarged by Pillow's bicubic, as the protocol defines it.
 
-    OpenCV's is sharper by 0.13 dB on sr16; it is what the product enlarges small faces with.
+    OpenCV's bicubic, with which small faces are restored, scores 0.13 dB better on sr16.
     """
     if given.shape[:2] == (side, side):
         return given
@@ -112,12 +113,12 @@ def enlarged(given: Pixels, side: int = 512) -> Pixels:
 
 
 def _psnr(truth: Pixels, picture: Pixels) -> float:
-    """Of equal pictures 100 dB: a mean with infinity in it says nothing."""
+    """PSNR in dB; 100 for equal pictures, because infinity would spoil means."""
     return 100.0 if np.array_equal(truth, picture) else float(peak_signal_noise_ratio(truth, picture))
 
 
 class Scorer:
-    """Scores pictures at 512 by the protocol; holds the perceptual network."""
+    """Scores pictures at 512 pixels by the protocol. Holds the network of ST-LPIPS."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.stlpips = STLPIPS().eval().to(device)
@@ -125,16 +126,16 @@ class Scorer:
 
     @torch.inference_mode()
     def features(self, *pictures: Pixels) -> list[list[Tensor]]:
-        """The perceptual network's features of each picture; see `STLPIPS.features`."""
+        """The ST-LPIPS features of each picture; see `STLPIPS.features`."""
         return [self.stlpips.features(torch.from_numpy(to_signed(p))[None].to(self.device)) for p in pictures]
 
     @torch.inference_mode()
     def __call__(
         self, truth: Pixels, *pictures: Pixels, features: Sequence[list[Tensor]] | None = None
     ) -> list[Scores]:
-        """The scores of each of `pictures` against `truth`, all [H, W, 3] uint8 RGB of one size.
+        """The scores of each picture against `truth`; all are uint8 RGB [H, W, 3] of the same size.
 
-        features: of truth and pictures, if they are known already.
+        features: those of `truth` and the pictures, if the caller has them.
         """
         features = self.features(truth, *pictures) if features is None else features
         return [
@@ -155,7 +156,7 @@ def validate(
 ) -> list[Row]:
     """Restores and scores each face.
 
-    known: cache of the inputs' own scores by (task, name), filled on first use.
+    known: cache for the scores of the inputs, by task and name.
     """
     known = {} if known is None else known
     rows = []
@@ -173,7 +174,7 @@ def validate(
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Markdown: by task and kind of damage, input -> result, and the ratio of ST-LPIPS."""
+    """A Markdown table by task and kind of damage: input -> result, and the ratio of ST-LPIPS."""
     rows = list(rows)
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -198,6 +199,6 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def grid(rows: Iterable[Row]) -> Pixels:
-    """A picture to look at: a column a face, given over restored over true, 512 each."""
+    """A picture with a column for each face: input, result and original, 512 pixels each."""
     columns = [np.concatenate((enlarged(row.face.given), row.picture, row.face.truth)) for row in rows]
     return np.concatenate(columns, 1)

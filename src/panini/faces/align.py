@@ -1,7 +1,7 @@
-"""The FFHQ crop: a square around a face, upright, laid out from the eyes and the corners of the mouth.
+"""The FFHQ crop: an upright square around a face, computed from the eyes and the corners of the mouth.
 
-A transform is a float64 [2, 3] matrix that takes x, y in one picture to x, y in another, in continuous coordinates
-(see `panini.faces.detect`), so that enlarging a picture is a plain multiplication.
+A transform is a float64 [2, 3] matrix that maps x, y in one picture to x, y in another. The coordinates are continuous
+(see `panini.faces.detect`), so that enlarging a picture multiplies them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Picture = NDArray[np.uint8] | NDArray[np.float32]
 
 
 DETECTED_ZOOM = 1.045
-"""Points found by `CenterFace` lie that much too far apart (median over faces aligned by construction)."""
+"""Landmarks of `CenterFace` are too far apart by this factor (median over faces with a known alignment)."""
 
 
 def ffhq_transform(landmarks: NDArray[np.floating], size: int = 512, zoom: float = 1.0) -> Transform:
@@ -30,7 +30,7 @@ def ffhq_transform(landmarks: NDArray[np.floating], size: int = 512, zoom: float
     left_eye, right_eye, _, left_mouth, right_mouth = np.asarray(landmarks, np.float64)
     eyes, mouth = (left_eye + right_eye) / 2, (left_mouth + right_mouth) / 2
     along, down = right_eye - left_eye, mouth - eyes
-    axis = along + np.array([down[1], -down[0]])  # `down` turned a quarter towards the right
+    axis = along + np.array([down[1], -down[0]])  # `down`, turned by 90 degrees to the right
     length = np.hypot(*axis)
     if length < 1e-6:
         raise ValueError("the landmarks coincide")
@@ -41,24 +41,24 @@ def ffhq_transform(landmarks: NDArray[np.floating], size: int = 512, zoom: float
 
 
 def invert(transform: Transform) -> Transform:
-    """The transform that undoes `transform`."""
+    """The inverse transform."""
     return np.asarray(cv2.invertAffineTransform(transform), np.float64)
 
 
 def scaled(transform: Transform, *, source: float = 1, target: float = 1) -> Transform:
-    """The same transform between pictures enlarged `source` and `target` times."""
+    """The same transform between pictures that are enlarged `source` and `target` times."""
     linear = transform[:, :2] * (target / source)
     return np.hstack([linear, transform[:, 2:] * target])
 
 
 def scale_of(transform: Transform) -> float:
-    """How many times longer things become."""
+    """The factor by which lengths grow."""
     return float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
 
 
 def covered(shape: tuple[int, int], transform: Transform, side: int) -> NDArray[np.bool_]:
-    """[side, side]: where a crop, which `transform` takes from a picture of `shape` = (height, width), shows it, and
-    not what lies beyond its edge."""
+    """Mask [side, side] of the part of a crop that shows the picture of `shape` (height, width) and not the area
+    outside it."""
     back = invert(transform)
     x, y = (np.arange(side) + 0.5)[None], (np.arange(side) + 0.5)[:, None]
     across, down = (row[0] * x + row[1] * y + row[2] for row in back)
@@ -73,26 +73,26 @@ def warp(
     border: int = cv2.BORDER_REFLECT_101,
     interpolation: int = cv2.INTER_CUBIC,
 ) -> Picture:
-    """`image` [H, W] or [H, W, C] (uint8 or float32) seen through `transform`, as size = (width, height).
+    """Applies `transform` to `image` [H, W] or [H, W, C] (uint8 or float32); the result has size (width, height).
 
-    Anti-aliased: what shrinks is averaged down to its final scale first, and only the part that shows is touched.
+    Antialiased: if the transform shrinks, the image is averaged down first. Only the visible part is processed.
     """
     width, height = size
     corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ invert(transform).T
-    margin = 4 / min(scale_of(transform), 1)  # what the kernels reach
+    margin = 4 / min(scale_of(transform), 1)  # reach of the kernels
     limits = (image.shape[1], image.shape[0])
     x0, y0 = (int(np.clip(v, 0, n - 1)) for v, n in zip(np.floor(corners.min(0) - margin), limits, strict=True))
     x1, y1 = (int(np.clip(v, 1, n)) for v, n in zip(np.ceil(corners.max(0) + margin), limits, strict=True))
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
     part: Any = image[y0:y1, x0:x1]
-    # Parts keep their own coordinates from here on.
+    # From here on, coordinates are relative to the part.
     transform = np.hstack([transform[:, :2], transform[:, :2] @ [[x0], [y0]] + transform[:, 2:]])
     shrink = scale_of(transform)
     if shrink < 1:
         w, h = (max(1, round(n * shrink)) for n in (x1 - x0, y1 - y0))
         part = cv2.resize(part, (w, h), interpolation=cv2.INTER_AREA)
         transform = transform @ np.diag([(x1 - x0) / w, (y1 - y0) / h, 1.0])
-    # OpenCV counts from pixel centres.
+    # In OpenCV, integer coordinates are the centers of pixels.
     shift = transform[:, :2] @ [0.5, 0.5] + transform[:, 2] - 0.5
     matrix = np.hstack([transform[:, :2], shift[:, None]])
     warped: Any = cv2.warpAffine(part, matrix, size, flags=interpolation, borderMode=border)

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from panini.faces.align import Transform, invert, scale_of, scaled, warp
 from panini.photo.pixels import Pixels
 
-_FEATHER = 0.12  # of the crop's side: how far from its border the mask reaches 1
+_FEATHER = 0.12  # of the crop's side: distance from the border at which the mask reaches 1
 _MASK_SIZE = 256
-_NEARNESS = 60.0  # how sharply overlapping faces part: half a crop from its middle a face has lost 1 / e^15
+_NEARNESS = 60.0  # how sharply overlapping faces are separated: at half a crop from its center, a face has e^-15
 _BAND = 1 << 20  # pixels blended at once
 
 
 def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.float32]]:
-    """For each face's crop [256, 256] in [0, 1]: how opaque its patch is, when they are pasted in this order.
+    """An opacity mask [256, 256] in [0, 1] for the patch of each face, if they are pasted in this order.
 
-    Where crops overlap, the nearer a face's middle (in units of its own crop) the greater its share, so that no face is
-    painted over with what a neighbour's crop shows of it. `transforms` take the photo to crops of side `crop_size`.
+    Where crops overlap, each face's share grows toward its center, in units of its own crop. So no face is covered by
+    its margin in a neighbor's crop. transforms: from the photo to crops of side `crop_size`.
     """
     whole = feathered_mask(_MASK_SIZE)
     if len(transforms) < 2:
@@ -40,11 +40,11 @@ def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.fl
         for j in near:
             place = points @ to_crops[j][:, :2].T + to_crops[j][:, 2]
             at = (place * _MASK_SIZE - 0.5).astype(np.float32)
-            # Its own is not remapped: zero at the border stays zero.
+            # Its own mask is not remapped, so that zero at the border stays zero.
             cover.append(whole if j == i else cv2.remap(whole, at[..., 0], at[..., 1], cv2.INTER_LINEAR))
             shares.append(cover[-1] * np.exp(-_NEARNESS * np.square(place - 0.5).sum(-1)) + 1e-30)
         weights = np.max(cover, axis=0) * shares / np.sum(shares, axis=0)
-        # What is pasted later covers what came before.
+        # Patches that are pasted later cover earlier ones.
         alpha = weights[near == i][0] / np.maximum(1 - weights[near > i].sum(0), 1e-6)
         found.append((whole > 0) * np.clip(alpha, 0, 1).astype(np.float32))
     return found
@@ -52,19 +52,19 @@ def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.fl
 
 @dataclass(frozen=True)
 class Patch:
-    """What takes a face's place: `pixels` and `kept` times what was there."""
+    """What replaces a face: `pixels` plus `kept` times the photo."""
 
     pixels: NDArray[np.float32]
-    """[S, S, 3], the restored crop, less `kept` times the crop before."""
+    """[S, S, 3]: the restored crop minus `kept` times the original crop."""
     kept: float
-    """In [0, 1]: how much stays of the detail that is too fine for a crop of side S."""
+    """In [0, 1]: how much of the photo's detail is kept that is too fine for a crop of side S."""
 
 
 def patch(photo: Pixels, restored: Pixels, transform: Transform, crop_size: int, grain: float = 0.0) -> Patch:
-    """The restored crop [S, S, 3] of `photo` [H, W, 3], ready to be pasted.
+    """Prepares the restored crop [S, S, 3] of `photo` [H, W, 3] for pasting.
 
-    A face larger than the crop keeps the photo's finest detail, fully from twice the crop's size. `grain` in [0, 1] is
-    how much of the photo's grain stays.
+    A face larger than the crop keeps the photo's finest detail; fully, if it is at least twice as large.
+    grain: in [0, 1], how much of the photo's grain to add.
     """
     side = restored.shape[0]
     to_crop = scaled(transform, target=side / crop_size)
@@ -86,10 +86,10 @@ def paste(
     crop_size: int,
     scale: int = 1,
 ) -> None:
-    """Blends a face's patch into `photo` [H, W, 3], in place, as far as its `mask` [M, M] says.
+    """Blends a face's patch into `photo` [H, W, 3], in place, with the opacity `mask` [M, M].
 
-    `transform` takes the photo before it was enlarged `scale` times to a crop of side `crop_size`. Nothing changes
-    where the mask is zero, which it is from the crop's border outwards.
+    transform: from the photo, before it was enlarged `scale` times, to a crop of side `crop_size`. Nothing changes
+    where the mask is zero, which includes everything outside the crop.
     """
     side = patch.pixels.shape[0]
     to_photo = invert(scaled(transform, source=scale, target=side / crop_size))
@@ -100,7 +100,7 @@ def paste(
     x1, y1 = np.clip(np.ceil(corners.max(0)), 0, limits).astype(int)
     if x1 <= x0 or y1 <= y0:
         return
-    # In bands, so that a face of many megapixels needs little memory; shrunk once, where bands would do it each anew.
+    # In bands, which bounds memory for faces of many megapixels. Shrinking happens once, before the bands.
     shrink = min(scale_of(to_photo), 1.0)
     small = min(side, max(1, round(2 * side * shrink)))
     pixels = patch.pixels
@@ -120,12 +120,12 @@ def paste(
 def _warp(image: NDArray[np.float32], transform: Transform, size: tuple[int, int], border: int) -> NDArray[np.float32]:
     interpolation = cv2.INTER_CUBIC if image.ndim == 3 else cv2.INTER_LINEAR
     matrix = transform.copy()
-    matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5  # OpenCV counts from pixel centres
+    matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5  # in OpenCV, integer coordinates are the centers of pixels
     return np.asarray(cv2.warpAffine(image, matrix, size, flags=interpolation, borderMode=border), np.float32)
 
 
 def _lost_grain(before: NDArray[np.float32], after: NDArray[np.float32], pixel: float) -> NDArray[np.float32]:
-    """The grain of `before` [S, S, 3] that `after` lacks; a pixel of the photo measures `pixel` in both."""
+    """The grain of `before` [S, S, 3] that `after` lacks. pixel: size of a pixel of the photo in both."""
 
     def fine(image: NDArray[np.float32]) -> NDArray[np.float32]:
         return image - cv2.GaussianBlur(image, (0, 0), 1.2 * pixel)
@@ -133,15 +133,15 @@ def _lost_grain(before: NDArray[np.float32], after: NDArray[np.float32], pixel: 
     layer, inner = fine(before), slice(before.shape[0] // 4, -before.shape[0] // 4)
     spread = [1.4826 * np.median(np.abs(part[inner, inner])) + 1e-6 for part in (layer, fine(after))]
     missing = np.sqrt(max(0.0, 1 - (spread[1] / spread[0]) ** 2))
-    limit = 2 * spread[0]  # edges are no grain: what sticks out fades away again
+    limit = 2 * spread[0]  # edges are not grain: large values are faded out
     return np.asarray(missing * layer * np.exp(-np.square(layer / limit) / 2), np.float32)
 
 
 def feathered_mask(size: int) -> NDArray[np.float32]:
-    """[size, size] in [0, 1]: one inside, falling smoothly to zero at the border, with round corners."""
+    """A mask [size, size]: 1 inside, falling smoothly to 0 at the border, with round corners."""
     ramp = np.minimum(np.arange(size), np.arange(size)[::-1]) / (_FEATHER * (size - 1))
     ramp = np.clip(ramp, 0, 1)
-    # The distance from the inner square, so that corners are round.
+    # The distance from the inner square makes round corners.
     inward = 1 - np.minimum(np.hypot(1 - ramp[:, None], 1 - ramp[None, :]), 1)
     mask: NDArray[np.float32] = (inward * inward * (3 - 2 * inward)).astype(np.float32)
     return mask

@@ -41,13 +41,13 @@ def match_color(restored: Pixels, original: Pixels, *, monochrome: bool = False)
 
 
 def _split(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Brightness [H, W] of a picture in [0, 255], and what its channels have beyond it [H, W, 3]."""
+    """Brightness [H, W] of a picture in [0, 255], and the differences of its channels from it [H, W, 3]."""
     luma = image @ LUMA
     return luma, image - luma[..., None]
 
 
 def _tone_curve(luma: NDArray[np.float32], chroma: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Chroma as a quadratic in brightness, least squares [3, 3]."""
+    """Coefficients [3, 3] of the least-squares quadratic from brightness to chroma."""
     return np.linalg.lstsq(_powers(luma).reshape(-1, 3), chroma.reshape(-1, 3))[0]
 
 
