@@ -27,7 +27,7 @@ from panini.photo import io as photo_io
 from panini.photo.color import is_monochrome
 from panini.photo.pixels import Pixels, to_signed
 from panini.photo.upscale import Upscaler
-from panini.report.face_report import FaceReport, as_dict, make_report
+from panini.report.face_report import FaceReport, as_dict, make_report, share_in_words
 
 Source = photo_io.Source | photo_io.Photo
 """A photo: a path, the bytes of a file, a binary file object, a Pillow image, a uint8 array [H, W], [H, W, 1],
@@ -168,6 +168,10 @@ class Restoration:
     """Digest of the network's weights file."""
     consistent: bool = False
     """Whether the result, made small again, is the photo; see `panini.photo.consistency`."""
+    smaller: int = 0
+    """How many faces were left alone because they are smaller than `min_face`."""
+    min_face: float = 0.0
+    """Width in pixels below which faces are left alone."""
 
     @property
     def image(self) -> Image.Image:
@@ -178,6 +182,35 @@ class Restoration:
     def imagined(self) -> float | None:
         """Share of the faces' detail that is imagined, 0..1, their mean; None if it is not known."""
         return mean_imagined(self.faces)
+
+    @property
+    def earlier(self) -> dict[str, str]:
+        """What the photo's metadata say of restorations before this one, as `panini.photo.provenance.read` tells."""
+        return provenance.read(self.photo.metadata.xmp)
+
+    @property
+    def imagined_in_all(self) -> float | None:
+        """The share imagined by this restoration and those before it; None if one of them is not known."""
+        if self.imagined is None:
+            return None
+        return provenance.imagined(provenance.with_earlier({"Imagined": str(self.imagined)}, self.earlier))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What one should know of the result, in words."""
+        said = []
+        if self.smaller:
+            faces = "1 face" if self.smaller == 1 else f"{self.smaller} faces"
+            said.append(f"{faces} smaller than {self.min_face:g} px left alone; see --min-face")
+        doubtful = [number for number, face in enumerate(self.faces, 1) if face.report.nearly_all_imagined]
+        if doubtful:
+            which = "the face" if len(self.faces) == 1 else f"face {', '.join(map(str, doubtful))}"
+            said.append(f"nearly all of {which} is imagined: it need not look like the person")
+        if self.faces and self.earlier:
+            share = self.imagined_in_all
+            whole = "" if share is None else f", and with this time {share_in_words(share)} of the detail is imagined"
+            said.append(f"it was restored before{whole}")
+        return said
 
     def as_dict(self) -> dict[str, Any]:
         """All that is known of it, for JSON."""
@@ -191,7 +224,11 @@ class Restoration:
             "version": __version__,
             "weights": self.weights,
             "imagined": None if self.imagined is None else round(self.imagined, 3),
+            "imagined_in_all": None if self.imagined_in_all is None else round(self.imagined_in_all, 3),
+            "restored_before": provenance.restorations(self.earlier) if self.earlier else 0,
             "consistent": self.consistent,
+            "smaller_faces": self.smaller,
+            "remarks": self.remarks,
             "faces": faces,
             "seconds": timings,
         }
@@ -220,8 +257,9 @@ class Restoration:
         """
         return photo_io.save(self.marked(self.photo) if mark else self.photo, target, format, overwrite=overwrite)
 
-    def marked(self, photo: photo_io.Photo, dial: str = "") -> photo_io.Photo:
-        """A picture that shows the restored faces, its metadata saying so. dial: words for its setting, if not one."""
+    def marked(self, photo: photo_io.Photo, dial: str = "", shows: str = "") -> photo_io.Photo:
+        """A picture that shows the restored faces, its metadata saying so. dial: words for its setting, if not one.
+        shows: what it is, if it is not the result itself: an explanation or a strip."""
         if not self.faces:
             return photo
         first = self.faces[0].report
@@ -235,9 +273,8 @@ class Restoration:
             consistent=self.consistent,
             passes=most_passes(self.faces),
         )
-        return replace(
-            photo, metadata=provenance.add_to_metadata(photo.metadata, said | ({"Dial": dial} if dial else {}))
-        )
+        more = ({"Dial": dial} if dial else {}) | ({"Shows": shows} if shows else {})
+        return replace(photo, metadata=provenance.add_to_metadata(photo.metadata, said | more))
 
 
 def mean_imagined(faces: Sequence[RestoredFace]) -> float | None:
@@ -286,8 +323,9 @@ class Restorer:
 
         with _clock(timings, "detect"):
             found = choose(self.detector(photo.pixels), options.only, options.boxes)
+            smaller = getattr(self.detector, "smaller", 0)
         if not found and not options.keep:
-            raise self._no_face(photo)
+            raise self._no_face(photo, smaller)
         with _clock(timings, "align"):
             size = self.engine.input_size
             transforms = [self.transform(photo.pixels, face) for face in found]
@@ -302,7 +340,8 @@ class Restorer:
             with _clock(timings, "blend"):
                 patch = blend.patch(photo.pixels, faces[-1].after, transform, size, options.grain)
                 blend.paste(result.pixels, patch, mask, transform, size, options.scale)
-        restored = Restoration(result, faces, timings, self.engine.digest)
+        min_face = getattr(self.detector, "min_face", 0.0)
+        restored = Restoration(result, faces, timings, self.engine.digest, smaller=smaller, min_face=min_face)
         return restored.made_consistent(photo) if options.consistent else restored
 
     def prepare(self, options: RestoreOptions) -> FaceSettings:
@@ -324,10 +363,11 @@ class Restorer:
             return False
         return consistency.close(restored.photo.pixels, given.pixels)
 
-    def _no_face(self, photo: photo_io.Photo) -> NoFaceError:
+    def _no_face(self, photo: photo_io.Photo, smaller: int = 0) -> NoFaceError:
         smallest = getattr(self.detector, "min_face", 24)
-        among = "" if smallest == 24 else f" from {smallest:g} pixels across"
-        return NoFaceError(f"{photo.path or 'the picture'}: no face{among} found")
+        among = "" if smallest == 24 and not smaller else f" from {smallest:g} pixels across"
+        others = f", but {smaller} smaller; see --min-face" if smaller else ""
+        return NoFaceError(f"{photo.path or 'the picture'}: no face{among} found{others}")
 
     def transform(self, pixels: Pixels, face: Face) -> align.Transform:
         """From a photo uint8 RGB [H, W, 3] to the crop of a face in it that the network sees."""

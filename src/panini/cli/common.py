@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from panini.api import Restorer
 
 MinFace = Annotated[float, typer.Option(help="Ignore faces less wide than this, in pixels; at least 8.")]
+Salvage = Annotated[bool, typer.Option("--salvage", help="Take what is left of a damaged or truncated picture.")]
 DEFAULT_MIN_FACE = 24.0
 
 
@@ -38,8 +39,13 @@ def needs_train_extra(verb: str) -> Iterator[None]:
 
 
 def count(faces: int) -> str:
-    """The number of faces in words, for a result."""
-    return f"{faces} face" if faces == 1 else f"{faces} faces" if faces else "no face, kept as it is"
+    """The number of faces in words."""
+    return f"{faces} face" if faces == 1 else f"{faces} faces"
+
+
+def outcome(faces: int) -> str:
+    """What became of a photo, in words."""
+    return count(faces) if faces else "no face, kept as it is"
 
 
 def one_line(text: object) -> str:

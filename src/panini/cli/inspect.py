@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, MinFace, load_restorer, one_line
+from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer, one_line
+
+_YELLOW = (255, 220, 0)
+_READABLE = 48  # pixels: the width that a face has at least in a drawing, if four times larger is enough for that
+_SMALLEST_FONT = 16
+_LARGEST = 100_000_000  # values: a drawing has at most so many because of that
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from panini.api import Restorer
     from panini.faces.detect import Face
     from panini.photo.io import Photo
 
@@ -23,21 +30,23 @@ def inspect(
     ] = None,
     min_face: MinFace = DEFAULT_MIN_FACE,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    salvage: Salvage = False,
 ) -> None:
     """List the faces in PHOTO, largest first: place, score, damage, and how much a restoration would imagine."""
     from panini.api import FaceSettings
     from panini.photo import io as photo_io
     from panini.photo.color import is_monochrome
     from panini.photo.pixels import laplacian_variance
+    from panini.photo.provenance import inspected
     from panini.report.face_report import describe
 
     photo_io.check_input(photo)
     if output is not None:
         photo_io.check_output(output, photo, overwrite=overwrite)
-    restorer, loaded = load_restorer("default", min_face), photo_io.load(photo)
+    restorer, loaded = load_restorer("default", min_face), photo_io.load(photo, salvage=salvage)
     faces, monochrome = restorer.detector(loaded.pixels), is_monochrome(loaded.pixels)
     height, width = loaded.pixels.shape[:2]
-    print(f"{one_line(photo)}: {width}x{height}, {len(faces)} {'face' if len(faces) == 1 else 'faces'}")
+    print(f"{one_line(photo)}: {width}x{height}, {count(len(faces))}{_smaller(restorer)}")
     for number, face in enumerate(faces, 1):
         x, y, w, h = (round(v) for v in face.box)
         transform = restorer.transform(loaded.pixels, face)
@@ -48,21 +57,50 @@ def inspect(
         )
         print(f"     {describe(made.report)}")
     if output is not None:
-        photo_io.save(photo_io.load(draw(loaded, faces)), output, overwrite=overwrite)
+        drawing = photo_io.load(draw(loaded, faces))
+        drawing = replace(drawing, metadata=inspected(drawing.metadata))
+        photo_io.save(drawing, output, overwrite=overwrite)
+
+
+def _smaller(restorer: Restorer) -> str:
+    number, limit = getattr(restorer.detector, "smaller", 0), getattr(restorer.detector, "min_face", 0)
+    words = f"{count(number)} smaller than {limit:g} px; see --min-face"
+    return f", {words}" if number else ""
 
 
 def draw(photo: Photo, faces: list[Face]) -> Image.Image:
     """The photo with the faces' boxes, numbers and landmarks drawn in."""
     from PIL import Image, ImageDraw
 
+    enlarge = _enlargement(faces, photo.pixels.size)
     image = Image.fromarray(photo.pixels)
+    if enlarge > 1:
+        image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(image)
     for number, face in enumerate(faces, 1):
-        x, y, w, h = face.box
+        x, y, w, h = (value * enlarge for value in face.box)
         line = max(1, round(w / 60))
-        pen.rectangle((x, y, x + w, y + h), outline=(255, 220, 0), width=line)
-        pen.text((x + 2 * line, y + line), str(number), fill=(255, 220, 0), font_size=max(10, w / 6))
-        for px, py in face.landmarks.tolist():
+        pen.rectangle((x, y, x + w, y + h), outline=_YELLOW, width=line)
+        _write_number(pen, image.size, number, (x, y, w, h))
+        for px, py in (face.landmarks * enlarge).tolist():
             r = max(1.0, w / 40)
             pen.ellipse((px - r, py - r, px + r, py + r), fill=(0, 230, 255))
     return image
+
+
+def _enlargement(faces: list[Face], size: int) -> int:
+    """How many times larger to draw a photo of `size` values, so that the number on its smallest face can be read."""
+    smallest = min((face.box[2] for face in faces), default=_READABLE)
+    return int(max(1, min(4, -(-_READABLE // smallest), (_LARGEST / size) ** 0.5)))
+
+
+def _write_number(pen: Any, size: tuple[int, int], number: int, box: tuple[float, float, float, float]) -> None:
+    """Writes a face's number on a dark plate: above its box, or inside where there is no room."""
+    x, y, w, _ = box
+    font = max(_SMALLEST_FONT, w / 6)
+    left, top, right, bottom = pen.textbbox((0, 0), str(number), font_size=font)
+    width, height = right - left + 4, bottom - top + 4
+    at_x = min(max(x, 0), size[0] - width)
+    at_y = y - height if y >= height else min(max(y, 0), size[1] - height)
+    pen.rectangle((at_x, at_y, at_x + width, at_y + height), fill=(0, 0, 0))
+    pen.text((at_x + 2 - left, at_y + 2 - top), str(number), fill=_YELLOW, font_size=font)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
@@ -17,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, MinFace, count, load_restorer, one_line
-from panini.errors import PaniniError, SomeFailedError, StoppedError
+from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer, one_line, outcome
+from panini.errors import NoFaceError, PaniniError, SomeFailedError, StoppedError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,17 +59,20 @@ class Output:
     mark: bool
     explain: bool = False
     as_json: bool = False
+    salvage: bool = False
+    again: bool = False
+    """Restore also what Panini restored before."""
 
 
 def restore(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO…|FOLDER|VIDEO", show_default=False)],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO…|VIDEO…|FOLDER", show_default=False)],
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="OUT",
-            help="File to write, or folder for several photos. Default: PHOTO-restored beside each photo.",
+            help="File to write, or folder for several. Default: PHOTO-restored beside each photo or video.",
         ),
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders of FOLDER.")] = False,
@@ -128,6 +133,10 @@ def restore(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the face reports as JSON, one line per photo if there are several.")
     ] = False,
+    salvage: Salvage = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Of several photos or a folder, also restore results of Panini.")
+    ] = False,
     no_mark: Annotated[
         bool, typer.Option("--no-mark", help="Do not note the restoration in the file's metadata.")
     ] = False,
@@ -136,7 +145,7 @@ def restore(
     ] = None,
     engine: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
-    """Restore the faces in each PHOTO, in FOLDER or in VIDEO. The originals stay unchanged."""
+    """Restore the faces in each PHOTO and VIDEO, or in FOLDER. The originals stay unchanged."""
     from panini.api import RestoreOptions
     from panini.photo import io as photo_io
 
@@ -159,15 +168,17 @@ def restore(
         keep=keep,
         consistent=consistent,
     )
-    to = Output(output, overwrite, not no_mark, explain, as_json)
+    to = Output(output, overwrite, not no_mark, explain, as_json, salvage, again)
     extras = {"recursive": recursive, "strip": strip is not None, "explain": explain, "json": as_json}
     photo, *others = photos
     if others:
         _refuse("several photos", extras)
         for path in photos:
-            if photo_io.is_folder(path) or photo_io.is_video(path):
-                raise PaniniError(f"{path} is no photo: name a folder or a video alone")
-        restore_photos(load_restorer(engine, min_face), photos, to, options)
+            if photo_io.is_folder(path):
+                raise PaniniError(f"{path} is a folder: name it alone")
+        if any(map(photo_io.is_video, photos)):
+            _refuse("a video", extras, options)
+        restore_several(load_restorer(engine, min_face), photos, to, options)
     elif photo_io.is_folder(photo):
         _refuse("a folder", extras, options)
         restore_folder(
@@ -181,7 +192,7 @@ def restore(
         write_strip(load_restorer(engine, min_face), photo, to, strip, aligned)
     else:
         _refuse("a photo", extras)
-        restore_photos(load_restorer(engine, min_face), photos, to, options)
+        restore_photo(load_restorer(engine, min_face), photo, _targets(photos, to)[0], to, options)
 
 
 def _refuse(work: str, extras: Mapping[str, bool], options: RestoreOptions | None = None) -> None:
@@ -193,26 +204,83 @@ def _refuse(work: str, extras: Mapping[str, bool], options: RestoreOptions | Non
         options.check_for(work)
 
 
-def restore_photos(restorer: Restorer, sources: list[Path], to: Output, options: RestoreOptions) -> None:
-    """Restores one photo to `to.target`, or several into that folder.
+def restore_several(restorer: Restorer, sources: list[Path], to: Output, options: RestoreOptions) -> None:
+    """Restores photos and videos into the folder `to.target`, or beside them.
 
-    If one of several fails, the others are still restored; SomeFailedError follows at the end.
+    Results of Panini are left out, and finished files are skipped. One without a face is copied into the folder. If one
+    fails, the others are still restored; SomeFailedError follows at the end.
     """
-    targets = _targets(sources, to)
-    if len(sources) == 1:
-        return restore_photo(restorer, sources[0], targets[0], to, options)
+    from panini.photo import io as photo_io
+    from panini.photo.ours import what_is
+
+    names = [source.name for source in sources]
+    chosen = [source for source in sources if to.again or not what_is(source, names)]
+    targets = _targets(chosen, to)
     restorer.prepare(options)  # what suits no photo fails once, not for each
-    failed = 0
-    for source, path in zip(sources, targets, strict=True):
+    done = failed = 0
+    for source, path in zip(chosen, targets, strict=True):
         try:
-            restore_photo(restorer, source, path, to, options, indent=None)
+            if not to.overwrite and _is_done(source, path, restorer, options, to.mark):
+                done += 1
+            elif photo_io.is_video(source):
+                restore_clip(restorer, source, replace(to, target=path), options)
+            else:
+                restore_photo(restorer, source, path, to, options, indent=None)
+        except NoFaceError as error:
+            _copy(source, None if to.target is None else to.target / source.name, to, str(error))
         except PaniniError as error:
             failed += 1
             named = str(source) in str(error)
             print(f"panini: {'' if named else f'{one_line(source)}: '}{one_line(error)}", file=sys.stderr)
+    if ours := len(sources) - len(chosen):
+        words = "1 is a result" if ours == 1 else f"{ours} are results"
+        print(f"panini: {words} of Panini and left alone (--again restores them, too)", file=sys.stderr)
+    if done:
+        print(f"panini: {done} of {len(sources)} done before and skipped", file=sys.stderr)
     if failed:
         raise SomeFailedError(f"{failed} of {len(sources)} failed")
-    return None
+
+
+def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOptions, marked: bool) -> bool:
+    """Whether an earlier run with the same options made `target` of `source` as it is now, or copied it.
+
+    Of a file that carries no mark its age has to do.
+    """
+    from panini.photo.ours import mark_of
+
+    try:
+        copy = target.with_name(source.name)
+        if not target.exists() and copy.exists() and not copy.samefile(source):
+            return filecmp.cmp(source, copy, shallow=False)
+        if not target.exists() or target.stat().st_mtime_ns < source.stat().st_mtime_ns:
+            return False
+        if filecmp.cmp(source, target, shallow=False):  # a copy, which has the name of a result
+            return not target.samefile(source)
+    except (OSError, ValueError):
+        return False
+    if not marked or target.suffix.lower() == ".bmp":
+        return True
+    mark = mark_of(target)
+    asked = {"Dial": f"{options.dial:g}", "Strength": f"{options.strength:g}"}
+    asked["Weights"] = restorer.engine.digest or "none"
+    return bool(mark) and all(mark.get(name) == value for name, value in asked.items())
+
+
+def _copy(source: Path, target: Path | None, to: Output, why: str) -> None:
+    """Copies a photo without a face byte for byte, as a folder's are; says why. target: None: it stays where it is."""
+    from panini.files import write_atomically
+    from panini.photo import io as photo_io
+
+    if target is not None:
+        photo_io.check_place(target, source, overwrite=to.overwrite)
+        with source.open("rb") as original:
+            write_atomically(target, lambda file: shutil.copyfileobj(original, file))
+        shutil.copystat(source, target)
+    what = "left as it is" if target is None else "copied"
+    if to.as_json:
+        print(json.dumps({"photo": str(source), "output": None if target is None else str(target), "faces": []}))
+    else:
+        print(f"{one_line(target or source)}: {one_line(why.removeprefix(f'{source}: '))}, {what}")
 
 
 def _targets(sources: list[Path], to: Output) -> list[Path]:
@@ -244,6 +312,7 @@ def restore_photo(
 ) -> None:
     """Restores one photo and prints a line about it, or JSON with this `indent` (None: on one line)."""
     from panini.photo import io as photo_io
+    from panini.photo.provenance import EXPLANATION
     from panini.report.explanation import explanation
 
     start = perf_counter()
@@ -251,13 +320,14 @@ def restore_photo(
     photo_io.check_input(source)
     for path in (target, explained) if to.explain else (target,):
         photo_io.check_output(path, source, overwrite=to.overwrite)  # before the work, not after
-    result = restorer.restore(source, options)
+    photo = photo_io.load(source, salvage=to.salvage)
+    result = restorer.restore(photo, options)
     result.save(target, overwrite=to.overwrite, mark=to.mark)
-    for words in photo_io.not_kept(result.photo, target):
+    for words in (*photo_io.not_kept(result.photo, target), *result.remarks):
         print(f"panini: {one_line(source)}: {words}", file=sys.stderr)
     if to.explain and result.faces:
         page = photo_io.load(explanation(result.faces))
-        photo_io.save(result.marked(page) if to.mark else page, explained, overwrite=to.overwrite)
+        photo_io.save(result.marked(page, shows=EXPLANATION) if to.mark else page, explained, overwrite=to.overwrite)
     if to.as_json:
         print(json.dumps({"photo": str(source), "output": str(target)} | result.as_dict(), indent=indent))
     else:
@@ -269,7 +339,7 @@ def _print_result(result: Restoration, target: Path, explained: Path | None, sec
 
     share = "" if result.imagined is None else f", {share_in_words(result.imagined)} of the detail imagined"
     same = ", consistent with the photo" if result.consistent else ""
-    print(f"{one_line(target)}: {count(len(result.faces))}{share}{same}, {seconds:.1f} s")
+    print(f"{one_line(target)}: {outcome(len(result.faces))}{share}{same}, {seconds:.1f} s")
     if explained is not None and result.faces:
         print(f"{one_line(explained)}: {describe(result.faces[0].report)}")
 
@@ -282,6 +352,7 @@ def write_strip(restorer: Restorer, source: Path, to: Output, settings: int, ali
     """Writes the faces of one photo at `settings` settings of the dial side by side."""
     from panini.jobs.strip import strip
     from panini.photo import io as photo_io
+    from panini.photo.provenance import STRIP
 
     start = perf_counter()
     target = source.with_name(f"{source.stem}-strip.png") if to.target is None else to.target
@@ -289,7 +360,7 @@ def write_strip(restorer: Restorer, source: Path, to: Output, settings: int, ali
     photo_io.check_output(target, source, overwrite=to.overwrite)
     picture, shown = strip(restorer, source, settings, aligned=aligned)
     page = photo_io.load(picture)
-    photo_io.save(shown.marked(page, dial="-1 to 1") if to.mark else page, target, overwrite=to.overwrite)
+    photo_io.save(shown.marked(page, dial="-1 to 1", shows=STRIP) if to.mark else page, target, overwrite=to.overwrite)
     print(f"{one_line(target)}: {settings} settings of the dial, {perf_counter() - start:.1f} s")
 
 
@@ -310,10 +381,21 @@ def restore_folder(
     restorer.prepare(options)
     maker = f"{restorer.engine.digest}, {maker}"  # new weights may have the name of others
     start = perf_counter()
-    job = FolderJob(source, to.target, options, recursive=recursive, overwrite=to.overwrite, maker=maker, mark=to.mark)
+    job = FolderJob(
+        source,
+        to.target,
+        options,
+        recursive=recursive,
+        overwrite=to.overwrite,
+        maker=maker,
+        mark=to.mark,
+        salvage=to.salvage,
+        again=to.again,
+    )
     if not job.names and not job.unreadable:
         deeper = "" if recursive else " (-r looks into its folders too)"
-        raise PaniniError(f"there is no picture in {source}{deeper}")
+        ours = f" but {job.ours} of Panini's own" if job.ours else ""
+        raise PaniniError(f"there is no picture in {source}{ours}{deeper}")
     console = Console(stderr=True)
     with _stop_gently() as stopped, Bar(console) as progress:
         bar = progress.add_task("restoring", total=len(job.todo))
@@ -356,8 +438,9 @@ def _print_folder(job: FolderJob, seconds: float, stopped: bool) -> None:
     failed = sum(entry.outcome == FAILED for entry in entries) + len(job.unreadable)
     faces = sum(len(entry.faces) for entry in restored)
     print(
-        f"{one_line(job.target)}: {len(restored)} of {len(job.names)} restored ({faces} faces), "
+        f"{one_line(job.target)}: {len(restored)} of {len(job.names)} restored ({count(faces)}), "
         f"{len(entries) - len(restored) - failed + len(job.unreadable)} without a face copied, {failed} failed, "
+        f"{f'{job.ours} of our own left alone, ' if job.ours else ''}"
         f"{f'{job.others} of other kinds left alone, ' if job.others else ''}"
         f"{f'{earlier} of all that in earlier runs, ' if earlier else ''}"
         f"{seconds:.1f} s; {one_line(report)}"
@@ -377,7 +460,7 @@ def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreO
     from panini.progress import Bar
 
     photo_io.check_input(source)
-    target = source.with_name(f"{source.stem}-restored.mp4") if to.target is None else to.target
+    (target,) = _targets([source], to)
     start = perf_counter()
     with Bar(Console(stderr=True)) as progress:
         bars = {step: progress.add_task(step, total=None) for step in ("finding faces", "restoring")}

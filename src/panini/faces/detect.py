@@ -32,6 +32,8 @@ _FIRST_VIEW = 128  # px of the views in which a face is looked at again four way
 _CLOSE_UP = 224  # and of the last, which its landmarks are from;
 _CLOSE_UP_FACE = 0.47  # the share of either that its box takes: there the network is most exact
 
+_SAME = 0.7  # the share of the smaller box that two boxes of one face have in common
+
 Maps = NDArray[np.float32]
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels."""
@@ -98,13 +100,18 @@ class CenterFace:
         """Faces below `min_score` or narrower than `min_face` pixels are left out; `threads` as of `open_network`."""
         self.min_score = min_score
         self.min_face = min_face
+        self.smaller = 0
+        """How many faces the last call left out because they are narrower than `min_face`."""
         self._session = open_network(resources.files(__package__).joinpath("centerface.onnx").read_bytes(), threads)
 
     def __call__(self, image: NDArray[np.uint8], /) -> list[Face]:
         """Faces in a uint8 RGB picture [H, W, 3], largest first, none twice."""
         found = [face for scale in self._levels(image) for face in self._at_level(image, scale)]
         closer = (self._look_closer(image, face) for face in _once(found))
-        faces = _once([face for face in closer if face is not None and max(face.box[2:]) >= self.min_face])
+        seen = [face for face in closer if face is not None]
+        faces = _once([face for face in seen if max(face.box[2:]) >= self.min_face])
+        small = _once([face for face in seen if max(face.box[2:]) < self.min_face])
+        self.smaller = sum(all(overlap(face, other)[1] < _SAME for other in faces) for face in small)
         return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
 
     def _levels(self, image: NDArray[np.uint8]) -> Iterator[float]:
@@ -235,6 +242,6 @@ def _once(faces: list[Face]) -> list[Face]:
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
         overlaps = [overlap(face, other) for other in kept]
-        if all(union < 0.3 and smaller < 0.7 for union, smaller in overlaps):
+        if all(union < 0.3 and smaller < _SAME for union, smaller in overlaps):
             kept.append(face)
     return kept

@@ -23,6 +23,7 @@ from panini.files import write_atomically
 from panini.jobs.html_report import FolderRun, report_paths, thumbnail, write_reports
 from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, append, read
 from panini.photo import io as photo_io
+from panini.photo.ours import what_is
 
 _LARGE = 24_000_000  # pixels from which photos go through one at a time: memory before speed
 
@@ -42,13 +43,16 @@ class FolderJob:
         overwrite: bool = False,
         maker: str = "",
         mark: bool = True,
+        salvage: bool = False,
+        again: bool = False,
     ) -> None:
         """Photos that were restored with other `options`, or by another `maker`, are restored again. mark: as of
-        `Restoration.save`.
+        `Restoration.save`. salvage: as of `panini.photo.io.load`. again: restore also what Panini restored before.
 
         Makes `target` if need be. Raises PaniniError if `source` cannot be listed or `target` not be written to.
         """
         self.source, self.target, self.overwrite, self.mark = source, target, overwrite, mark
+        self._salvage, self._again = salvage, again
         options.check_for("a folder")
         self.options = options
         self._digest = json.dumps([options.as_dict(), maker, mark], sort_keys=True)
@@ -72,6 +76,8 @@ class FolderJob:
         """Folders that could not be listed."""
         self.others = 0
         """How many files that are no pictures were seen, and left alone; hidden ones do not count."""
+        self.ours = 0
+        """How many results and explanations of Panini's own were seen, and left alone."""
         self.names = self._list(recursive)
         """Of every picture in the folder, relative, in order."""
         self.todo = [name for name in self.names if not self._up_to_date(name)]
@@ -125,7 +131,7 @@ class FolderJob:
     def write_reports(self, seconds: float) -> list[Path]:
         """Writes `report.json` and `report.html` into the output folder; returns their paths. Raises PaniniError."""
         run = FolderRun(
-            self.source, self.target, self.options.as_dict(), round(seconds, 1), len(self.names), self.others
+            self.source, self.target, self.options.as_dict(), round(seconds, 1), len(self.names), self.others, self.ours
         )
         return write_reports(run, self.finished() + self.unreadable)
 
@@ -146,11 +152,22 @@ class FolderJob:
             here = Path(folder)
             folders[:] = sorted(f for f in folders if recursive and f[0] != "." and (here / f).resolve() != ours)
             for file in sorted(f for f in files if f[0] != "."):
-                if PurePath(file).suffix.lower() in photo_io.READABLE:
+                if not self._again and self._is_ours(here / file, files):
+                    self.ours += 1
+                elif PurePath(file).suffix.lower() in photo_io.READABLE:
                     names.append(os.path.relpath(here / file, self.source))
                 else:
                     self.others += 1
         return names
+
+    def _is_ours(self, path: Path, among: list[str]) -> bool:
+        """Whether a picture is of Panini's making; one that was restored before is not opened for it again."""
+        if path.suffix.lower() not in photo_io.READABLE:
+            return False
+        entry = self.entries.get(os.path.relpath(path, self.source))
+        if entry is not None and entry.outcome == RESTORED and entry.source_stamp == _stamp(path):
+            return False
+        return bool(what_is(path, among))
 
     def _up_to_date(self, name: str) -> bool:
         entry = self.entries.get(name)
@@ -160,7 +177,7 @@ class FolderJob:
 
     def _load(self, name: str) -> photo_io.Photo | Exception:
         try:
-            return photo_io.load(self.source / name)
+            return photo_io.load(self.source / name, salvage=self._salvage)
         except Exception as error:  # a broken file is an entry in the report, whatever a decoder thinks of it
             return error
 
@@ -192,7 +209,7 @@ class FolderJob:
             self._note(Entry(name, output, BEGUN))
             if isinstance(made, Restoration):
                 made.save(path, overwrite=True, mark=self.mark)
-                note = "; ".join(photo_io.not_kept(made.photo, path))
+                note = "; ".join([*photo_io.not_kept(made.photo, path), *made.remarks])
                 small = thumbnail(made, self.target / STATE, name) if made.faces else ""
                 faces = made.as_dict()["faces"]
             else:

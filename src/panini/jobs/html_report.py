@@ -60,6 +60,8 @@ class FolderRun:
     pictures: int
     others: int
     """Files that are no pictures and were left alone."""
+    ours: int = 0
+    """Results and explanations of Panini that were left alone."""
 
 
 def write_reports(run: FolderRun, entries: list[Entry]) -> list[Path]:
@@ -76,6 +78,7 @@ def write_reports(run: FolderRun, entries: list[Entry]) -> list[Path]:
         "copied": counts["copied"],
         "failed": counts["failed"],
         "other_files": run.others,
+        "own_files": run.ours,
         "faces": sum(len(entry.faces) for entry in entries),
     }
 
@@ -97,7 +100,12 @@ def write_reports(run: FolderRun, entries: list[Entry]) -> list[Path]:
     return paths
 
 
-def _left_alone(others: int) -> str:
+def _left_alone(others: int, ours: int) -> str:
+    if ours:
+        words = (
+            f"{ours} {'file' if ours == 1 else 'files'} of Panini's own {'was' if ours == 1 else 'were'} left alone. "
+        )
+        return words + _left_alone(others, 0)
     return f"{others} other {'file was' if others == 1 else 'files were'} left alone." if others else ""
 
 
@@ -113,7 +121,7 @@ def _page(run: FolderRun, entries: list[Entry], summary: dict[str, object]) -> l
         _HEAD,
         f"<h1>{html.escape(str(run.source))}</h1><p>{summary['restored']} restored ({summary['faces']} faces), "
         f"{summary['copied']} without a face copied, {summary['failed']} failed; {seconds} s in this run. "
-        f"{_left_alone(run.others)}</p>",
+        f"{_left_alone(run.others, run.ours)}</p>",
     ]
     if failures:
         rows = (f"<tr><td>{html.escape(e.source)}<td>{html.escape(e.error)}" for e in failures)

@@ -32,8 +32,7 @@ try:
 except ModuleNotFoundError as error:
     raise PaniniError(f"videos need {error.name}: {how_to_get('video')}") from error
 
-SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""What can be written, by suffix."""
+SUFFIXES = photo_io.VIDEOS_WRITTEN
 
 _OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # tags that say how it was written
 

@@ -10,6 +10,7 @@ from panini.photo.pixels import LUMA, Pixels
 
 _LIGHT_SIZE = 64  # side at which color and light are compared
 _LIGHT_SIGMA = 3.0  # pixels at that size: the Gaussian whose output counts as light, about 1/20 of the crop
+_TINT_SIGMA = 1.5  # pixels at that size: the same for what a nearly gray picture has of other colors
 _TONE_SPREAD = 2.5  # of 255: largest deviation of a monochrome picture's chroma from its tone curve
 
 
@@ -23,7 +24,8 @@ def is_monochrome(image: Pixels) -> bool:
 def match_color(restored: Pixels, original: Pixels, *, monochrome: bool = False) -> Pixels:
     """`restored` [S, S, 3] with the low frequencies of `original` [T, T, 3], the same crop before restoration.
 
-    monochrome: the color follows from the brightness as in `original`, so that gray stays exactly gray.
+    monochrome: the color follows from the brightness as in `original`, so that gray stays exactly gray; what `original`
+    has beside that, such as hand-tinted cheeks, is kept where it is.
     """
     size = (_LIGHT_SIZE, _LIGHT_SIZE)
     before, after = (
@@ -33,9 +35,12 @@ def match_color(restored: Pixels, original: Pixels, *, monochrome: bool = False)
     light = cv2.resize(light, restored.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     result = restored + light
     if monochrome:
-        curve = _tone_curve(*_split(before))
+        gray, chroma = _split(before)
+        curve = _tone_curve(gray, chroma)
+        tint = cv2.GaussianBlur(chroma - _tone_of(gray, curve), (0, 0), _TINT_SIGMA, borderType=cv2.BORDER_REPLICATE)
         luma = np.rint(_split(result)[0])
         result = luma[..., None] + _tone_of(luma, curve)
+        result += cv2.resize(tint, restored.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     pixels: Pixels = np.rint(np.clip(result, 0, 255)).astype(np.uint8)
     return pixels
 

@@ -24,6 +24,8 @@ class Contents:
 
     damage: str = ""
     """Why the picture in it is not whole, in words that follow the file's name; empty if it is."""
+    whole: bytes = b""
+    """The file without parts that are damaged and not of the picture, if there are any; decoders would refuse them."""
     left_out: list[str] = field(default_factory=list)
     """What of it is not kept, in words."""
     chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -40,17 +42,25 @@ class Contents:
     """Of a JPEG: how many further pictures stand behind the first."""
 
 
-def examine(file: Path | bytes, format: str | None) -> Contents:
-    """Looks through a file, or the bytes of one, which holds `format` as Pillow calls it."""
-    looks = {"PNG": _png, "JPEG": _jpeg, "MPO": _jpeg, "WEBP": _webp, "JXL": _jxl}
-    look = (looks | {"AVIF": _boxes_of_colour, "HEIF": _boxes_of_colour}).get(format or "")
+def examine(file: Path | bytes) -> Contents:
+    """Looks through a file, or the bytes of one."""
+    if isinstance(file, bytes):
+        head = file[:12]
+    else:
+        with file.open("rb") as opened:
+            head = opened.read(12)
+    look = next((look for start, look in _LOOKS if head.startswith(start)), None)
+    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        look = _webp
+    elif head[4:8] == b"ftyp":
+        look = _boxes_of_color
     if look is None:
         return Contents()
     return look(file if isinstance(file, bytes) else file.read_bytes())
 
 
 def _png(data: bytes) -> Contents:
-    found, at, ended = Contents(), len(PNG_START), False
+    found, at, ended, kept = Contents(), len(PNG_START), False, [PNG_START]
     while at < len(data) and not ended:
         length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         end = at + 12 + length
@@ -63,14 +73,19 @@ def _png(data: bytes) -> Contents:
                 found.damage = f"is damaged: its part {words!a} fails its checksum"
                 return found
             found.left_out.append(f"a damaged part of the file ({words})")
-        elif name in _CARRIED and not body.startswith(b"XML:com.adobe.xmp\0"):
+            at = end
+            continue
+        kept.append(data[at:end])
+        if name in _CARRIED and not body.startswith(b"XML:com.adobe.xmp\0"):
             found.chunks.append((name, body))
         elif name == b"caBX":
             found.left_out.append(_CREDENTIALS)
         at, ended = end, name == b"IEND"
     if not ended:
         found.damage = "is cut short: the end of the PNG file is missing"
-    elif at < len(data):
+    elif sum(map(len, kept)) < at:
+        found.whole = b"".join(kept)
+    if ended and at < len(data):
         found.left_out.append(f"{len(data) - at} bytes that stand behind the picture")
     return found
 
@@ -94,7 +109,7 @@ def _webp(data: bytes) -> Contents:
     return found
 
 
-def _boxes_of_colour(data: bytes) -> Contents:
+def _boxes_of_color(data: bytes) -> Contents:
     """Of AVIF and HEIC, whose decoders give 8 bits and say nothing of colours that are not those of sRGB."""
     found = Contents()
     end = data.find(b"mdat", 4) if b"mdat" in data[4:] else len(data)
@@ -223,3 +238,7 @@ def _look_behind(data: bytes, at: int, kinds: list[int], found: Contents) -> Non
         found.trailer = rest
     elif rest.strip(b"\0\r\n "):
         found.left_out.append(f"{len(rest)} bytes that stand behind the picture")
+
+
+_LOOKS = ((PNG_START, _png), (b"\xff\xd8\xff", _jpeg), (b"\0\0\0\x0cJXL ", _jxl))
+"""How the files that start so are looked through."""

@@ -70,6 +70,10 @@ VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3g
 """Suffixes of what `panini.jobs.video` is for."""
 
 
+VIDEOS_WRITTEN = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""Containers of videos that can be written, by suffix."""
+
+
 class ImageError(PaniniError):
     """A picture that cannot be read or written."""
 
@@ -193,12 +197,12 @@ def load(source: Source, *, salvage: bool = False) -> Photo:
 def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
     """The photo in a file. Raises ImageError if the file is damaged and not to be salvaged."""
     name = path or "the input"
-    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-        if _DNG in getattr(image, "tag_v2", {}):
-            raise ImageError(f"{name} is a RAW file, of which only a preview could be read: develop it first")
-        contents = examine(file, image.format)
-        damage = contents.damage
-        if not damage:
+    contents = examine(file)
+    damage, opened = contents.damage, contents.whole or file
+    if not damage:
+        with Image.open(io.BytesIO(opened) if isinstance(opened, bytes) else opened) as image:
+            if _DNG in getattr(image, "tag_v2", {}):
+                raise ImageError(f"{name} is a RAW file, of which only a preview could be read: develop it first")
             try:
                 return _decode(image, path, contents)
             except (OSError, SyntaxError, ValueError) as error:
@@ -288,15 +292,18 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
 
 
 def default_output(path: Path) -> Path:
-    """Where the result for the photo at `path` goes if nobody says: beside it, PNG if its format cannot be written."""
-    suffix = path.suffix if path.suffix.lower() in FORMATS else ".png"
+    """Where the result for the photo or video at `path` goes if nobody says: beside it, as PNG or MP4 if its own format
+    cannot be written."""
+    suffix = path.suffix if path.suffix.lower() in (*FORMATS, *VIDEOS_WRITTEN) else ".mp4" if is_video(path) else ".png"
     return path.with_name(f"{path.stem}-restored{suffix}")
 
 
 def output_name(name: str) -> str:
     """What the result for the photo `name` is called in another folder: the same; `a.gif` becomes `a.gif.png`, because
     `a.png` may be there too."""
-    return name if PurePath(name).suffix.lower() in FORMATS else f"{name}.png"
+    if PurePath(name).suffix.lower() in (*FORMATS, *VIDEOS_WRITTEN):
+        return name
+    return f"{name}.mp4" if is_video(PurePath(name)) else f"{name}.png"
 
 
 def is_folder(path: Path) -> bool:
@@ -307,7 +314,7 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def is_video(path: Path) -> bool:
+def is_video(path: PurePath) -> bool:
     """Whether the file's name is that of a video."""
     return path.suffix.lower() in VIDEOS
 

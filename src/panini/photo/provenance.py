@@ -25,6 +25,9 @@ NAMESPACE = "https://panini.invalid/ns/1.0/"
 """Of our own XMP properties: Version, Weights, Dial, Strength, Passes, Like, Consistent, Faces, Imagined, Restorations
 and, of pictures that explain a result, Shows."""
 
+RESULT, EXPLANATION, STRIP, INSPECTION = "result", "explanation", "strip", "inspection"
+"""What a picture of ours shows."""
+
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 
@@ -121,6 +124,13 @@ def _maker(said: Mapping[str, str]) -> str:
     return f"{said['Version']} (weights {said['Weights'][:12]})"
 
 
+def inspected(metadata: Metadata) -> Metadata:
+    """`metadata` that says of a drawing that it shows which faces were found."""
+    said = {"Version": __version__, "Weights": "none", "Shows": INSPECTION}
+    text = ("Comment", f"Faces found by Panini {__version__}")
+    return replace(metadata, xmp=_in_xmp(metadata.xmp, said), text=(("Software", f"Panini {__version__}"), text))
+
+
 def _comment(said: Mapping[str, str]) -> str:
     comment = f"{OURS} {_maker(said)}, dial {said['Dial']}"
     if "Like" in said:
@@ -162,7 +172,8 @@ def _in_xmp(xmp: bytes, said: Mapping[str, str]) -> bytes:
             del element.attrib[name]
         for child in [c for c in element if c.tag == ours or c.tag.startswith(f"{{{NAMESPACE}}}")]:
             element.remove(child)
-    mark = ElementTree.SubElement(rdf, f"{{{RDF}}}Description", {f"{{{RDF}}}about": "", ours: SOURCE_TYPE})
+    made = {} if said.get("Shows") == INSPECTION else {ours: SOURCE_TYPE}
+    mark = ElementTree.SubElement(rdf, f"{{{RDF}}}Description", {f"{{{RDF}}}about": ""} | made)
     for name, value in said.items():
         mark.set(f"{{{NAMESPACE}}}{name}", value)
     return packets.packet(root)

@@ -1,0 +1,51 @@
+"""Recognises files that Panini made: by the mark in their metadata, and by their names where there is no mark."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from panini.photo import io as photo_io
+from panini.photo import provenance
+
+_ENDINGS = ("-restored", "-restored-explained", "-strip")
+_XMP_TAG = 700  # in TIFF
+
+
+def mark_of(path: Path) -> dict[str, str]:
+    """The mark in a picture or a video, as `panini.photo.provenance.read` tells; empty if none is there."""
+    try:
+        if photo_io.is_video(path):
+            import av
+
+            with av.open(str(path), options={"export_xmp": "1", "protocol_whitelist": "file"}) as container:
+                tags = {name.lower(): value for name, value in container.metadata.items()}
+            return provenance.read(tags.get("xmp", "").encode())
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")
+            photo_io.register_plugins()
+            with Image.open(file) as image:
+                info = image.info
+                said = info.get("xmp") or info.get("XML:com.adobe.xmp") or getattr(image, "tag_v2", {}).get(_XMP_TAG)
+        return provenance.read(said.encode() if isinstance(said, str) else bytes(said or b""))
+    except Exception:  # decoders raise all there is on broken files; whoever restores this one says what is wrong
+        return {}
+
+
+def what_is(path: Path, among: Iterable[str] = ()) -> str:
+    """What of ours the file at `path` is, one of the names in `panini.photo.provenance`; empty if it is none.
+
+    among: the names of the files beside it, by which results without a mark are known: `a-restored.bmp` beside `a.bmp`.
+    """
+    mark = mark_of(path)
+    if mark:
+        return mark.get("Shows", provenance.RESULT)
+    stems = {os.path.splitext(name)[0] for name in among}  # noqa: PTH122  names need not be paths of files
+    for ending in _ENDINGS:
+        if path.stem.endswith(ending) and path.stem.removesuffix(ending) in stems:
+            return provenance.RESULT
+    return ""
