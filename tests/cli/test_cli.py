@@ -78,8 +78,9 @@ def test_several_photos(tmp_path, photo, wall, capsys):
     assert run(["restore", *map(str, (wall, missing, photo, other)), "-o", str(folder), *ENGINE]) == 1
     out, err = capsys.readouterr()
     assert out.count(": 1 face, ") == 2
-    assert re.fullmatch(r"panini: .*no face.*\npanini: .*missing\.jpg.*\npanini: 2 of 4 failed\n", err)
-    assert names(folder) == {"photo.jpg", "other.gif.png"}
+    assert re.fullmatch(r"panini: .*missing\.jpg.*\npanini: 1 of 4 failed\n", err)
+    assert re.search(r"wall\.png: no face .*found, copied", out)
+    assert names(folder) == {"photo.jpg", "other.gif.png", "wall.png"}
     assert run(["restore", str(photo), str(other), "--json", "--overwrite", "-o", str(folder), *ENGINE]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["photo"] for line in lines] == [str(photo), str(other)]
@@ -88,9 +89,9 @@ def test_several_photos(tmp_path, photo, wall, capsys):
     assert "dial" in fails(capsys, ["restore", photo, other, "--dial", "5", *ENGINE])
     # Nothing is written twice, or over an original.
     restored = tmp_path / "photo-restored.jpg"
-    assert "written twice" in fails(capsys, ["restore", photo, restored, "--overwrite", *ENGINE])
+    assert "written twice" in fails(capsys, ["restore", photo, restored, "--again", "--overwrite", *ENGINE])
     assert "written twice" in fails(capsys, ["restore", photo, folder / "photo.jpg", "-o", tmp_path / "x", *ENGINE])
-    assert "no photo" in fails(capsys, ["restore", photo, folder, *ENGINE])
+    assert "is a folder" in fails(capsys, ["restore", photo, folder, *ENGINE])
     assert "no folder" in fails(capsys, ["restore", photo, other, "-o", photo, *ENGINE])
     assert "--strip" in fails(capsys, ["restore", photo, other, "--strip", "3", *ENGINE])
     assert photo.read_bytes() == before

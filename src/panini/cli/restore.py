@@ -468,7 +468,12 @@ def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreO
         def show(step: str, done: int, of: int) -> None:
             progress.reached(bars[step], done, of)
 
-        faces = restore_video(restorer, source, target, options, overwrite=to.overwrite, mark=to.mark, progress=show)
+        def tell(words: str) -> None:
+            print(f"panini: {one_line(source)}: not kept: {words}", file=sys.stderr)
+
+        faces = restore_video(
+            restorer, source, target, options, overwrite=to.overwrite, mark=to.mark, progress=show, tell=tell
+        )
     print(f"{one_line(target)}: {count(faces)}, {perf_counter() - start:.1f} s")
 
 

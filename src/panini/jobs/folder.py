@@ -14,8 +14,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 from time import perf_counter
+from typing import Any
 
 from panini.api import Restoration, RestoreOptions, Restorer
 from panini.errors import NoFaceError, PaniniError
@@ -93,6 +95,13 @@ class FolderJob:
             reading: Future[photo_io.Photo | Exception] | None = None
             writing: Future[Entry] | None = None
             while name is not None and not stop():
+                if photo_io.is_video(PurePath(name)):
+                    if writing is not None:
+                        yield writing.result()
+                        writing = None
+                    yield self._finish(name, restorer, perf_counter())
+                    name = next(names, None)
+                    continue
                 reading = reading or reader.submit(self._load, name)
                 start = perf_counter()
                 loaded = reading.result()
@@ -102,7 +111,8 @@ class FolderJob:
                     yield writing.result()
                     writing = None
                 # It holds the photo until it holds the next.
-                reading = None if large or following is None else reader.submit(self._load, following)
+                alone = large or following is None or photo_io.is_video(PurePath(following))
+                reading = None if alone or following is None else reader.submit(self._load, following)
                 made = self._restore(restorer, name, loaded)
                 del loaded
                 if writing is not None:
@@ -146,7 +156,7 @@ class FolderJob:
                 Entry(os.path.relpath(folder, self.source), error=f"cannot be listed: {error.strerror}")
             )
 
-        names = []
+        names, videos = [], find_spec("av") is not None
         ours = self.target.resolve()
         for folder, folders, files in os.walk(self.source, onerror=unreadable):
             here = Path(folder)
@@ -154,7 +164,9 @@ class FolderJob:
             for file in sorted(f for f in files if f[0] != "."):
                 if not self._again and self._is_ours(here / file, files):
                     self.ours += 1
-                elif PurePath(file).suffix.lower() in photo_io.READABLE:
+                elif PurePath(file).suffix.lower() in photo_io.READABLE or (
+                    videos and photo_io.is_video(PurePath(file))
+                ):
                     names.append(os.path.relpath(here / file, self.source))
                 else:
                     self.others += 1
@@ -162,7 +174,7 @@ class FolderJob:
 
     def _is_ours(self, path: Path, among: list[str]) -> bool:
         """Whether a picture is of Panini's making; one that was restored before is not opened for it again."""
-        if path.suffix.lower() not in photo_io.READABLE:
+        if path.suffix.lower() not in photo_io.READABLE and not photo_io.is_video(path):
             return False
         entry = self.entries.get(os.path.relpath(path, self.source))
         if entry is not None and entry.outcome == RESTORED and entry.source_stamp == _stamp(path):
@@ -193,30 +205,30 @@ class FolderJob:
         except Exception as error:
             return error
 
-    def _finish(self, name: str, made: Restoration | photo_io.Photo | Exception, start: float) -> Entry:
-        """Writes a result and says what became of the file."""
+    def _finish(self, name: str, made: Restoration | photo_io.Photo | Restorer | Exception, start: float) -> Entry:
+        """Writes a result and says what became of the file; restores a video, of which `made` is the restorer."""
         source, output = self.source / name, photo_io.output_name(name)
-        stamp, faces, small, note = _stamp(source), [], "", ""
+        stamp, faces, small, note = _stamp(source), list[dict[str, Any]](), "", ""
         try:
             if isinstance(made, Exception):
                 raise made
-            if not isinstance(made, Restoration):
+            if isinstance(made, photo_io.Photo):
                 output = name
-            path = self.target / output
-            self._check(name, path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # So that after a power cut the file that is there is known to be ours.
-            self._note(Entry(name, output, BEGUN))
+            path = self._begin(name, output)
             if isinstance(made, Restoration):
                 made.save(path, overwrite=True, mark=self.mark)
                 note = "; ".join([*photo_io.not_kept(made.photo, path), *made.remarks])
                 small = thumbnail(made, self.target / STATE, name) if made.faces else ""
                 faces = made.as_dict()["faces"]
+            elif isinstance(made, Restorer):
+                try:
+                    faces, note = self._restore_video(made, source, path)
+                except NoFaceError:
+                    output = name
+                    path = self._begin(name, output)
+                    _copy(source, path)
             else:
-                photo_io.check_place(path, source, overwrite=True)
-                with source.open("rb") as original:
-                    write_atomically(path, lambda file: shutil.copyfileobj(original, file))
-                shutil.copystat(source, path)
+                _copy(source, path)
         except Exception as error:
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -252,6 +264,22 @@ class FolderJob:
         )
         return self._note(entry)
 
+    def _begin(self, name: str, output: str) -> Path:
+        """Where to write a result; notes that it will be there, so that after a power cut it is known to be ours."""
+        path = self.target / output
+        self._check(name, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._note(Entry(name, output, BEGUN))
+        return path
+
+    def _restore_video(self, restorer: Restorer, source: Path, path: Path) -> tuple[list[dict[str, Any]], str]:
+        """Restores a video; returns its faces, of which no more is known, and what is not kept."""
+        from panini.jobs.video import restore_video
+
+        lost: list[str] = []
+        faces = restore_video(restorer, source, path, self.options, overwrite=True, mark=self.mark, tell=lost.append)
+        return [{"imagined": None} for _ in range(faces)], "; ".join(lost)
+
     def _check(self, name: str, path: Path) -> None:
         """Raises PaniniError if something is at `path` that is not of our making."""
         if self.overwrite or not os.path.lexists(path):
@@ -267,6 +295,14 @@ class FolderJob:
         self.entries[entry.source] = entry
         append(self.target, entry)
         return entry
+
+
+def _copy(source: Path, path: Path) -> None:
+    """Copies a file byte for byte, with its times."""
+    photo_io.check_place(path, source, overwrite=True)
+    with source.open("rb") as original:
+        write_atomically(path, lambda file: shutil.copyfileobj(original, file))
+    shutil.copystat(source, path)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -133,9 +133,10 @@ def _page(run: FolderRun, entries: list[Entry], summary: dict[str, object]) -> l
             imagined = f", {share_in_words(float(np.mean(shares)))} of the detail imagined" if shares else ""
             sentence = entry.faces[0].get("summary", "")
             result = link(run.target / entry.output, entry.output)
+            picture = f'<img loading="lazy" src="{quote(entry.thumbnail)}" alt="">' if entry.thumbnail else ""
             original = link(run.source / entry.source, "original")
             parts.append(
-                f'<figure><img loading="lazy" src="{quote(entry.thumbnail)}" alt=""><figcaption>{result} ({original}), '
+                f"<figure>{picture}<figcaption>{result} ({original}), "
                 f"{len(entry.faces)} {'face' if len(entry.faces) == 1 else 'faces'}{imagined}, {entry.seconds:.1f} s"
                 f"{f'; <b>{html.escape(entry.note)}</b>' if entry.note else ''}"
                 f"{f'<br>{html.escape(sentence)}' if sentence else ''}"

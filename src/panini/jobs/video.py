@@ -6,37 +6,32 @@ pixels, the file its title, date and place.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from panini.api import FaceSettings, RestoredFace, RestoreOptions, Restorer, mean_imagined, most_passes
-from panini.errors import NoFaceError, PaniniError, how_to_get
+from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
 from panini.files import write_atomically
 from panini.inference import automatic_passes, restore_crop
+from panini.jobs import clip
 from panini.photo import io as photo_io
 from panini.photo import provenance
 from panini.photo.color import is_monochrome
 from panini.photo.pixels import Pixels, to_signed
 
-try:
-    import av
-except ModuleNotFoundError as error:
-    raise PaniniError(f"videos need {error.name}: {how_to_get('video')}") from error
-
 SUFFIXES = photo_io.VIDEOS_WRITTEN
 
-_OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # tags that say how it was written
-
 _CUT = 40.0  # of 255: mean difference of two frames from which they are of different scenes
+_SEARCHED_EVERY = 5  # frames: how often a whole frame is searched for faces
+_SAME_FACE = 0.3  # intersection over union from which two boxes in neighboring frames are of one face
 _LOST = 8  # frames that a face may not be found and still be the same one
 _SHORTEST = 3  # frames; what is seen for a shorter time is no face
 _STEADY = 2.0  # frames: the Gaussian over time that a crop's place is smoothed with
@@ -86,24 +81,27 @@ def restore_video(
     mark: bool = True,
     steady: bool = True,
     progress: Progress = lambda step, done, of: None,
+    tell: Callable[[str], None] = lambda words: None,
 ) -> int:
     """Writes `source` with its faces restored to `target`; returns how many faces were followed.
 
     mark: say in the metadata what was done; see `panini.photo.provenance`. steady:
-    False restores each frame for itself. `progress` is told the step, frames done and frames in all (0 if that is not
-    known). Raises PaniniError if the video cannot be read or written or the options do not fit it,
-    NoFaceError if it has no face.
+    False restores each frame for itself. `tell` is told, before the work starts, what cannot be kept; `progress` the
+    step, frames done and frames in all (0 if that is not known). Raises PaniniError if the video cannot be read or
+    written or the options do not fit it, NoFaceError if it has no face.
     """
     options.check_for("a video")
     check_output(target, source, overwrite=overwrite)
     settings = restorer.prepare(options)
     try:
-        tracks = _follow(restorer, source, steady, progress)
+        how = clip.plan(source, target)
+        for words in how.lost:
+            tell(words)
+        tracks = _follow(restorer, source, how, steady, progress)
         if not tracks:
             raise NoFaceError(f"{source}: no face found")
-        tags = _tags(source)
         if mark:
-            faces = _examples(restorer, source, tracks, settings)
+            faces = _examples(restorer, source, how, tracks, settings)
             said = provenance.entries(
                 restorer.engine.digest,
                 options.dial,
@@ -113,13 +111,16 @@ def restore_video(
                 options.like is not None,
                 passes=most_passes(faces),
             )
-            tags = provenance.add_to_tags(tags, said)
+            how = replace(how, tags=provenance.add_to_tags(how.tags, said))
 
         def retouch(pixels: Pixels, number: int) -> None:
             _restore_frame(restorer, pixels, number, tracks, settings, options.grain, steady)
 
-        write_atomically(target, lambda file: _write(source, target, file, tags, retouch, progress))
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+        def told(done: int, of: int) -> None:
+            progress("restoring", done, of)
+
+        write_atomically(target, lambda file: clip.write(source, target, file, how, retouch, told))
+    except (clip.FFmpegError, OSError, ValueError) as error:
         text = getattr(error, "strerror", None) or str(error)
         raise PaniniError(f"{source} cannot be restored: {' '.join(text.split())}") from error
     return len(tracks)
@@ -133,68 +134,38 @@ def check_output(target: Path, source: Path, *, overwrite: bool) -> None:
     photo_io.check_place(target, source, overwrite=overwrite)
 
 
-def _frames(container: Any) -> Iterator[tuple[Any, Pixels]]:
-    """Frames of the first video stream, and their pixels upright."""
-    for frame in container.decode(container.streams.video[0]):
-        yield frame, _upright(frame)
+def _follow(restorer: Restorer, source: Path, how: clip.Plan, steady: bool, progress: Progress) -> list[Track]:
+    """Finds the faces and joins those that are one.
 
-
-def _upright(frame: Any) -> Pixels:
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
-
-
-def _open(source: Path) -> Any:
-    container = av.open(str(source), options={"export_xmp": "1"})
-    if not container.streams.video:
-        container.close()
-        raise PaniniError(f"{source} has no video in it")
-    return container
-
-
-def _tags(source: Path) -> dict[str, str]:
-    """The metadata of a video, without what is of its file alone; XMP under `xmp`."""
-    with _open(source) as container:
-        tags = {name.lower(): value for name, value in container.metadata.items()}
-    return {name: value for name, value in tags.items() if name not in _OF_THE_FILE}
-
-
-def _follow(restorer: Restorer, source: Path, steady: bool, progress: Progress) -> list[Track]:
-    """Finds the faces in every frame and joins those that are one."""
-    done: list[Track] = []
-    active: list[Track] = []
-    number, before = -1, None
-    with _open(source) as container:
-        total = container.streams.video[0].frames
-        for number, (_, pixels) in enumerate(_frames(container)):
-            small = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-            if before is None or np.abs(small - before).mean() > _CUT:
-                for track in active:
-                    track.fades = (track.fades[0], False)
-                done, active, cut = done + active, [], True
-            else:
-                cut = False
-            before = small
-            faces = restorer.detector(pixels)
+    Every some frames, and after a cut, the whole frame is searched; between, each face is looked for where it was. A
+    new face is followed back to where it appeared.
+    """
+    detector, done, active = restorer.detector, list[Track](), list[Track]()
+    look_again = getattr(detector, "look_again", None)
+    number, before, recent = -1, None, deque[Pixels](maxlen=_SEARCHED_EVERY - 1)
+    for number, (pixels, total) in enumerate(clip.frames(source, how)):
+        small = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+        cut = before is None or float(np.abs(small - before).mean()) > _CUT
+        if cut:
             for track in active:
-                match = _same(track, faces)
-                if match is not None:
-                    faces = [face for face in faces if face is not match]
-                    place = _place(restorer.transform(pixels, match), restorer.engine.input_size)
-                    place[3] = track.places[-1][3] + (place[3] - track.places[-1][3] + np.pi) % (2 * np.pi) - np.pi
-                    # Where it was not found, it lies between.
-                    start = track.places[-1]
-                    track.places += [
-                        start + (place - start) * k / (track.missed + 1) for k in range(1, track.missed + 2)
-                    ]
-                    track.last, track.missed = match, 0
-                else:
-                    track.missed += 1
-            done += [track for track in active if track.missed > _LOST]
-            active = [track for track in active if track.missed <= _LOST]
-            for face in faces:
-                place = _place(restorer.transform(pixels, face), restorer.engine.input_size)
-                active.append(Track(number, [place], face, fades=(not cut, True)))
-            progress("finding faces", number + 1, total)
+                track.fades = (track.fades[0], False)
+            done, active = done + active, []
+            recent.clear()
+        before = small
+        if cut or look_again is None or number % _SEARCHED_EVERY == 0:
+            faces = detector(pixels)
+        else:
+            faces = [face for track in active if (face := look_again(pixels, track.last)) is not None]
+        for track in active:
+            match = _same(track, faces)
+            faces = [face for face in faces if face is not match]
+            _continue(track, match, restorer, pixels)
+        done += [track for track in active if track.missed > _LOST]
+        active = [track for track in active if track.missed <= _LOST]
+        if cut or look_again is None or number % _SEARCHED_EVERY == 0:
+            active += [_begun(restorer, face, pixels, number, recent, cut) for face in faces]
+        recent.append(pixels)
+        progress("finding faces", number + 1, total)
     for track in active:
         track.fades = (track.fades[0], track.missed > 0)
     tracks = [track for track in done + active if len(track.places) >= min(_SHORTEST, number + 1)]
@@ -204,10 +175,41 @@ def _follow(restorer: Restorer, source: Path, steady: bool, progress: Progress) 
     return sorted(tracks, key=lambda track: track.first)
 
 
+def _continue(track: Track, match: Face | None, restorer: Restorer, pixels: Pixels) -> None:
+    """Adds a frame to a track, in which its face was found at `match` or was not."""
+    if match is None:
+        track.missed += 1
+        return
+    place = _place(restorer.transform(pixels, match), restorer.engine.input_size)
+    start = track.places[-1]
+    place[3] = start[3] + (place[3] - start[3] + np.pi) % (2 * np.pi) - np.pi
+    # Where it was not found, it lies between.
+    track.places += [start + (place - start) * k / (track.missed + 1) for k in range(1, track.missed + 2)]
+    track.last, track.missed = match, 0
+
+
+def _begun(restorer: Restorer, face: Face, pixels: Pixels, number: int, recent: Iterable[Pixels], cut: bool) -> Track:
+    """A new track, which begins before the frame `number` if the face is to be seen in the `recent` ones already."""
+    size, last = restorer.engine.input_size, face
+    places = [_place(restorer.transform(pixels, face), size)]
+    look_again = getattr(restorer.detector, "look_again", None)
+    for earlier in reversed(list(recent)):
+        if look_again is None:
+            break
+        found = look_again(earlier, last)
+        if found is None or overlap(found, last)[0] <= _SAME_FACE:
+            break
+        place, last = _place(restorer.transform(earlier, found), size), found
+        place[3] = places[0][3] + (place[3] - places[0][3] + np.pi) % (2 * np.pi) - np.pi
+        places.insert(0, place)
+    first = number - len(places) + 1
+    return Track(first, places, face, fades=(not cut and first > 0, True))
+
+
 def _same(track: Track, faces: list[Face]) -> Face | None:
     """The one of the faces that continues the track."""
     best = max(faces, key=lambda face: overlap(face, track.last)[0], default=None)
-    return best if best is not None and overlap(best, track.last)[0] > 0.3 else None
+    return best if best is not None and overlap(best, track.last)[0] > _SAME_FACE else None
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -236,75 +238,24 @@ def _transform(place: NDArray[np.float64], size: int) -> align.Transform:
     return np.hstack([linear, ([size / 2, size / 2] - linear @ [x, y])[:, None]])
 
 
-def _examples(restorer: Restorer, source: Path, tracks: list[Track], settings: FaceSettings) -> list[RestoredFace]:
+def _examples(
+    restorer: Restorer, source: Path, how: clip.Plan, tracks: list[Track], settings: FaceSettings
+) -> list[RestoredFace]:
     """What the video's mark is judged by: each face in the frame in the middle of its time.
 
     Before the rest is restored, for a container's tags come first.
     """
     size = restorer.engine.input_size
     faces: list[RestoredFace] = []
-    with _open(source) as container:
-        for number, (_, pixels) in enumerate(_frames(container)):
-            for track in tracks:
-                if number == track.first + len(track.places) // 2:
-                    transform = _transform(track.places[number - track.first], size)
-                    monochrome = is_monochrome(pixels)
-                    faces.append(restorer.restore_face(pixels, track.last, transform, monochrome, settings, {}))
-            if len(faces) == len(tracks):
-                break
+    for number, (pixels, _) in enumerate(clip.frames(source, how)):
+        for track in tracks:
+            if number == track.first + len(track.places) // 2:
+                transform = _transform(track.places[number - track.first], size)
+                monochrome = is_monochrome(pixels)
+                faces.append(restorer.restore_face(pixels, track.last, transform, monochrome, settings, {}))
+        if len(faces) == len(tracks):
+            break
     return faces
-
-
-def _write(
-    source: Path,
-    target: Path,
-    file: IO[bytes],
-    tags: dict[str, str],
-    retouch: Callable[[Pixels, int], None],
-    progress: Progress,
-) -> None:
-    """Writes the video anew with `tags`, each frame's pixels [H, W, 3] as `retouch` leaves them, told its number."""
-    with _open(source) as container:
-        height, width = next(_frames(container))[1].shape[:2]  # what the stream says may be before turning
-    form = SUFFIXES[target.suffix.lower()]
-    with _open(source) as container, av.open(file, "w", format=form) as output:
-        output.metadata.update(tags)
-        stream = container.streams.video[0]
-        video = _video_stream(output, stream, width, height)
-        audio = {s.index: output.add_stream_from_template(s) for s in container.streams.audio}
-        number = 0
-        for packet in container.demux(stream, *container.streams.audio):
-            if packet.stream.index in audio:
-                if packet.dts is not None:
-                    packet.stream = audio[packet.stream.index]
-                    output.mux(packet)
-                continue
-            for frame in packet.decode():
-                pixels = _upright(frame)
-                retouch(pixels, number)
-                made = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                made.pts, made.time_base = frame.pts, frame.time_base
-                output.mux(video.encode(made))
-                number += 1
-                progress("restoring", number, stream.frames)
-        output.mux(video.encode())
-    if form == "mp4" and "xmp" in tags:
-        file.seek(0, os.SEEK_END)
-        file.write(provenance.mp4_box(tags["xmp"]))
-
-
-def _video_stream(output: Any, like: Any, width: int, height: int) -> Any:
-    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    video = output.add_stream(codec, rate=like.average_rate or 25)
-    video.width, video.height = width, height
-    if shape := like.sample_aspect_ratio:  # of a pixel: those of tapes and DVDs are not square
-        upright = (width, height) == (like.width, like.height)
-        video.codec_context.sample_aspect_ratio = shape if upright else 1 / shape
-    # Colour at half the resolution, as players want it, needs even sides.
-    video.pix_fmt = "yuv420p" if width % 2 == 0 == height % 2 else "yuv444p"
-    video.codec_context.time_base = like.time_base
-    video.options = {"crf": "16"} if codec == "libx264" else {"qscale": "2"}
-    return video
 
 
 def _restore_frame(

@@ -1,0 +1,400 @@
+"""Reads and writes the files of videos so that nothing but the faces changes.
+
+Frames stay in the format that they are stored in: matrix, transfer, primaries, range and bits are kept and tagged, and
+what changes in RGB is added to them as a difference. Sound, subtitles, chapters and attachments are copied. What cannot
+be kept is known before the work starts: see `plan`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Queue
+from typing import IO, Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from panini.errors import PaniniError, how_to_get
+from panini.photo import io as photo_io
+from panini.photo import provenance
+from panini.photo.pixels import Pixels
+
+try:
+    import av
+except ModuleNotFoundError as error:
+    raise PaniniError(f"videos need {error.name}: {how_to_get('video')}") from error
+
+_OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # tags that say how it was written
+_OF_THE_STREAM = {"encoder", "vendor_id", "duration", "bps", "number_of_frames", "number_of_bytes"}
+FFmpegError = av.error.FFmpegError
+_AHEAD = 3  # frames that are decoded or encoded while another is worked on
+_HIGH_DEFINITION = 576  # lines above which a video that does not say so has the colors of BT.709
+_KR_KB = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593), 7: (0.212, 0.087)}  # by matrix; else BT.601
+_UNSPECIFIED = 2
+_RGB = 0  # the matrix of video that is stored as RGB
+_FULL = 2  # the range 0 to 255
+
+_EIGHT = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p", "gray")
+_TEN = ("yuv420p10le", "yuv422p10le", "yuv444p10le")
+_TWELVE = ("yuv420p12le", "yuv422p12le", "yuv444p12le")
+_ALPHA = "yuva444p10le"  # of ProRes 4444, which editors read
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a video is to be written."""
+
+    codec: str
+    pix_fmt: str
+    size: tuple[int, int]
+    """Width and height as they are stored."""
+    rotation: int
+    """Degrees by which players turn it counterclockwise."""
+    matrix: int
+    """Of the conversion to RGB, by its number in ITU-T H.273."""
+    full_range: bool
+    interlaced: str
+    """`tff` or `bff`: which field of an interlaced frame comes first; empty if it is not interlaced."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Of the file, XMP under `xmp`."""
+    lost: tuple[str, ...] = ()
+    """What is not kept, in words."""
+
+
+def opened(source: Path) -> Any:
+    """The container; nothing but this file is opened, whatever the file refers to. Raises PaniniError."""
+    container = av.open(str(source), options={"export_xmp": "1", "protocol_whitelist": "file"})
+    if not container.streams.video:
+        container.close()
+        raise PaniniError(f"{source} has no video in it")
+    return container
+
+
+def picture_stream(container: Any) -> Any:
+    """The first video stream that is no cover picture."""
+    streams = container.streams.video
+    cover = av.stream.Disposition.attached_pic
+    return next((stream for stream in streams if not stream.disposition & cover), streams[0])
+
+
+def plan(source: Path, target: Path) -> Plan:
+    """How to write `source` anew to `target`. Raises PaniniError if it cannot be written there without losing sound,
+    transparency or the picture itself."""
+    form = photo_io.VIDEOS_WRITTEN[target.suffix.lower()]
+    with opened(source) as container:
+        stream = picture_stream(container)
+        frame = next(container.decode(stream), None)
+        if frame is None:
+            raise PaniniError(f"{source} has no frame that can be decoded")
+        codec, pix_fmt, lost = _encoding(source, target, stream, frame)
+        matrix = int(frame.colorspace)
+        if matrix in (_RGB, _UNSPECIFIED):
+            matrix = 1 if frame.height > _HIGH_DEFINITION else 6
+        interlaced = ""
+        if frame.interlaced_frame:
+            interlaced = "bff" if str(stream.codec_context.field_order) in ("3", "5", "bb", "bt") else "tff"
+        lost += _streams_lost(source, target, container, stream, form)
+        tags = {name.lower(): value for name, value in container.metadata.items()}
+    tags = {name: value for name, value in tags.items() if name not in _OF_THE_FILE}
+    full = int(frame.color_range) == _FULL or frame.format.name.startswith("yuvj")
+    size, rotation = (frame.width, frame.height), round(frame.rotation)
+    return Plan(codec, pix_fmt, size, rotation, matrix, full, interlaced, tags, tuple(lost))
+
+
+def _encoding(source: Path, target: Path, stream: Any, frame: Any) -> tuple[str, str, list[str]]:
+    """Codec and pixel format that hold what the frames have, and what they do not."""
+    name, lost = frame.format.name, []
+    has_alpha = name.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya")) or "pal8" in name
+    if stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) == "1":
+        lost.append("its transparency, which is stored in a way that cannot be read")
+    if has_alpha:
+        if target.suffix.lower() not in (".mov", ".mkv"):
+            raise PaniniError(f"{source} has transparent parts, which {target.suffix} cannot hold: name a .mov with -o")
+        if name.endswith(("12le", "16le", "12be", "16be")):
+            lost.append("10 bits are left")
+        return "prores_ks", _ALPHA, lost
+    odd = frame.width % 2 or frame.height % 2
+    if name in _TEN + _TWELVE and not odd:
+        if "libx265" not in av.codecs_available:
+            raise PaniniError(f"{source} has more than 8 bits, for which this PyAV has no encoder")
+        lost += _high_dynamic_range(frame)
+        return "libx265", name, lost
+    if name in _EIGHT and not odd:
+        return ("libx264" if "libx264" in av.codecs_available else "mpeg4"), name, lost
+    depth = max(component.bits for component in frame.format.components)
+    if depth > 8:
+        lost.append("8 bits are left")
+    if frame.format.is_rgb:
+        lost.append("its colors are stored as YUV, which rounds them")
+    narrow = name in ("nv12", "yuv410p", "yuv411p") and not odd
+    return ("libx264" if "libx264" in av.codecs_available else "mpeg4"), "yuv420p" if narrow else "yuv444p", lost
+
+
+def _high_dynamic_range(frame: Any) -> list[str]:
+    """What of a frame's data for HDR screens is not kept."""
+    kinds = {str(data.type).rsplit(".", 1)[-1] for data in frame.side_data}
+    known = {
+        "MASTERING_DISPLAY_METADATA",
+        "CONTENT_LIGHT_LEVEL",
+        "DYNAMIC_HDR_PLUS",
+        "DOVI_METADATA",
+        "DOVI_RPU_BUFFER",
+    }
+    return ["what it says for HDR screens of brightness (mastering, HDR10+, Dolby Vision)"] if kinds & known else []
+
+
+def _streams_lost(source: Path, target: Path, container: Any, picture: Any, form: str) -> list[str]:
+    """What of the other streams the target cannot hold; raises PaniniError for sound."""
+    lost = []
+    with av.open(os.devnull, "w", format=form) as trial:
+        held = trial.supported_codecs
+    for stream in container.streams:
+        if stream is picture or stream.index == picture.index:
+            continue
+        language = stream.metadata.get("language", "")
+        words = f" ({language})" if language and language != "und" else ""
+        codec = stream.codec_context.name if stream.codec_context is not None else ""
+        if stream.type == "audio" and codec not in held and not codec.startswith("mp3"):
+            raise PaniniError(
+                f"{source} has sound ({codec}) that {target.suffix} cannot hold: name a .mkv or .mov with -o"
+            )
+        if stream.type == "subtitle" and codec not in held:
+            lost.append(f"subtitles{words}, which {target.suffix} cannot hold as {codec}: a .mkv can")
+        elif stream.type == "attachment" and form != "matroska":
+            lost.append(
+                f"an attached file ({stream.metadata.get('filename', 'without a name')}), which a .mkv can hold"
+            )
+        elif stream.type == "data":
+            lost.append(f"a track of data ({stream.metadata.get('handler_name', 'such as a time code')})")
+        elif stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic:
+            lost.append("its cover picture")
+        elif stream.type == "video":
+            lost.append("a further video track")
+    return lost
+
+
+def frames(source: Path, how: Plan) -> Iterator[tuple[Pixels, int]]:
+    """The frames' pixels, upright, and how many frames there are (0 if not known); decoded ahead in a thread."""
+
+    def decode() -> Iterator[tuple[Pixels, int]]:
+        with opened(source) as container:
+            stream = picture_stream(container)
+            for frame in container.decode(stream):
+                yield rgb(frame, how), stream.frames
+
+    return ahead(decode())
+
+
+def rgb(frame: Any, how: Plan) -> Pixels:
+    """The pixels of a frame, upright."""
+    whole = frame.reformat(format="rgb24", src_colorspace=how.matrix, src_color_range=2 if how.full_range else 1)
+    return np.ascontiguousarray(np.rot90(whole.to_ndarray(), round(frame.rotation / 90)))
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items, made in a thread while the ones before are worked on."""
+    queue: Queue[tuple[bool, Any]] = Queue(_AHEAD)
+    stop = threading.Event()
+
+    def put(done: bool, item: Any) -> None:
+        while not stop.is_set():
+            try:
+                return queue.put((done, item), timeout=0.1)
+            except Exception:  # full; somebody may have stopped taking
+                continue
+
+    def make() -> None:
+        try:
+            for item in items:
+                put(False, item)
+                if stop.is_set():
+                    return
+            put(True, None)
+        except BaseException as error:
+            put(True, error)
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while True:
+            done, item = queue.get()
+            if done and item is not None:
+                raise item
+            if done:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def write(
+    source: Path,
+    target: Path,
+    file: IO[bytes],
+    how: Plan,
+    retouch: Callable[[Pixels, int], None],
+    progress: Callable[[int, int], None],
+) -> None:
+    """Writes the video anew, each frame's pixels [H, W, 3] changed as `retouch` leaves them, told its number."""
+    form = photo_io.VIDEOS_WRITTEN[target.suffix.lower()]
+    with opened(source) as container, av.open(file, "w", format=form) as output, _InTurn() as writer:
+        output.metadata.update(how.tags)
+        stream = picture_stream(container)
+        video = _video_stream(output, stream, how)
+        copies = _copied_streams(container, output, form)
+        output.set_chapters(container.chapters())
+        number = 0
+        for item in ahead(_items(container, stream, copies)):
+            if not isinstance(item, av.VideoFrame):
+                item.stream = copies[item.stream.index]
+                writer.submit(output.mux, item)
+                continue
+            pixels = rgb(item, how)
+            before = pixels.copy()
+            retouch(pixels, number)
+            writer.submit(_encode, output, video, item, before, pixels, how)
+            number += 1
+            progress(number, stream.frames)
+        writer.submit(lambda: output.mux(video.encode()))
+    if form == "mp4" and "xmp" in how.tags:
+        file.seek(0, os.SEEK_END)
+        file.write(provenance.mp4_box(how.tags["xmp"]))
+
+
+class _InTurn:
+    """Does work in a thread, in the order it is given; a few pieces may wait."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> _InTurn:
+        return self
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> None:
+        """Raises what earlier work raised."""
+        self._waiting.append(self._pool.submit(work, *arguments))
+        while len(self._waiting) > _AHEAD:
+            self._waiting.popleft().result()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            while self._waiting and kind is None:
+                self._waiting.popleft().result()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _items(container: Any, picture: Any, copies: dict[int, Any]) -> Iterator[Any]:
+    """Decoded frames of the picture and packets of the streams to be copied, as they come."""
+    streams = [stream for stream in container.streams if stream is picture or stream.index in copies]
+    for packet in container.demux(*streams):
+        if packet.stream.index == picture.index:
+            yield from packet.decode()
+        elif packet.dts is not None:
+            yield packet
+
+
+def _copied_streams(container: Any, output: Any, form: str) -> dict[int, Any]:
+    """Output streams of the sound and subtitles that are copied, by the index of the input's; attachments are added."""
+    copies = {}
+    for stream in container.streams:
+        if stream.type == "attachment" and form == "matroska":
+            output.add_attachment(stream.name or "attachment", stream.mimetype or "", bytes(stream.data))
+        codec = stream.codec_context.name if stream.codec_context is not None else ""
+        if stream.type == "audio" or (stream.type == "subtitle" and codec in output.supported_codecs):
+            copy = output.add_stream_from_template(stream)
+            copy.metadata.update(_of_stream(stream))
+            copy.disposition = stream.disposition
+            copies[stream.index] = copy
+    return copies
+
+
+def _of_stream(stream: Any) -> dict[str, str]:
+    """What a stream's metadata say of it, such as its language, without what is of its encoding."""
+    return {name: value for name, value in stream.metadata.items() if name.lower() not in _OF_THE_STREAM}
+
+
+def _video_stream(output: Any, like: Any, how: Plan) -> Any:
+    video = output.add_stream(how.codec, rate=like.average_rate or 25)
+    video.width, video.height = how.size
+    video.pix_fmt = how.pix_fmt
+    context, given = video.codec_context, like.codec_context
+    if shape := like.sample_aspect_ratio:  # of a pixel: those of tapes and DVDs are not square
+        context.sample_aspect_ratio = shape
+    context.time_base = like.time_base
+    context.color_range = 2 if how.full_range else given.color_range
+    context.color_primaries, context.color_trc = given.color_primaries, given.color_trc
+    context.colorspace = _UNSPECIFIED if given.colorspace == _RGB else given.colorspace
+    fields = {"tff": "tff=1", "bff": "bff=1"}.get(how.interlaced, "")
+    video.options = {
+        "libx264": {"crf": "16"} | ({"x264-params": fields} if fields else {}),
+        "libx265": {"crf": "16", "x265-params": "log-level=none"},
+        "prores_ks": {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"},
+    }.get(how.codec, {"qscale": "2"})
+    if how.codec == "libx265" and output.format.name != "matroska":
+        context.codec_tag = "hvc1"  # the one that Apple's players know
+    if how.rotation:
+        video.set_display_rotation(how.rotation)
+    video.metadata.update(_of_stream(like))
+    return video
+
+
+def _encode(output: Any, video: Any, frame: Any, before: Pixels, after: Pixels, how: Plan) -> None:
+    """Encodes a frame with the changes that were made to its pixels."""
+    if frame.format.name != how.pix_fmt:
+        frame = frame.reformat(
+            format=how.pix_fmt, dst_colorspace=how.matrix, dst_color_range=2 if how.full_range else 1
+        )
+    else:
+        frame.make_writable()  # the decoder may need it as it is
+    add_change(frame, before, after, how)
+    frame.pict_type = 0  # which the encoder chooses
+    output.mux(video.encode(frame))
+
+
+def add_change(frame: Any, before: Pixels, after: Pixels, how: Plan) -> None:
+    """Adds to a frame what was changed in its upright pixels; everything else stays as it is stored."""
+    turns = -round(frame.rotation / 90)
+    before, after = (np.rot90(picture, turns) for picture in (before, after))
+    rows = np.flatnonzero((before != after).any((1, 2)))
+    if not len(rows):
+        return
+    columns = np.flatnonzero((before != after).any((0, 2)))
+    # Colors may have half the resolution: sides on even places.
+    top, left = rows[0] // 4 * 4, columns[0] // 4 * 4
+    bottom, right = min(-(-(rows[-1] + 1) // 4) * 4, len(before)), min(-(-(columns[-1] + 1) // 4) * 4, before.shape[1])
+    inside = (slice(top, bottom), slice(left, right))
+    kr, kb = _KR_KB.get(how.matrix, (0.299, 0.114))
+    change = after[inside].astype(np.float32) - before[inside]
+    luma = change @ np.array([kr, 1 - kr - kb, kb], np.float32)
+    blue, red = (change[..., 2] - luma) / (2 * (1 - kb)), (change[..., 0] - luma) / (2 * (1 - kr))
+    components = frame.format.components
+    scale = 2.0 ** (components[0].bits - 8)
+    of_luma, of_chroma = (1.0, 1.0) if how.full_range else (219 / 255, 224 / 255)
+    for plane, values, share in zip(frame.planes, (luma, blue, red), (of_luma, of_chroma, of_chroma), strict=False):
+        _add(plane, values * np.float32(share * scale), (top, left), components[0].bits, frame)
+
+
+def _add(plane: Any, values: NDArray[np.float32], place: tuple[int, int], bits: int, frame: Any) -> None:
+    """Adds values at a place of the frame to a plane of it, which may have a lower resolution."""
+    kind = np.uint8 if bits == 8 else np.uint16
+    stored = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // np.dtype(kind).itemsize)
+    down, across = round(frame.height / plane.height), round(frame.width / plane.width)
+    top, left = place[0] // down, place[1] // across
+    bottom = min(plane.height, top + -(-values.shape[0] // down))
+    right = min(plane.width, left + -(-values.shape[1] // across))
+    if (down, across) != (1, 1):
+        values = np.asarray(cv2.resize(values, (right - left, bottom - top), interpolation=cv2.INTER_AREA), np.float32)
+    part = stored[top:bottom, left:right]
+    part[:] = np.clip(np.rint(part.astype(np.float32) + values), 0, 2**bits - 1).astype(kind)
