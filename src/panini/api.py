@@ -27,7 +27,7 @@ from panini.photo import io as photo_io
 from panini.photo.color import is_monochrome
 from panini.photo.pixels import Pixels, to_signed
 from panini.photo.upscale import Upscaler
-from panini.report.face_report import FaceReport, as_dict, make_report, share_in_words
+from panini.report.face_report import Damage, FaceReport, as_dict, make_report, share_in_words
 
 Source = photo_io.Source | photo_io.Photo
 """A photo: a path, the bytes of a file, a binary file object, a Pillow image, a uint8 array [H, W], [H, W, 1],
@@ -339,7 +339,8 @@ class Restorer:
             faces.append(self.restore_face(photo.pixels, face, transform, monochrome, settings, timings))
             with _clock(timings, "blend"):
                 patch = blend.patch(photo.pixels, faces[-1].after, transform, size, options.grain)
-                blend.paste(result.pixels, patch, mask, transform, size, options.scale)
+                around = blend.share_around(faces[-1].before, faces[-1].after, align.scale_of(transform))
+                blend.paste(result.pixels, patch, mask * around, transform, size, options.scale)
         min_face = getattr(self.detector, "min_face", 0.0)
         restored = Restoration(result, faces, timings, self.engine.digest, smaller=smaller, min_face=min_face)
         return restored.made_consistent(photo) if options.consistent else restored
@@ -449,7 +450,7 @@ class Restorer:
                 made.degradation,
                 made.prior_share,
                 made.image_share,
-                crop,
+                made.crop,
                 after,
                 native=native,
                 dial=settings.edit.dial,
@@ -457,6 +458,9 @@ class Restorer:
                 like=settings.edit.start is not None,
                 passes=made.passes,
             )
+            if made.scratched:
+                found = Damage("scratches", 1.0, made.scratched, "scratches")
+                report = replace(report, damages=[*report.damages, found])
         return RestoredFace(face, crop, after, made.degradation, made.prior_share, report, inside)
 
 

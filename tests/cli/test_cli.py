@@ -90,7 +90,8 @@ def test_several_photos(tmp_path, photo, wall, capsys):
     # Nothing is written twice, or over an original.
     restored = tmp_path / "photo-restored.jpg"
     assert "written twice" in fails(capsys, ["restore", photo, restored, "--again", "--overwrite", *ENGINE])
-    assert "written twice" in fails(capsys, ["restore", photo, folder / "photo.jpg", "-o", tmp_path / "x", *ENGINE])
+    twice = ["restore", photo, folder / "photo.jpg", "--again", "-o", tmp_path / "x", *ENGINE]
+    assert "written twice" in fails(capsys, twice)
     assert "is a folder" in fails(capsys, ["restore", photo, folder, *ENGINE])
     assert "no folder" in fails(capsys, ["restore", photo, other, "-o", photo, *ENGINE])
     assert "--strip" in fails(capsys, ["restore", photo, other, "--strip", "3", *ENGINE])

@@ -269,7 +269,7 @@ def test_what_is_not_in_a_result_is_said(tmp_path, capsys):
     see_through.putalpha(100)
     see_through.save(album / "see-through.jpg", "PNG")
     FACE.save(album / "whole.png")
-    (album / "film.mp4").write_bytes(b"no picture")
+    (album / "notes.txt").write_bytes(b"no picture")
     assert run(["restore", str(album), "-o", str(out), *ENGINE]) == 0
     said = capsys.readouterr()
     assert "3 of 3 restored (3 faces), 0 without a face copied, 0 failed, 1 of other kinds left alone" in said.out

@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini.faces.align import Transform, invert, scale_of, scaled, warp
-from panini.photo.pixels import Pixels
+from panini.photo.pixels import LUMA, Pixels
 
 _FEATHER = 0.12  # of the crop's side: distance from the border at which the mask reaches 1
 _MASK_SIZE = 256
 _NEARNESS = 60.0  # how sharply overlapping faces are separated: at half a crop from its center, a face has e^-15
+_FACE = (0.5, 0.52, 0.19, 0.3)  # relative to the crop: center and semi-axes of the ellipse of a face
+_FACE_EDGE = 0.7  # width of the ellipse's soft edge, relative to the semi-axes
+_TEXTURE = 2.0  # pixels of the photo: sigma of the Gaussian that texture is the difference to
+_VISIBLE = (1.0, 3.0)  # of 255: spread of texture that is just visible, and plainly so
 _BAND = 1 << 20  # pixels blended at once
 
 
@@ -48,6 +52,28 @@ def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.fl
         alpha = weights[near == i][0] / np.maximum(1 - weights[near > i].sum(0), 1e-6)
         found.append((whole > 0) * np.clip(alpha, 0, 1).astype(np.float32))
     return found
+
+
+def share_around(before: Pixels, after: Pixels, pixel: float) -> NDArray[np.float32]:
+    """[256, 256] in [0, 1]: how much of a restored crop to take where, so that no smooth patch lies around a head amid
+    a print's dots, canvas or grain: all of the face; of what is around it the less the more texture it lost.
+
+    before: the crop [S, S, 3]; after: the same restored, of any size; a pixel of the photo has a side of `pixel` in it.
+    """
+    side = before.shape[0]
+    small = cv2.resize(after, (side, side), interpolation=cv2.INTER_AREA)
+    y, x = (np.mgrid[:side, :side] + 0.5) / side
+    distance = np.hypot((x - _FACE[0]) / _FACE[2], (y - _FACE[1]) / _FACE[3])
+    outside = np.clip((distance - 1) / _FACE_EDGE, 0, 1).astype(np.float32)
+    spreads = []
+    for picture in (before, small):
+        luma = picture.astype(np.float32) @ LUMA
+        texture = luma - cv2.GaussianBlur(luma, (0, 0), _TEXTURE * max(pixel, 1.0))
+        spreads.append(1.4826 * float(np.median(np.abs(texture[outside == 1]))) + 1e-6)
+    lost = np.sqrt(max(0.0, 1 - (spreads[1] / spreads[0]) ** 2))
+    lost *= np.clip((spreads[0] - _VISIBLE[0]) / (_VISIBLE[1] - _VISIBLE[0]), 0, 1)
+    share = cv2.resize(1 - np.float32(lost) * outside, (_MASK_SIZE, _MASK_SIZE), interpolation=cv2.INTER_AREA)
+    return np.asarray(share, np.float32)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from panini.errors import PaniniError
 from panini.inference.base import Array, Engine, at_every_level
 from panini.inference.ensemble import automatic_passes, restore_averaged
+from panini.photo import scratches
 from panini.photo.color import match_color
 from panini.photo.pixels import Pixels, from_signed, to_signed
 
@@ -59,6 +60,10 @@ class RestoredCrop:
     """[bands]; see `EngineOutput`."""
     passes: int
     """Number of passes that `image` is the mean of."""
+    crop: Pixels
+    """[input_size, input_size, 3]: what the network saw: the crop, its scratches filled."""
+    scratched: float = 0.0
+    """Share of the crop that was scratched."""
 
 
 def restore_crop(
@@ -76,12 +81,13 @@ def restore_crop(
     passes: how many passes to average; None: `automatic_passes`.
     own: the face's v_DR [dim], if the caller has it or smoothed it over time.
     """
+    crop, scratched = scratches.cleaned(crop)
     faces = to_signed(crop)[None]
     own = engine.degradation(faces)[0] if own is None else own
     passes = automatic_passes(engine.calibration, own) if passes is None else passes
     output = restore_averaged(engine, faces, edit.apply(own, engine), own[None], passes)
     image = match_color(from_signed(output.images[0]), crop, monochrome=monochrome)
-    return RestoredCrop(image, own, output.prior_share[0], output.image_share[0], passes)
+    return RestoredCrop(image, own, output.prior_share[0], output.image_share[0], passes, crop, scratched)
 
 
 def _resolutions(engine: Engine) -> list[int]:

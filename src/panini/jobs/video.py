@@ -23,7 +23,7 @@ from panini.files import write_atomically
 from panini.inference import automatic_passes, restore_crop
 from panini.jobs import clip
 from panini.photo import io as photo_io
-from panini.photo import provenance
+from panini.photo import provenance, scratches
 from panini.photo.color import is_monochrome
 from panini.photo.pixels import Pixels, to_signed
 
@@ -274,7 +274,8 @@ def _restore_frame(
     original = pixels.copy()
     monochrome = is_monochrome(original)
     for track, transform, mask in zip(here, transforms, blend.masks(transforms, size), strict=True):
-        crop = restorer.crop(original, transform)
+        seen = restorer.crop(original, transform)
+        crop, _ = scratches.cleaned(seen)
         v = restorer.engine.degradation(to_signed(crop)[None])[0]
         if steady and track.v is not None:
             v = 0.8 * track.v + 0.2 * v
@@ -288,8 +289,9 @@ def _restore_frame(
             restored = _calm(track, crop, restored)
         if number - track.first == len(track.places) - 1:
             track.before = track.after = None  # a long video has many tracks
-        patch = blend.patch(original, settings.blend(restored, crop), transform, size, grain)
-        blend.paste(pixels, patch, mask * track.weight(number), transform, size)
+        patch = blend.patch(original, settings.blend(restored, seen), transform, size, grain)
+        around = blend.share_around(seen, restored, align.scale_of(transform))
+        blend.paste(pixels, patch, mask * around * track.weight(number), transform, size)
 
 
 def _calm(track: Track, crop: Pixels, restored: Pixels) -> Pixels:

@@ -43,12 +43,12 @@ class Damage:
     """One kind of damage, told from v_DR."""
 
     kind: str
-    """`blur`, `down` (low resolution), `noise` or `jpeg`."""
+    """`blur`, `down` (low resolution), `noise`, `jpeg` or `scratches`."""
     probability: float
     """Probability that it is present, if half of all pictures had it."""
     strength: float
     """Its strength if it is present. blur: σ in pixels of a 512-pixel crop; down: width of the face in pixels; noise:
-    σ, of 255; jpeg: quality."""
+    σ, of 255; jpeg: quality; scratches: share of the crop."""
     words: str
     """In words, such as "strong noise"."""
 

@@ -1,0 +1,89 @@
+"""Finds thin, straight scratches on a face crop and fills them, so that they do not pass for edges of the face."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from panini.photo.pixels import Pixels
+
+_SIZE = 512  # pixels of the crop's side that lengths below are of
+_SHORTEST = 110  # pixels: what is shorter may be a hair or a wrinkle
+_GAP = 10  # pixels of a scratch that may be missing
+_WIDEST = 13  # pixels: the median filter that a scratch is too thin for
+_CONTRAST = 22.0  # of 255: the least that a scratch differs from what is beside it,
+_ABOVE_NOISE = 5.0  # and how many times more than what noise does
+_SOLID = 0.7  # the share of a line that must differ
+_CLEAR = 0.55  # the share of a line beside which, on both sides, nothing may differ: a scratch is no edge of a pattern
+_MOST = 0.06  # of the crop: where more is scratched, it is a texture
+
+Mask = NDArray[np.bool_]
+
+
+def cleaned(crop: Pixels) -> tuple[Pixels, float]:
+    """A crop [S, S, 3] without its scratches, and the share of it that they cover."""
+    mask = find(crop)
+    return (crop, 0.0) if mask is None else (fill(crop, mask), float(mask.mean()))
+
+
+def find(crop: Pixels) -> Mask | None:
+    """[S, S]: where a crop [S, S, 3] is scratched; None if it is not."""
+    gray = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (_SIZE, _SIZE), interpolation=cv2.INTER_LINEAR)
+    ridge = gray.astype(np.float32) - cv2.medianBlur(gray, _WIDEST)
+    noise = 1.4826 * float(np.median(np.abs(ridge)))
+    found = np.zeros((_SIZE, _SIZE), np.uint8)
+    for sign in (1, -1):
+        over = (sign * ridge > max(_CONTRAST, _ABOVE_NOISE * noise)).astype(np.uint8)
+        faint = (sign * ridge > _CONTRAST / 2).astype(np.uint8)
+        lines = cv2.HoughLinesP(over * 255, 1, np.pi / 360, 60, minLineLength=_SHORTEST, maxLineGap=_GAP)
+        for line in [] if lines is None else np.asarray(lines).reshape(-1, 4):
+            if _is_scratch(over, line):
+                ends = (_extended(faint, line[2:], line[:2]), _extended(faint, line[:2], line[2:]))
+                drawn = np.zeros_like(found)
+                cv2.line(drawn, *ends, 1, 7)
+                found |= drawn & np.asarray(cv2.dilate(faint, np.ones((5, 5), np.uint8)), np.uint8)
+    if not found.any() or found.mean() > _MOST:
+        return None
+    mask = cv2.dilate(found, np.ones((3, 3), np.uint8))
+    return np.asarray(cv2.resize(mask, crop.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0)
+
+
+def fill(crop: Pixels, mask: Mask) -> Pixels:
+    """The crop with what is scratched filled from beside it."""
+    radius = max(3, round(5 * crop.shape[0] / _SIZE))
+    return np.asarray(cv2.inpaint(crop, mask.astype(np.uint8), radius, cv2.INPAINT_TELEA), np.uint8)
+
+
+def _extended(faint: Any, start: Any, end: Any) -> list[int]:
+    """x, y of where a line that leads from `start` to `end` and on ends, as far as anything of it can be seen."""
+    way = (end - start) / np.hypot(*(end - start))
+    last, missing, place = end.astype(np.float64), 0, end.astype(np.float64)
+    while missing <= _GAP:
+        place = place + way
+        x, y = np.rint(place).astype(int)
+        if not (2 <= x < _SIZE - 2 and 2 <= y < _SIZE - 2):
+            break
+        seen = faint[y - 2 : y + 3, x - 2 : x + 3].any()
+        last, missing = (place, 0) if seen else (last, missing + 1)
+    return [int(value) for value in np.rint(last)]
+
+
+def _is_scratch(over: NDArray[np.uint8], line: Any) -> bool:
+    """Whether a line from x, y to x, y differs nearly all along, and what is beside it does not."""
+    start, end = line[:2].astype(np.float64), line[2:].astype(np.float64)
+    length = float(np.hypot(*(end - start)))
+    points = start + np.linspace(0, 1, round(length))[:, None] * (end - start)
+    across = np.array([start[1] - end[1], end[0] - start[0]]) / length
+
+    def share(offset: float, reach: int = 1) -> NDArray[np.bool_]:
+        seen = np.zeros(len(points), np.bool_)
+        for step in range(-reach, reach + 1):
+            x, y = np.clip(np.rint(points + (offset + step) * across), 0, _SIZE - 1).astype(int).T
+            seen |= over[y, x] > 0
+        return seen
+
+    clear = ~share(8) & ~share(-8)
+    return bool(share(0).mean() >= _SOLID and clear.mean() >= _CLEAR)
