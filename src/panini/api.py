@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
@@ -32,6 +32,8 @@ from panini.report.face_report import Damage, FaceReport, as_dict, make_report, 
 Source = photo_io.Source | photo_io.Photo
 """A photo: a path, the bytes of a file, a binary file object, a Pillow image, a uint8 array [H, W], [H, W, 1],
 [H, W, 3] RGB or [H, W, 4] RGBA, or a `Photo` that `panini.photo.io.load` read."""
+
+Progress = Callable[[str, int, int], None]
 
 SCALES = (1, 2, 4)
 
@@ -296,6 +298,8 @@ class Restorer:
         self.engine = load_engine() if engine is None else engine
         self._detector = detector
         self._aligner: Aligner | None = None
+        self.progress: Progress = lambda step, done, of: None
+        """Is told, within a photo, the step and how much of it is done: parts searched for faces, faces restored."""
 
     @property
     def detector(self) -> Detector:
@@ -322,6 +326,8 @@ class Restorer:
             return restored.made_consistent(photo) if plain else restored
 
         with _clock(timings, "detect"):
+            if isinstance(self.detector, CenterFace):
+                self.detector.progress = lambda done, of: self.progress("finding faces", done, of)
             found = choose(self.detector(photo.pixels), options.only, options.boxes)
             smaller = getattr(self.detector, "smaller", 0)
         if not found and not options.keep:
@@ -334,8 +340,9 @@ class Restorer:
             result = photo.enlarged(options.scale, upscaler)
             result = replace(result, pixels=result.pixels.copy())
             masks = blend.masks(transforms, size)
-        faces = []
+        faces: list[RestoredFace] = []
         for face, transform, mask in zip(found, transforms, masks, strict=True):
+            self.progress("restoring faces", len(faces), len(found))
             faces.append(self.restore_face(photo.pixels, face, transform, monochrome, settings, timings))
             with _clock(timings, "blend"):
                 patch = blend.patch(photo.pixels, faces[-1].after, transform, size, options.grain)

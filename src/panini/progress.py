@@ -21,12 +21,12 @@ _EVERY = 30.0  # seconds between two lines where no bar can be drawn
 class Bar(Progress):
     """Shows how much of the work is done and how long the rest takes: a bar on a terminal, lines in a log."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, transient: bool = False) -> None:
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TimeElapsedColumn(), TextColumn("so far,"), TimeRemainingColumn(), TextColumn("left"),
         )  # fmt: skip
-        super().__init__(*columns, console=console, disable=not console.is_terminal)
+        super().__init__(*columns, console=console, disable=not console.is_terminal, transient=transient)
         self._told = perf_counter()
         self._first: dict[TaskID, tuple[float, int]] = {}
 

@@ -72,7 +72,7 @@ def test_compressed_text_and_colour_chunks_of_a_png_stay(tmp_path):
         photo = photo_io.load(tmp_path / "in.png")
         if deep:
             wide = np.repeat(np.repeat(np.asarray(FACE, np.uint16), 1, 0), 1, 1) * 257
-            photo = photo_io.Photo(photo.pixels, metadata=photo.metadata, deep=wide)
+            photo = photo_io.Photo(photo.pixels, metadata=photo.metadata, pixels16=wide)
         out = photo_io.save(photo, tmp_path / f"out{deep}.png")
         with Image.open(out) as image:
             assert image.text["Description"] == "long " * 100
@@ -341,9 +341,11 @@ def test_formats_are_known_by_content(faults, tmp_path, capsys):
 
 
 def test_what_to_install_for_a_format_is_said(faults):
-    assert "pip install '.[heif]'" in kinds.unreadable(faults / "heic-named-jpg-not-recognised.jpg")
-    assert "pip install '.[jxl]'" in kinds.unreadable(faults / "jpeg-xl-message-misleads.jxl")
-    assert kinds.kind((faults / "same-without-scratches.png").read_bytes()) == ""
+    assert "pip install '.[heif]'" in kinds.unreadable(faults / "heic-named-jpg-not-recognised.jpg", {"PNG"})
+    assert "pip install '.[jxl]'" in kinds.unreadable(faults / "jpeg-xl-message-misleads.jxl", {"PNG"})
+    # Where it could be read, it is damaged.
+    assert "is a damaged HEIC file" in kinds.unreadable(faults / "heic-named-jpg-not-recognised.jpg", {"HEIF"})
+    assert kinds.kind((faults / "same-without-scratches.png").read_bytes()) == "PNG"
 
 
 def test_without_the_extras_the_message_names_them(faults, tmp_path):
@@ -359,6 +361,56 @@ def test_without_the_extras_the_message_names_them(faults, tmp_path):
         done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert f".[{extra}]" in done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+def test_a_file_with_a_damaged_head_is_called_damaged(tmp_path, suffix, capsys):
+    content = bytearray(saved(tmp_path / f"in{suffix}").read_bytes())
+    start = {".webp": 20, ".avif": 60, ".tif": 4}.get(suffix, 6)
+    content[start : start + 300] = b"\xee" * 300
+    (tmp_path / f"in{suffix}").write_bytes(content)
+    err = fails(capsys, tmp_path / f"in{suffix}")
+    assert "cannot read" not in err
+    assert any(word in err for word in ("is damaged", "is a damaged", "cannot be read"))
+
+
+def test_a_jpeg_whose_lower_part_is_gray_is_said_to_look_damaged(tmp_path, capsys):
+    content = saved(tmp_path / "in.jpg", quality=95).read_bytes()
+    (tmp_path / "in.jpg").write_bytes(content[: len(content) // 2] + b"\xff\xd9")
+    restored(tmp_path / "in.jpg", tmp_path / "out.jpg")
+    assert "are one gray, as where a file was damaged" in capsys.readouterr().err
+
+
+def test_five_hundred_mutated_png_files_are_refused_or_right(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Title", "Anna")
+    whole = saved(tmp_path / "in.png", pnginfo=text).read_bytes()
+    pixels, rng = np.asarray(FACE), np.random.default_rng(3)
+    outcomes = {"refused": 0, "told": 0, "same": 0}
+    for _ in range(500):
+        content, at = bytearray(whole), int(rng.integers(len(whole)))
+        match rng.integers(4):
+            case 0:
+                content = content[:at]
+            case 1:
+                content[at : at + int(rng.integers(1, 200))] = b""
+            case 2:
+                content[at:at] = rng.bytes(int(rng.integers(1, 300)))
+            case _:
+                content[at] ^= 1 << int(rng.integers(8))
+        (tmp_path / "mutated.png").write_bytes(content)
+        try:
+            photo = photo_io.load(tmp_path / "mutated.png") if content else None
+        except ImageError:
+            photo = None
+        if photo is None:
+            outcomes["refused"] += 1
+            continue
+        np.testing.assert_array_equal(photo.pixels, pixels)
+        kept = any(b"Anna" in body for _, body in photo.metadata.chunks)
+        assert kept or photo.left_out
+        outcomes["same" if kept else "told"] += 1
+    assert outcomes["refused"] > 450
 
 
 def test_a_raw_file_is_not_taken_for_its_preview(tmp_path, capsys):

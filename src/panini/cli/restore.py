@@ -49,6 +49,9 @@ _NOT_FOR = {
 """Options of the command line alone that make no sense for each kind of work; `RestoreOptions` knows its own."""
 
 
+_FINDING, _RESTORING = 1, 4  # how long the two steps of a video take, in proportion
+
+
 @dataclass(frozen=True)
 class Output:
     """What to write, and where."""
@@ -311,8 +314,11 @@ def restore_photo(
     restorer: Restorer, source: Path, target: Path, to: Output, options: RestoreOptions, indent: int | None = 1
 ) -> None:
     """Restores one photo and prints a line about it, or JSON with this `indent` (None: on one line)."""
+    from rich.console import Console
+
     from panini.photo import io as photo_io
     from panini.photo.provenance import EXPLANATION
+    from panini.progress import Bar
     from panini.report.explanation import explanation
 
     start = perf_counter()
@@ -321,7 +327,15 @@ def restore_photo(
     for path in (target, explained) if to.explain else (target,):
         photo_io.check_output(path, source, overwrite=to.overwrite)  # before the work, not after
     photo = photo_io.load(source, salvage=to.salvage)
-    result = restorer.restore(photo, options)
+    with Bar(Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("finding faces", total=None)
+
+        def show(step: str, done: int, of: int) -> None:
+            progress.update(bar, description=step)
+            progress.reached(bar, done, of)
+
+        restorer.progress = show
+        result = restorer.restore(photo, options)
     result.save(target, overwrite=to.overwrite, mark=to.mark)
     for words in (*photo_io.not_kept(result.photo, target), *result.remarks):
         print(f"panini: {one_line(source)}: {words}", file=sys.stderr)
@@ -452,7 +466,7 @@ def _print_folder(job: FolderJob, seconds: float, stopped: bool) -> None:
 
 
 def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreOptions) -> None:
-    """Restores a video with progress bars on stderr."""
+    """Restores a video with a progress bar on stderr."""
     from rich.console import Console
 
     from panini.jobs.video import restore_video
@@ -463,10 +477,14 @@ def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreO
     (target,) = _targets([source], to)
     start = perf_counter()
     with Bar(Console(stderr=True)) as progress:
-        bars = {step: progress.add_task(step, total=None) for step in ("finding faces", "restoring")}
+        bar = progress.add_task("finding faces", total=None)
 
         def show(step: str, done: int, of: int) -> None:
-            progress.reached(bars[step], done, of)
+            # One bar for both steps, so that what is left is what is left of all; restoring takes longer.
+            progress.update(bar, description=step)
+            whole = _FINDING + _RESTORING
+            before, weight = (0, _FINDING) if step == "finding faces" else (_FINDING * of, _RESTORING)
+            progress.reached(bar, (before + weight * done) // whole if of else done, of)
 
         def tell(words: str) -> None:
             print(f"panini: {one_line(source)}: not kept: {words}", file=sys.stderr)

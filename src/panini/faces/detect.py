@@ -6,7 +6,7 @@ Coordinates are continuous throughout `panini.faces`: the pixel in column i cove
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Protocol
@@ -100,13 +100,20 @@ class CenterFace:
         """Faces below `min_score` or narrower than `min_face` pixels are left out; `threads` as of `open_network`."""
         self.min_score = min_score
         self.min_face = min_face
+        self.progress: Callable[[int, int], None] = lambda done, of: None
+        """Is told how many parts of a picture are searched, and of how many."""
         self.smaller = 0
         """How many faces the last call left out because they are narrower than `min_face`."""
         self._session = open_network(resources.files(__package__).joinpath("centerface.onnx").read_bytes(), threads)
 
     def __call__(self, image: NDArray[np.uint8], /) -> list[Face]:
         """Faces in a uint8 RGB picture [H, W, 3], largest first, none twice."""
-        found = [face for scale in self._levels(image) for face in self._at_level(image, scale)]
+        scales = list(self._levels(image))
+        sizes = [[max(1, round(side * scale)) for side in image.shape[:2]] for scale in scales]
+        parts = [len(_spans(height)) * len(_spans(width)) for height, width in sizes]
+        found: list[Face] = []
+        for number, scale in enumerate(scales):
+            found += self._at_level(image, scale, sum(parts[:number]), sum(parts))
         closer = (self._look_closer(image, face) for face in _once(found))
         seen = [face for face in closer if face is not None]
         faces = _once([face for face in seen if max(face.box[2:]) >= self.min_face])
@@ -123,11 +130,13 @@ class CenterFace:
                 return
             scale /= _LEVEL_STEP
 
-    def _at_level(self, image: NDArray[np.uint8], scale: float) -> Iterator[Face]:
+    def _at_level(self, image: NDArray[np.uint8], scale: float, done: int, of: int) -> Iterator[Face]:
+        """Candidates at one scale; `done` of all parts of the picture are searched before it."""
         level = _resized(image, scale)
         height, width = level.shape[:2]
         sx, sy = image.shape[1] / width, image.shape[0] / height
-        for (x0, x1), (y0, y1) in itertools.product(_spans(width), _spans(height)):
+        for number, ((x0, x1), (y0, y1)) in enumerate(itertools.product(_spans(width), _spans(height)), done):
+            self.progress(number, of)
             for face in self._in_tile(level[y0:y1, x0:x1]):
                 x, y, w, h = face.box
                 # A face cut by a tile's inner edge is seen whole in the next tile or at the next level.

@@ -28,7 +28,7 @@ from panini.errors import PaniniError
 from panini.files import write_atomically
 from panini.photo import kinds, xmp
 from panini.photo.contents import Contents, examine
-from panini.photo.salvage import READING, in_words, salvaged
+from panini.photo.salvage import READING, empty_rows, in_words, salvaged
 from panini.photo.sixteen_bit import WRITERS, carried_over, eight_bits, read_sixteen_bit
 
 FORMATS = {
@@ -57,6 +57,7 @@ _JPEG_TABLE_SUM = 3692
 _JPEG_BLOCK = 65_500  # bytes that EXIF or XMP may have in a JPEG; a picture without them is better than none
 _XMP_TAG = 700  # in TIFF
 _OPAQUE = {"JPEG", "BMP"}
+_EMPTY = 16  # rows of one gray at the end of a JPEG from which its data are thought to end early
 _DNG = 50706  # the TIFF tag by which RAW files of that kind are known
 _NO_DENSITY = {"WEBP", "AVIF", "HEIF"}
 _EXTENDED = b"http://ns.adobe.com/xmp/extension/"
@@ -184,7 +185,7 @@ def load(source: Source, *, salvage: bool = False) -> Photo:
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name} {kinds.unreadable(file)}") from None
+        raise ImageError(f"{name} {kinds.unreadable(file, Image.OPEN)}") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{name} is too large: more than {limit} megapixels") from None
@@ -204,7 +205,13 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
             if _DNG in getattr(image, "tag_v2", {}):
                 raise ImageError(f"{name} is a RAW file, of which only a preview could be read: develop it first")
             try:
-                return _decode(image, path, contents)
+                photo = _decode(image, path, contents)
+                empty = empty_rows(photo.pixels) if image.format in ("JPEG", "MPO") else 0
+                if empty < _EMPTY:
+                    return photo
+                part = max(1, round(100 * empty / len(photo.pixels)))
+                said = f"the lowest {part} % are one gray, as where a file was damaged"
+                return replace(photo, left_out=(*photo.left_out, said))
             except (OSError, SyntaxError, ValueError) as error:
                 damage = f"cannot be read: {_line(error)}"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from panini.errors import how_to_get
@@ -16,6 +17,12 @@ _BRANDS = (
 _STARTS = {
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
     b"%PDF": "a PDF document",
     b"8BPS": "a Photoshop file",
     b"PK\x03\x04": "a ZIP archive",
@@ -40,7 +47,7 @@ def kind(file: Path | bytes) -> str:
     if head[4:8] == b"ftyp":
         return _BRANDS.get(head[8:12], "")
     if head[:4] == b"RIFF":
-        return {b"AVI ": "a video", b"WAVE": "a sound file"}.get(head[8:12], "")
+        return {b"WEBP": "WebP", b"AVI ": "a video", b"WAVE": "a sound file"}.get(head[8:12], "")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "a web page"
@@ -49,14 +56,26 @@ def kind(file: Path | bytes) -> str:
     return next((words for start, words in _STARTS.items() if head.startswith(start)), "")
 
 
-def unreadable(file: Path | bytes) -> str:
-    """Why a file, which no decoder knows, cannot be read, and what helps: to follow its name."""
-    helped = {
-        "HEIC": f"is HEIC and needs pillow-heif: {how_to_get('heif')}",
-        "JPEG XL": f"is JPEG XL and needs pillow-jxl-plugin: {how_to_get('jxl')}",
-        "AVIF": "is AVIF, which this build of Pillow cannot read",
-        "a video": "is a video, whatever its name says: give it a video's suffix, such as .mp4",
-        "": "is not a picture that can be read",
-    }
+def unreadable(file: Path | bytes, readable: Collection[str]) -> str:
+    """Why a file, which no decoder could open, cannot be read, and what helps: to follow its name.
+
+    readable: the formats, as Pillow calls them, that can be read here; such a file is damaged.
+    """
     words = kind(file)
-    return helped.get(words, f"is {words}, not a picture that can be read: {_EXPORT}")
+    name, missing = _NEEDED.get(words, (words, ""))
+    if name in readable:
+        return f"is a damaged {words} file, of which nothing can be read"
+    if words in _NEEDED:
+        return f"is {words} and needs {missing}"
+    if words == "a video":
+        return "is a video, whatever its name says: give it a video's suffix, such as .mp4"
+    return f"is {words}, not a picture that can be read: {_EXPORT}" if words else "is not a picture that can be read"
+
+
+_NEEDED = {
+    "HEIC": ("HEIF", f"pillow-heif: {how_to_get('heif')}"),
+    "JPEG XL": ("JXL", f"pillow-jxl-plugin: {how_to_get('jxl')}"),
+    "AVIF": ("AVIF", "a build of Pillow that can read it"),
+    "WebP": ("WEBP", "a build of Pillow that can read it"),
+}
+"""Formats that not every installation reads: Pillow's name for them, and what reads them."""

@@ -7,7 +7,10 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
+
+_NO_DATA = 128
 
 READING = threading.RLock()
 """Held while a file is read: whether Pillow reads damaged files is a setting of the whole process."""
@@ -49,3 +52,11 @@ def _share_of_rows(image: Image.Image) -> float:
     if not empty[-1] or empty.all():
         return 1.0 if not empty.all() else 0.0
     return float(1 - np.argmin(empty[::-1]) / len(pixels))
+
+
+def empty_rows(pixels: NDArray[np.uint8]) -> int:
+    """How many rows at the end of a JPEG have the gray that a decoder gives where there are no data."""
+    if np.abs(pixels[-1].astype(int) - _NO_DATA).max() > 1:
+        return 0
+    empty = (pixels == pixels[-1, -1]).all((1, 2))
+    return len(empty) if empty.all() else int(np.argmin(empty[::-1]))
