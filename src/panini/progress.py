@@ -15,7 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_EVERY = 30.0  # seconds between two lines where no bar can be drawn
+INTERVAL = 30.0
+"""Seconds between two lines where no bar can be drawn."""
 
 
 class Bar(Progress):
@@ -35,7 +36,7 @@ class Bar(Progress):
         self.update(task, completed=done, total=of or None)
         now = perf_counter()
         began, before = self._first.setdefault(task, (now, done))
-        if self.disable and now - self._told >= _EVERY:
+        if self.disable and now - self._told >= INTERVAL:
             self._told = now
             left = f", {(now - began) / (done - before) * (of - done) / 60:.1f} min left" if before < done < of else ""
             text = f"panini: {self.tasks[task].description}: {done} {f'of {of}' if of else 'so far'}{left}"

@@ -1,5 +1,6 @@
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -200,12 +201,16 @@ def test_usage_errors_are_one_line(arguments, capsys):
     fails(capsys, arguments)
 
 
-def test_interrupt(photo, capsys, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("panini.photo.io.load", interrupted)
-    assert "interrupted" in fails(capsys, ["restore", photo, *ENGINE], code=130)
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timers")
+def test_interrupt(photo, capsys):
+    """As by Ctrl-C, while the photo is restored."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    try:
+        assert "interrupted" in fails(capsys, ["restore", photo, *ENGINE], code=130)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_demo(tmp_path, capsys):

@@ -16,10 +16,10 @@ from panini.cli import run
 from panini.evaluation.identity import Identity
 from panini.evaluation.table import (
     Scored,
-    _apart,
     cases,
     frechet_distance,
     groups,
+    landmark_distance,
     markdown,
     plot,
     read_json,
@@ -126,8 +126,8 @@ def test_what_is_written(rows, tmp_path):
 
 def test_landmarks_are_in_percent_of_the_eyes():
     points = np.array([[0, 0], [50, 0], [25, 25], [10, 50], [40, 50]], np.float32)
-    assert _apart(points, points + np.array([3, 4])) == pytest.approx(10)
-    assert np.isnan(_apart(points, None))
+    assert landmark_distance(points, points + np.array([3, 4])) == pytest.approx(10)
+    assert np.isnan(landmark_distance(points, None))
 
 
 def test_cases_of_a_plain_folder_are_drawn_from_the_seed():

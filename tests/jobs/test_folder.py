@@ -55,7 +55,7 @@ def pictures(folder: Path) -> set[str]:
 
 
 def test_a_log_says_how_far_the_work_is(album, capsys, monkeypatch):
-    monkeypatch.setattr("panini.progress._EVERY", 0.0)
+    monkeypatch.setattr("panini.progress.INTERVAL", 0.0)
     assert run(["restore", str(album), "-o", str(album.with_name("out")), "-r", *ENGINE]) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("panini: restoring: ")]
     assert lines[0] == "panini: restoring: 1 of 7"

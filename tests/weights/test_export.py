@@ -131,14 +131,17 @@ def test_command_makes_the_same_files_again(tiny_state, tiny_weights, tmp_path, 
     assert "restorer.onnx: 0." in capsys.readouterr().out
 
 
-def test_graphs_of_a_weights_file_name_it(tiny_weights, tmp_path, monkeypatch):
-    source, written = tmp_path / "mine.safetensors", []
+def test_graphs_of_a_weights_file_name_it(tiny_weights, tmp_path):
+    source = tmp_path / "mine.safetensors"
     source.write_bytes(tiny_weights.read_bytes())
-    monkeypatch.setattr("panini.weights.export._write_graphs", written.append)
-    assert export(source, tmp_path) == source
-    assert export(source, tmp_path / "out") == tmp_path / "out/mine.safetensors"
-    assert written == [source, tmp_path / "out/mine.safetensors"]
-    assert written[1].read_bytes() == source.read_bytes()
+    for folder in (tmp_path, tmp_path / "out"):
+        weights = export(source, folder)
+        assert weights == folder / "mine.safetensors"
+        assert weights.read_bytes() == tiny_weights.read_bytes()
+        for name in ("dre.onnx", "restorer.onnx"):
+            graph = onnx.load(folder / name, load_external_data=False).graph
+            places = {entry.value for t in graph.initializer for entry in t.external_data if entry.key == "location"}
+            assert places == {"mine.safetensors"}
 
 
 def test_export_errors(tiny_weights, tiny_state, tmp_path, capsys):

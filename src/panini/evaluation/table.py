@@ -155,7 +155,7 @@ def score(restore: Restore, faces: Sequence[Face], progress: Progress = lambda d
         people = identity.distances(*pictures) if identity else [np.nan, np.nan]
         places = [_landmarks(detector, picture) for picture in pictures]
         values = [
-            vars(scores) | {"identity": person, "landmarks": _apart(places[0], place)}
+            vars(scores) | {"identity": person, "landmarks": landmark_distance(places[0], place)}
             for scores, person, place in zip(scorer(*pictures, features=features), people, places[1:], strict=True)
         ]
         truth, before, after = (part.double().numpy() for part in pooled)
@@ -169,7 +169,7 @@ def _landmarks(detector: CenterFace, picture: Pixels) -> NDArray[np.float32] | N
     return found[0].landmarks if found else None
 
 
-def _apart(truth: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> float:
+def landmark_distance(truth: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> float:
     """Mean distance of the five landmarks in percent of the distance of the eyes; NaN if a face was not found."""
     if truth is None or other is None:
         return float("nan")
