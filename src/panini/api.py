@@ -363,7 +363,7 @@ class Restorer:
         return FaceSettings(edit, options.strength, options.passes)
 
     def _is_plain(self, restored: Restoration, given: photo_io.Photo) -> bool:
-        """Whether an aligned crop looks like a plain downsampling, judged by its restoration."""
+        """Whether an aligned crop looks like a plain downsampling, according to its restoration."""
         calibration, (face,) = self.engine.calibration, restored.faces
         if max(given.pixels.shape[:2]) >= self.engine.input_size or calibration is None:
             return False

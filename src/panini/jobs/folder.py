@@ -1,7 +1,7 @@
-"""Restores folders of photos: mirrors the tree, goes on where it stopped, and one bad file never stops the rest.
+"""Restores folders of photos: keeps the tree, resumes after a stop, and does not let one bad file stop the rest.
 
-What was done stands in a journal in the output folder, one JSON object a line, written after each file; the reports
-(`panini.jobs.html_report`) are made from it. A photo without a face is copied byte for byte (unless
+A journal in the output folder records each finished file (`panini.jobs.journal`). The reports are made from it
+(`panini.jobs.html_report`). A photo without a face is copied byte for byte (unless
 all are to be enlarged).
 """
 
@@ -33,7 +33,7 @@ _DEFAULTS = RestoreOptions()
 
 
 class FolderJob:
-    """The photos of a folder and what is to be done with them."""
+    """The restoration of a folder."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class FolderJob:
         """Photos that were restored with other `options`, or by another `maker`, are restored again. mark: as of
         `Restoration.save`. salvage: as of `panini.photo.io.load`. again: restore also what Panini restored before.
 
-        Makes `target` if need be. Raises PaniniError if `source` cannot be listed or `target` not be written to.
+        Creates `target` if need be. Raises PaniniError if `source` cannot be listed or `target` not be written to.
         """
         self.source, self.target, self.overwrite, self.mark = source, target, overwrite, mark
         self._salvage, self._again = salvage, again
@@ -69,25 +69,26 @@ class FolderJob:
             reason = error.strerror if isinstance(error, OSError) else error
             raise PaniniError(f"{target} is no folder to write to: {reason}") from error
         self.entries = read(target)
-        """Of every file ever looked at, by its relative name."""
+        """The entry of every file that was ever processed, by its relative name."""
         for entry in self.entries.values():
-            if entry.outcome == BEGUN:  # and power failed
+            if entry.outcome == BEGUN:  # power failed
                 for part in (target / entry.output).parent.glob(".panini-*.part"):
                     part.unlink(missing_ok=True)
         self.unreadable: list[Entry] = []
         """Folders that could not be listed."""
         self.others = 0
-        """How many files that are no pictures were seen, and left alone; hidden ones do not count."""
+        """Number of other files, which are left alone; hidden ones do not count."""
         self.ours = 0
-        """How many results and explanations of Panini's own were seen, and left alone."""
+        """Number of Panini's own results and explanations, which are left alone."""
         self.names = self._list(recursive)
-        """Of every picture in the folder, relative, in order."""
+        """The relative names of all pictures in the folder, in order."""
         self.todo = [name for name in self.names if not self._up_to_date(name)]
 
     def run(self, restorer: Restorer, stop: Callable[[], bool] = lambda: False) -> Iterator[Entry]:
-        """Restores what is to do and yields what became of each file; `stop` is asked between files.
+        """Restores the files in `todo` and yields the entry of each; `stop` is called between files.
 
-        The next photo is read and the last one written while the network works. Raises PaniniError if the disk is full.
+        While the network works, the next photo is read and the last result is written. Raises PaniniError if the disk
+        is full.
         """
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             names = iter(self.todo)
@@ -129,7 +130,7 @@ class FolderJob:
                 yield writing.result()
 
     def finished(self) -> list[Entry]:
-        """What became of each picture that is or was dealt with, in order."""
+        """The entries of all pictures that this or an earlier run processed, in order."""
         entries = [e for name in self.names if (e := self.entries.get(name)) is not None and e.outcome != BEGUN]
         return [
             replace(entry, note="changed since it was written, and left so")
@@ -146,7 +147,7 @@ class FolderJob:
         return write_reports(run, self.finished() + self.unreadable)
 
     def _list(self, recursive: bool) -> list[str]:
-        """Relative names of the pictures; links to folders are not followed, so that none leads in circles."""
+        """Relative names of the pictures. Links to folders are not followed, because they can form circles."""
 
         def unreadable(error: OSError) -> None:
             folder = Path(error.filename)
@@ -265,7 +266,8 @@ class FolderJob:
         return self._note(entry)
 
     def _begin(self, name: str, output: str) -> Path:
-        """Where to write a result; notes that it will be there, so that after a power cut it is known to be ours."""
+        """Where to write a result. The journal notes the place first, so that it is known to be ours after a power
+        cut."""
         path = self.target / output
         self._check(name, path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -281,7 +283,7 @@ class FolderJob:
         return [{"imagined": None} for _ in range(faces)], "; ".join(lost)
 
     def _check(self, name: str, path: Path) -> None:
-        """Raises PaniniError if something is at `path` that is not of our making."""
+        """Raises PaniniError if there is a file at `path` that we did not write."""
         if self.overwrite or not os.path.lexists(path):
             return
         earlier = self.entries.get(name)
@@ -291,7 +293,7 @@ class FolderJob:
             raise PaniniError(f"{path} was changed since it was written (--overwrite replaces it)")
 
     def _note(self, entry: Entry) -> Entry:
-        """Adds a line to the journal; only the writing thread does."""
+        """Adds an entry to the journal; only the writing thread calls this."""
         self.entries[entry.source] = entry
         append(self.target, entry)
         return entry
@@ -314,7 +316,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _words(error: Exception, source: Path) -> str:
-    """What went wrong, in one line; the file's name, which stands beside it, is left out."""
+    """The message of an error in one line, without the file's name, which is printed beside it."""
     if isinstance(error, MemoryError):
         return "does not fit in memory"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The report of a restored folder: `report.json` for programs, `report.html` for people, openable offline."""
+"""The reports of a restored folder: `report.json` for programs, and `report.html` for people, which opens offline."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from panini.files import write_atomically
 from panini.jobs.journal import Entry
 from panini.report.face_report import share_in_words
 
-_HEIGHT = 160  # px of a small picture
+_HEIGHT = 160  # pixels: height of a thumbnail
 
 
 def thumbnail(made: Restoration, folder: Path, name: str) -> str:
-    """Writes the photo and its largest face before and after, side by side; returns the file's name from the parent."""
+    """Writes a thumbnail of the photo and its largest face before and after; returns its path from the parent
+    folder."""
     pixels = made.photo.pixels
     size = (min(3 * _HEIGHT, max(1, round(_HEIGHT * pixels.shape[1] / pixels.shape[0]))), _HEIGHT)
     pictures = [Image.fromarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))]
@@ -45,7 +46,7 @@ def thumbnail(made: Restoration, folder: Path, name: str) -> str:
 
 
 def report_paths(target: Path) -> list[Path]:
-    """Where the reports of an output folder go."""
+    """The paths of the reports in an output folder."""
     return [target / "report.json", target / "report.html"]
 
 
@@ -59,9 +60,9 @@ class FolderRun:
     seconds: float
     pictures: int
     others: int
-    """Files that are no pictures and were left alone."""
+    """Number of other files, which were left alone."""
     ours: int = 0
-    """Results and explanations of Panini that were left alone."""
+    """Number of Panini's own results and explanations, which were left alone."""
 
 
 def write_reports(run: FolderRun, entries: list[Entry]) -> list[Path]:

@@ -241,9 +241,9 @@ def _transform(place: NDArray[np.float64], size: int) -> align.Transform:
 def _examples(
     restorer: Restorer, source: Path, how: clip.Plan, tracks: list[Track], settings: FaceSettings
 ) -> list[RestoredFace]:
-    """What the video's mark is judged by: each face in the frame in the middle of its time.
+    """Restores each face in the middle frame of its track; the video's metadata says how much of these is imagined.
 
-    Before the rest is restored, for a container's tags come first.
+    This happens before the rest, because a container's tags come first.
     """
     size = restorer.engine.input_size
     faces: list[RestoredFace] = []

@@ -1,7 +1,7 @@
-"""Says in a picture's or a video's own metadata that it was restored, by what, and how much of it is imagined.
+"""Provenance: notes in the metadata of pictures and videos that they were restored, by what, and how much is imagined.
 
-XMP carries it for all formats that hold XMP, with the IPTC's digital source type; EXIF's Software, PNG's text and a
-video's comment say it again for those who look there. What the metadata said before stays.
+The main place is XMP, with the digital source type of the IPTC. EXIF's Software, PNG's text and a video's comment
+repeat it. Existing metadata is kept.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from panini.photo.io import OURS, Metadata
 from panini.photo.xmp import META, RDF
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-"""IPTC's term for a photo with parts that a trained model made (vocabulary of 2024, current)."""
+"""The IPTC's term for a photo with parts that a trained model made (vocabulary of 2024)."""
 NAMESPACE = "https://panini.invalid/ns/1.0/"
 """Of our own XMP properties: Version, Weights, Dial, Strength, Passes, Like, Consistent, Faces, Imagined, Restorations
 and, of pictures that explain a result, Shows."""
 
 RESULT, EXPLANATION, STRIP, INSPECTION = "result", "explanation", "strip", "inspection"
-"""What a picture of ours shows."""
+"""What a picture that Panini wrote shows."""
 
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
@@ -42,9 +42,12 @@ def entries(
     consistent: bool = False,
     passes: int = 1,
 ) -> dict[str, str]:
-    """What a mark says, by name. weights: digest of the weights file; imagined: share of detail, mean of the faces;
-    like: whether another photo's v_DR was taken; consistent: whether the result made small again is the photo;
-    passes: how many passes were averaged, for the face with the most."""
+    """The entries of a mark, by name.
+
+    weights: digest of the weights file. imagined: share of imagined detail, the mean over the faces. like: whether the
+    damage of another photo was assumed. consistent: whether the result downsamples to the photo. passes: the largest
+    number of averaged passes.
+    """
     said = {
         "Version": __version__,
         "Weights": weights or "none",
@@ -58,9 +61,9 @@ def entries(
 
 
 def add_to_metadata(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
-    """`metadata` with the mark; `said` as of `entries`. An earlier mark is taken up in it; see `with_earlier`.
+    """`metadata` with the mark. said: as of `entries`. It includes an earlier mark; see `with_earlier`.
 
-    XMP or EXIF that cannot be read is left as it is: nothing of the photo's is lost for the mark.
+    XMP or EXIF that cannot be read stays unchanged: the mark never costs any of the photo's metadata.
     """
     said = with_earlier(said, read(metadata.xmp))
     software = f"Panini {_maker(said)}"
