@@ -97,7 +97,7 @@ def restore_video(
         how = clip.plan(source, target)
         for words in how.lost:
             tell(words)
-        tracks = _follow(restorer, source, how, steady, progress)
+        tracks = _track_faces(restorer, source, how, steady, progress)
         if not tracks:
             raise NoFaceError(f"{source}: no face found")
         if mark:
@@ -134,7 +134,7 @@ def check_output(target: Path, source: Path, *, overwrite: bool) -> None:
     photo_io.check_place(target, source, overwrite=overwrite)
 
 
-def _follow(restorer: Restorer, source: Path, how: clip.Plan, steady: bool, progress: Progress) -> list[Track]:
+def _track_faces(restorer: Restorer, source: Path, how: clip.Plan, steady: bool, progress: Progress) -> list[Track]:
     """Finds the faces and joins those that are one.
 
     Every some frames, and after a cut, the whole frame is searched; between, each face is looked for where it was. A
