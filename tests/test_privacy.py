@@ -2,12 +2,13 @@
 
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from conftest import needed
 
 PHOTO = "same-without-scratches.png"
 LIBRARY = "import panini; panini.restore({photo!r}, aligned=True)"
@@ -46,8 +47,7 @@ def test_no_file_is_left_in_the_home_folder(home, faults, code):
 
 
 def test_restoring_opens_no_socket_and_leaves_no_file(home, faults, tmp_path):
-    strace = shutil.which("strace")
-    assert strace, "this test needs strace"
+    strace = needed("strace")
     log = tmp_path / "calls"
     prefix = (strace, "-f", "-qq", "-e", "trace=network", "-o", str(log))
     command = ("-m", "panini.cli", "restore", str(faults / PHOTO), "-o", str(tmp_path / "out.png"))
@@ -61,7 +61,7 @@ def test_restoring_opens_no_socket_and_leaves_no_file(home, faults, tmp_path):
 @pytest.mark.slow
 def test_a_run_of_many_seconds_looks_nothing_up(home, faults, tmp_path):
     log = tmp_path / "calls"
-    prefix = ("strace", "-f", "-qq", "-e", "trace=network", "-o", str(log))
+    prefix = (needed("strace"), "-f", "-qq", "-e", "trace=network", "-o", str(log))
     code = LIBRARY.format(photo=str(faults / PHOTO)) + "; import time; time.sleep(14)"
     done = started(home, "-c", code, prefix=prefix)
     assert done.returncode == 0, done.stderr

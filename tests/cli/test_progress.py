@@ -1,6 +1,7 @@
 """One display of how far the work is, within a photo and over both steps of a video."""
 
 import numpy as np
+import pytest
 from skimage import data
 
 from panini import Restorer
@@ -22,6 +23,7 @@ def test_progress_within_a_large_photo():
 
 
 def test_one_bar_for_both_steps_of_a_video(faults, tmp_path, monkeypatch):
+    pytest.importorskip("av")
     from panini import progress
     from panini.cli import run
 

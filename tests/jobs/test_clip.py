@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import needed
 from panini.cli import run
 
 av = pytest.importorskip("av")
@@ -18,13 +19,12 @@ ENGINE = ["--engine", "bicubic", "--min-face", "40"]
 
 
 def ffmpeg(*arguments):
-    assert shutil.which("ffmpeg"), "this test needs ffmpeg"
-    subprocess.run(["ffmpeg", "-v", "error", "-y", *map(str, arguments)], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([needed("ffmpeg"), "-v", "error", "-y", *map(str, arguments)], check=True, stdin=subprocess.DEVNULL)
 
 
 def probe(path):
     done = subprocess.run(
-        ["ffprobe", "-v", "error", "-show_streams", "-show_chapters", "-of", "json", str(path)],
+        [needed("ffprobe"), "-v", "error", "-show_streams", "-show_chapters", "-of", "json", str(path)],
         capture_output=True,
         text=True,
         check=True,
@@ -82,7 +82,7 @@ def test_ten_bits_and_hlg_stay(faults, tmp_path):
 def test_transparency_stays_or_is_refused(faults, tmp_path, capsys):
     source = faults / "transparent-video-becomes-opaque.mov"
     restored(source, tmp_path / "out.mov")
-    assert "not kept: 10 bits are left" in capsys.readouterr().err
+    assert "10 bits are left" in capsys.readouterr().err
     alphas = []
     for path in (source, tmp_path / "out.mov"):
         with av.open(str(path)) as container:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from skimage import data
 
+from conftest import needed
 from panini.cli import run
 from panini.photo import contents, kinds, xmp
 from panini.photo import io as photo_io
@@ -22,8 +23,9 @@ FACE = Image.fromarray(data.astronaut()[0:220, 110:330])
 
 
 def exiftool(path) -> dict[str, object]:
-    assert shutil.which("exiftool"), "this test needs exiftool (libimage-exiftool-perl)"
-    done = subprocess.run(["exiftool", "-j", "-G1", "-a", str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [needed("exiftool"), "-j", "-G1", "-a", str(path)], capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)[0]
 
 
@@ -333,6 +335,8 @@ def test_what_a_file_is_instead_is_said(tmp_path, start, words, capsys):
 
 
 def test_formats_are_known_by_content(faults, tmp_path, capsys):
+    pytest.importorskip("pillow_heif")
+    pytest.importorskip("pillow_jxl")
     for name, size in (("heic-named-jpg-not-recognised.jpg", 256), ("jpeg-xl-message-misleads.jxl", 256)):
         assert photo_io.load(faults / name).pixels.shape[:2] == (size, size)
     shutil.copy(saved(tmp_path / "a.png"), tmp_path / "really-png.jpg")
@@ -423,7 +427,7 @@ def test_a_raw_file_is_not_taken_for_its_preview(tmp_path, capsys):
 def test_ten_bits_and_hdr_colours_of_avif_are_said_to_be_lost():
     head = b"\0\0\0\x14ftypavif\0\0\0\0" + b"\0\0\0\x13colrnclx" + struct.pack(">HHH", 9, 16, 9) + b"\x80"
     found = contents.examine(head + b"\0\0\0\x0cav1C\x81\x20\x4c\0mdat").left_out
-    assert found == ["8 bits are left", "its brightness for HDR screens, so that colours may look flat"]
+    assert found == ["8 bits are left", "without its brightness for HDR screens, so that colors may look flat"]
 
 
 def test_mending_keeps_everything_else():

@@ -487,7 +487,7 @@ def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreO
             progress.reached(bar, (before + weight * done) // whole if of else done, of)
 
         def tell(words: str) -> None:
-            print(f"panini: {one_line(source)}: not kept: {words}", file=sys.stderr)
+            print(f"panini: {one_line(source)}: {words}", file=sys.stderr)
 
         faces = restore_video(
             restorer, source, target, options, overwrite=to.overwrite, mark=to.mark, progress=show, tell=tell

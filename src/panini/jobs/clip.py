@@ -115,7 +115,7 @@ def _encoding(source: Path, target: Path, stream: Any, frame: Any) -> tuple[str,
     name, lost = frame.format.name, []
     has_alpha = name.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya")) or "pal8" in name
     if stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) == "1":
-        lost.append("its transparency, which is stored in a way that cannot be read")
+        lost.append("without its transparency, which is stored in a way that cannot be read")
     if has_alpha:
         if target.suffix.lower() not in (".mov", ".mkv"):
             raise PaniniError(f"{source} has transparent parts, which {target.suffix} cannot hold: name a .mov with -o")
@@ -149,7 +149,11 @@ def _high_dynamic_range(frame: Any) -> list[str]:
         "DOVI_METADATA",
         "DOVI_RPU_BUFFER",
     }
-    return ["what it says for HDR screens of brightness (mastering, HDR10+, Dolby Vision)"] if kinds & known else []
+    return (
+        ["without what it says for HDR screens of brightness (mastering, HDR10+, Dolby Vision)"]
+        if kinds & known
+        else []
+    )
 
 
 def _streams_lost(source: Path, target: Path, container: Any, picture: Any, form: str) -> list[str]:
@@ -168,17 +172,17 @@ def _streams_lost(source: Path, target: Path, container: Any, picture: Any, form
                 f"{source} has sound ({codec}) that {target.suffix} cannot hold: name a .mkv or .mov with -o"
             )
         if stream.type == "subtitle" and codec not in held:
-            lost.append(f"subtitles{words}, which {target.suffix} cannot hold as {codec}: a .mkv can")
+            lost.append(f"without subtitles{words}, which {target.suffix} cannot hold as {codec}: a .mkv can")
         elif stream.type == "attachment" and form != "matroska":
             lost.append(
-                f"an attached file ({stream.metadata.get('filename', 'without a name')}), which a .mkv can hold"
+                f"without an attached file ({stream.metadata.get('filename', 'without a name')}), which a .mkv can hold"
             )
         elif stream.type == "data":
-            lost.append(f"a track of data ({stream.metadata.get('handler_name', 'such as a time code')})")
+            lost.append(f"without a track of data ({stream.metadata.get('handler_name', 'such as a time code')})")
         elif stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic:
-            lost.append("its cover picture")
+            lost.append("without its cover picture")
         elif stream.type == "video":
-            lost.append("a further video track")
+            lost.append("without a further video track")
     return lost
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 PNG_START = b"\x89PNG\r\n\x1a\n"
 _CARRIED = {b"tEXt", b"zTXt", b"iTXt", b"cHRM", b"gAMA", b"sRGB", b"cICP"}
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_CREDENTIALS = "Content Credentials (C2PA), which no longer hold for a changed picture"
+_CREDENTIALS = "without Content Credentials (C2PA), which no longer hold for a changed picture"
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 _PREVIEWS = (0x010001, 0x010002)  # what a multi-picture file calls a large thumbnail
 
@@ -72,7 +72,7 @@ def _png(data: bytes) -> Contents:
             if not (name[:1].islower() and words.isalpha() and words.isascii()) or name == b"tRNS":
                 found.damage = f"is damaged: its part {words!a} fails its checksum"
                 return found
-            found.left_out.append(f"a damaged part of the file ({words})")
+            found.left_out.append(f"without a damaged part of the file ({words})")
             at = end
             continue
         kept.append(data[at:end])
@@ -86,7 +86,7 @@ def _png(data: bytes) -> Contents:
     elif sum(map(len, kept)) < at:
         found.whole = b"".join(kept)
     if ended and at < len(data):
-        found.left_out.append(f"{len(data) - at} bytes that stand behind the picture")
+        found.left_out.append(f"without {len(data) - at} bytes that stand behind the picture")
     return found
 
 
@@ -96,7 +96,7 @@ def _webp(data: bytes) -> Contents:
     if size > len(data):
         found.damage = f"is cut short: {len(data)} of its {size} bytes are there"
     elif size + (size & 1) < len(data):
-        found.left_out.append(f"{len(data) - size} bytes that stand behind the picture")
+        found.left_out.append(f"without {len(data) - size} bytes that stand behind the picture")
     at = 12
     while at + 8 <= min(size, len(data)):
         name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -121,9 +121,9 @@ def _boxes_of_color(data: bytes) -> Contents:
     if at >= 0 and b"colrprof" not in head and b"colrrICC" not in head:
         primaries, transfer = (int.from_bytes(head[i : i + 2], "big") for i in (at + 8, at + 10))
         if transfer in (16, 18):
-            found.left_out.append("its brightness for HDR screens, so that colours may look flat")
+            found.left_out.append("without its brightness for HDR screens, so that colors may look flat")
         elif primaries not in (1, 2):
-            found.left_out.append("its wide colours, which are taken for those of sRGB")
+            found.left_out.append("its wide colors are taken for those of sRGB")
     return found
 
 
@@ -140,7 +140,7 @@ def _jxl(data: bytes) -> Contents:
         if name == b"xml ":
             found.xmp = data[start:end]
         elif name == b"brob" and data[start : start + 4] == b"xml ":
-            found.left_out.append("XMP that is compressed")
+            found.left_out.append("without XMP that is compressed")
         elif name == b"jumb":
             found.left_out.append(_CREDENTIALS)
         at = end
@@ -227,17 +227,17 @@ def _look_behind(data: bytes, at: int, kinds: list[int], found: Contents) -> Non
     previews = sum(kind in _PREVIEWS for kind in kinds[1:])
     others = found.pictures - min(previews, found.pictures)
     if found.pictures - others:
-        found.left_out.append("the large preview that the camera put beside the picture")
+        found.left_out.append("without the large preview that the camera put beside the picture")
     if others and (_GAIN_MAP in data or b"hdr-gain-map" in data or b"hdrgm:" in data or b"HDRGainMap" in data):
-        found.left_out.append("the gain map, which makes it brighter on HDR screens")
+        found.left_out.append("without the gain map, which makes it brighter on HDR screens")
         others -= 1
     if others:
-        found.left_out.append(f"{others} further {'picture' if others == 1 else 'pictures'} of the file")
+        found.left_out.append(f"without {others} further {'picture' if others == 1 else 'pictures'} of the file")
     rest = data[at:]
     if b"ftyp" in rest or rest.endswith(b"SEFT"):
         found.trailer = rest
     elif rest.strip(b"\0\r\n "):
-        found.left_out.append(f"{len(rest)} bytes that stand behind the picture")
+        found.left_out.append(f"without {len(rest)} bytes that stand behind the picture")
 
 
 _LOOKS = ((PNG_START, _png), (b"\xff\xd8\xff", _jpeg), (b"\0\0\0\x0cJXL ", _jxl))

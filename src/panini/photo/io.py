@@ -280,21 +280,23 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
         lost.append(_REDUCED)
     if format == "BMP":
         held = exif_and_xmp | {"the colour profile": metadata.icc_profile}
-        lost += [f"{name}, which BMP does not hold" for name, block in held.items() if block]
+        lost += [f"without {name}, which BMP does not hold" for name, block in held.items() if block]
     if format == "JPEG":
-        lost += [f"{name}, too long for a JPEG" for name, block in exif_and_xmp.items() if len(block) >= _JPEG_BLOCK]
+        lost += [
+            f"without {name}, too long for a JPEG" for name, block in exif_and_xmp.items() if len(block) >= _JPEG_BLOCK
+        ]
     else:
-        lost += ["the video of the motion photo"] if metadata.trailer else []
-        lost += ["IPTC captions and other Photoshop data"] if b"Photoshop 3.0" in metadata.jpeg_blocks else []
-        lost += ["extended XMP, such as a depth map"] if _EXTENDED in metadata.jpeg_blocks else []
+        lost += ["without the video of the motion photo"] if metadata.trailer else []
+        lost += ["without IPTC captions and other Photoshop data"] if b"Photoshop 3.0" in metadata.jpeg_blocks else []
+        lost += ["without extended XMP, such as a depth map"] if _EXTENDED in metadata.jpeg_blocks else []
     if format not in ("JPEG", "PNG"):
         names = [keyword for keyword, _ in png_texts(metadata.chunks)]
-        lost += [f"captions of the PNG ({', '.join(names)})"] if names else []
-        lost += ["the comment"] if metadata.comment else []
+        lost += [f"without captions of the PNG ({', '.join(names)})"] if names else []
+        lost += ["without the comment"] if metadata.comment else []
     if format in _NO_DENSITY and metadata.dpi and round(metadata.dpi[0]) not in (0, 72, 96):
-        lost.append(f"the resolution ({metadata.dpi[0]:.0f} dpi)")
+        lost.append(f"without the resolution ({metadata.dpi[0]:.0f} dpi)")
     if format != "PNG" and any(name in (b"gAMA", b"cHRM", b"cICP") for name, _ in metadata.chunks):
-        lost.append("what the PNG says of its colours without a profile")
+        lost.append("without what the PNG says of its colours without a profile")
     return lost
 
 
@@ -455,8 +457,8 @@ def _beside(image: Image.Image) -> list[str]:
     if image.format != "HEIF":
         return []
     info = image.info
-    found = ["a depth map"] if info.get("depth_images") else []
-    found += ["auxiliary pictures, such as the gain map for HDR screens"] if info.get("aux") else []
+    found = ["without a depth map"] if info.get("depth_images") else []
+    found += ["without auxiliary pictures, such as the gain map for HDR screens"] if info.get("aux") else []
     return found + ([_REDUCED] if info.get("bit_depth", 8) > 8 else [])
 
 
