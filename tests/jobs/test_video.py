@@ -188,3 +188,21 @@ def test_a_turned_video_stays_turned(clip, tmp_path, restorer):
         assert frame.rotation == -90  # as it was
         pixels = frame.to_ndarray(format="rgb24")
     assert np.abs(pixels.astype(int) - read(clip)[0][0][1]).mean() < 6
+
+
+def test_a_face_that_keeps_still_is_restored_in_every_second_frame(tmp_path):
+    class Counting(BicubicEngine):
+        calls = 0
+
+        def restore(self, *arguments):
+            Counting.calls += 1
+            return super().restore(*arguments)
+
+    restorer = Restorer(Counting(), CenterFace(min_face=60))
+    write(tmp_path / "still.mp4", [moving(0)] * COUNT, audio=False)
+    Counting.calls = 0
+    assert restore_video(restorer, tmp_path / "still.mp4", tmp_path / "out.mp4", mark=False) == 1
+    assert Counting.calls == COUNT // 2
+    Counting.calls = 0
+    restore_video(restorer, tmp_path / "still.mp4", tmp_path / "alone.mp4", mark=False, steady=False)
+    assert Counting.calls == COUNT

@@ -335,7 +335,10 @@ def restore_photo(
             progress.reached(bar, done, of)
 
         restorer.progress = show
-        result = restorer.restore(photo, options)
+        try:
+            result = restorer.restore(photo, options)
+        finally:
+            restorer.progress = lambda step, done, of: None
     result.save(target, overwrite=to.overwrite, mark=to.mark)
     for words in (*photo_io.not_kept(result.photo, target), *result.remarks):
         print(f"panini: {one_line(source)}: {words}", file=sys.stderr)

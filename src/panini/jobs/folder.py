@@ -178,7 +178,7 @@ class FolderJob:
         if path.suffix.lower() not in photo_io.READABLE and not photo_io.is_video(path):
             return False
         entry = self.entries.get(os.path.relpath(path, self.source))
-        if entry is not None and entry.outcome == RESTORED and entry.source_stamp == _stamp(path):
+        if entry is not None and entry.outcome in (RESTORED, COPIED) and entry.source_stamp == _stamp(path):
             return False
         return bool(what_is(path, among))
 

@@ -37,6 +37,7 @@ _SHORTEST = 3  # frames; what is seen for a shorter time is no face
 _STEADY = 2.0  # frames: the Gaussian over time that a crop's place is smoothed with
 _FADE = 4  # frames in which a face's restoration comes and goes
 _FRESH = 0.3  # how much of a still face is of this frame's restoration and not of those before
+_STILL = 5.0  # of 255: change up to which every second frame takes the restoration of the one before
 _MOTION = 10.0  # of 255: change from which it is all of this frame
 
 Progress = Callable[[str, int, int], None]
@@ -60,6 +61,8 @@ class Track:
     v: NDArray[np.float32] | None = None
     passes: int | None = None
     """Of the network, the same in each frame as in the first."""
+    reused: bool = False
+    """Whether the frame before took the restoration of an earlier one."""
     before: NDArray[np.float32] | None = None
     after: NDArray[np.float32] | None = None
 
@@ -275,18 +278,10 @@ def _restore_frame(
     monochrome = is_monochrome(original)
     for track, transform, mask in zip(here, transforms, blend.masks(transforms, size), strict=True):
         seen = restorer.crop(original, transform)
-        crop, _ = scratches.cleaned(seen)
-        v = restorer.engine.degradation(to_signed(crop)[None])[0]
-        if steady and track.v is not None:
-            v = 0.8 * track.v + 0.2 * v
-        track.v = v
-        if track.passes is None:
-            track.passes = settings.passes or automatic_passes(restorer.engine.calibration, v)
-        restored = restore_crop(
-            restorer.engine, crop, settings.edit, monochrome=monochrome, passes=track.passes, own=v
-        ).image
-        if steady:
-            restored = _calm(track, crop, restored)
+        if steady and _keeps_still(track, seen):
+            restored = np.rint(np.asarray(track.after)).astype(np.uint8)
+        else:
+            restored = _restore_crop(restorer, track, seen, monochrome, settings, steady)
         if number - track.first == len(track.places) - 1:
             track.before = track.after = None  # a long video has many tracks
         patch = blend.patch(original, settings.blend(restored, seen), transform, size, grain)
@@ -294,10 +289,42 @@ def _restore_frame(
         blend.paste(pixels, patch, mask * around * track.weight(number), transform, size)
 
 
+def _keeps_still(track: Track, seen: Pixels) -> bool:
+    """Whether a crop shows what it showed when it was restored last, in the frame before: that is taken again then."""
+    if track.before is None or track.after is None or track.reused:
+        track.reused = False
+        return False
+    change = np.abs(_blurred(seen) - track.before).max(2)[8:-8, 8:-8]
+    track.reused = bool(np.quantile(change, 0.98) < _STILL)
+    return track.reused
+
+
+def _restore_crop(
+    restorer: Restorer, track: Track, seen: Pixels, monochrome: bool, settings: FaceSettings, steady: bool
+) -> Pixels:
+    """A crop restored; with `steady`, as damaged as those before it, and mixed with them."""
+    crop, _ = scratches.cleaned(seen)
+    v = restorer.engine.degradation(to_signed(crop)[None])[0]
+    if steady and track.v is not None:
+        v = 0.8 * track.v + 0.2 * v
+    track.v = v
+    if track.passes is None:
+        track.passes = settings.passes or automatic_passes(restorer.engine.calibration, v)
+    restored = restore_crop(
+        restorer.engine, crop, settings.edit, monochrome=monochrome, passes=track.passes, own=v
+    ).image
+    return _calm(track, seen, restored) if steady else restored
+
+
+def _blurred(crop: Pixels) -> NDArray[np.float32]:
+    """[64, 64, 3]: a crop by which two frames are compared."""
+    small = cv2.resize(crop, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
+
+
 def _calm(track: Track, crop: Pixels, restored: Pixels) -> Pixels:
     """The restored crop mixed with those before it, where the face keeps still."""
-    small = cv2.resize(crop, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
-    seen = np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
+    seen = _blurred(crop)
     after = restored.astype(np.float32)
     if track.before is not None and track.after is not None:
         motion = cv2.dilate(np.abs(seen - track.before).max(2), np.ones((3, 3)))
