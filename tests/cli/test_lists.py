@@ -123,10 +123,10 @@ def test_marks_add_up(faults, tmp_path, capsys):
     told = json.loads(out)
     once, twice = mark_of(tmp_path / "once.png"), mark_of(tmp_path / "twice.png")
     first, whole = float(once["Imagined"]), float(twice["Imagined"])
-    assert whole == pytest.approx(1 - (1 - first) * (1 - told["imagined"]), abs=0.01)
+    assert whole == pytest.approx(1 - (1 - first) * (1 - told["imagined"]), abs=0.02)
     assert whole >= first
     assert (twice["Restorations"], told["restored_before"]) == ("2", 1)
-    assert told["imagined_in_all"] == pytest.approx(whole, abs=0.01)
+    assert told["imagined_in_all"] == pytest.approx(whole, abs=0.02)
     assert "it was restored before" in err
     assert "in 2 restorations" in Image.open(tmp_path / "twice.png").text["Comment"]
 
