@@ -1,5 +1,8 @@
 """Prints: thin scratches do not stop a restoration, and no smooth patch lies around a head."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +11,7 @@ from skimage import data
 from panini.api import Restorer
 from panini.faces import align, blend
 from panini.photo import scratches
+from panini.photo.pixels import read_rgb, resize
 from panini.report.face_report import as_dict, describe
 
 
@@ -90,3 +94,10 @@ def test_a_head_before_a_plain_wall_is_taken_whole():
     assert share[:5, :5].max() < 0.1
     assert blend.share_around(grainy, grainy, 1.0).min() == pytest.approx(1, abs=0.1)
     assert align.scale_of(np.eye(2, 3)) == 1
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "data/prior").glob("*.webp")), ids=lambda p: p.stem
+)
+def test_hair_is_not_scratched(path):
+    assert scratches.find(resize(read_rgb(path), 512, cv2.INTER_AREA)) is None
