@@ -1,140 +1,107 @@
-"""What the restorer is trained on."""
+"""Distances, discriminators and their balance."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from skimage import data
+from torch import nn
 
-from panini.degradation import Degradation, Noise
-from panini.models.discriminator import FeatureDiscriminator
-from panini.models.lce import LowRankLatentCodeEncoder
-from panini.photo.pixels import to_signed
-from panini.training.losses import (
-    Helpers,
-    LatentMemory,
-    RestorationObjective,
-    Weights,
-    lattice,
-    seem_real,
-    tell_apart,
+from panini.evaluation.stlpips import STLPIPS
+from panini.models.discriminator import PatchDiscriminator, PriorFeatureDiscriminator
+from panini.training.adversary import CERTAINTY, CHANCE, Adversary, Balance
+from panini.training.config import Optimizer
+from panini.training.losses import ShallowSTLPIPS, VGGDistance, r1, relative_l1, seem_real, tell_apart
+
+
+def test_features_are_compared_in_units_of_their_spread() -> None:
+    torch.manual_seed(0)
+    ours, truth, spread = torch.randn(2, 6, 8, 8), torch.randn(2, 6, 8, 8), torch.rand(1, 6, 1, 1) + 0.5
+    distance = relative_l1({8: ours, 4: truth}, {8: truth, 4: truth}, {8: spread, 4: spread})
+    torch.testing.assert_close(distance, ((ours - truth).abs() / spread).mean() / 2)
+
+
+@pytest.fixture(scope="module")
+def stlpips() -> STLPIPS:
+    return STLPIPS()
+
+
+def test_all_stages_of_stlpips_are_stlpips(stlpips: STLPIPS) -> None:
+    ours, truth = torch.rand(2, 2, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(ShallowSTLPIPS(stlpips)(ours, truth), stlpips(ours, truth))
+        shallow = ShallowSTLPIPS(stlpips, 3)
+        assert (shallow(ours, truth) < stlpips(ours, truth)).all()
+        assert (shallow(truth, truth) == 0).all()
+
+
+def test_the_paper_s_perceptual_distance(stlpips: STLPIPS) -> None:
+    distance = VGGDistance(stlpips)
+    ours = (torch.rand(1, 3, 64, 64) * 2 - 1).requires_grad_()
+    value = distance(ours, torch.zeros(1, 3, 64, 64))
+    assert value.shape == (1,)
+    value.sum().backward()
+    assert ours.grad is not None
+
+
+def test_adversarial_losses_are_stylegan2_s() -> None:
+    real, fake = torch.randn(4, 9), torch.randn(4, 9)
+    torch.testing.assert_close(tell_apart(real, fake), F.softplus(-real).mean() + F.softplus(fake).mean())
+    torch.testing.assert_close(seem_real(fake), F.softplus(-fake).mean(1))
+    assert seem_real(fake[:, 0]).shape == (4,)
+
+
+def test_r1_is_the_squared_gradient() -> None:
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False))
+    real = torch.randn(3, 3, 2, 2)
+    torch.testing.assert_close(r1(linear, real), linear[1].weight.square().sum())
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "places"),
+    [
+        (
+            PriorFeatureDiscriminator(torch.zeros(1, 8, 1, 1), torch.ones(1, 8, 1, 1), 16, 16),
+            (2, 8, 32, 32),
+            1024 + 256,
+        ),
+        (PatchDiscriminator((8, 8, 8, 8, 8)), (2, 3, 256, 256), 256 + 16),
+    ],
 )
-from panini.weights import DEFAULT
-from panini.weights.checkpoint import load_weights
+def test_discriminators_give_a_logit_for_each_place(module: nn.Module, shape: tuple[int, ...], places: int) -> None:
+    assert module(torch.randn(shape)).shape == (2, places)
 
 
-def test_from_remembered_faces_the_latent_code_encoder_learns_w_of_others() -> None:
+def test_a_discriminator_learns_and_tells_the_generator() -> None:
     torch.manual_seed(0)
-    to_w = torch.randn(8 * 16, 16) / 8
-    faces = torch.randn(500, 8, 4, 4)
-    w = 1.0 + faces.flatten(1) @ to_w
-    lce = LowRankLatentCodeEncoder(8, hidden=16, width=64, rank=4, latents=3, latent_dim=16)
-    memory = LatentMemory(8, 16, size=256, batch=64, noise=0.1)
-    optimizer = torch.optim.Adam(lce.parameters(), 3e-3)
-    assert memory(lce, 0) == 0  # nothing is remembered yet
-    for step in range(400):
-        i = torch.arange(step, step + 2) % 400
-        memory.remember(faces[i], w[i], torch.tensor([1.0, step % 2]))
-        left = memory(lce, step)
-        if left.requires_grad:
-            optimizer.zero_grad()
-            left.backward()
-            optimizer.step()
-    with torch.no_grad():
-        error = (lce(faces[400:]) - w[400:, None]).square().mean()
-    assert error / w[400:].var(0).mean() < 0.5
-    assert memory.seen == 600
+    module = PriorFeatureDiscriminator(torch.zeros(1, 4, 1, 1), torch.ones(1, 4, 1, 1), 16, 16)
+    adversary = Adversary("x", module, Optimizer(lr=1e-2, warmup=0, schedule="constant", clip=0.0), 0.5, r1_weight=1e-3)
+    real, fake = torch.randn(8, 4, 16, 16) + 0.5, torch.randn(8, 4, 16, 16) - 0.5
+    for step in range(40):
+        adversary.take_accuracy()
+        adversary.learn(real, fake, step, 0.0)
+    accuracy = adversary.take_accuracy()
+    assert accuracy is not None
+    assert accuracy > CHANCE
+    assert adversary.take_accuracy() is None
+    ours = fake.clone().requires_grad_()
+    penalty = adversary.penalty(ours)
+    assert penalty.shape == (8,)
+    penalty.sum().backward()
+    assert ours.grad is not None
+    assert ours.grad.mean() < 0, "towards the real ones"
+    assert all(p.grad is None for p in module.parameters())
+    again = Adversary("x", module, Optimizer(), 0.5)
+    again.load_state_dict(adversary.state_dict())
 
 
-def test_what_the_memory_asks_depends_on_the_step_alone() -> None:
-    lce = LowRankLatentCodeEncoder(8, latents=3, latent_dim=16)
-    memories = [LatentMemory(8, 16, size=64, batch=8, seed=1) for _ in range(2)]
-    for memory in memories:
-        memory.remember(
-            torch.arange(20 * 128.0).sin().view(20, 8, 4, 4), torch.arange(320.0).cos().view(20, 16), torch.ones(20)
-        )
-    with torch.no_grad():
-        assert memories[0](lce, 5) == memories[1](lce, 5)
-        assert memories[0](lce, 5) != memories[0](lce, 6)
-
-
-def test_a_lattice_is_what_repeats_from_cell_to_cell() -> None:
-    torch.manual_seed(0)
-    pattern = torch.randn(1, 3, 4, 4)
-    pattern -= pattern.mean((2, 3), keepdim=True)
-    repeated = pattern.repeat(1, 1, 8, 8)
-    torch.testing.assert_close(lattice(repeated, 4), pattern.abs().mean())
-    torch.testing.assert_close(lattice(repeated + 5, 4), lattice(repeated, 4))
-    flat = torch.randn(1, 3, 2, 2).repeat_interleave(16, 2).repeat_interleave(16, 3)
-    assert lattice(flat, 4) < 1e-6
-    assert lattice(torch.randn(1, 3, 32, 32), 4) < 0.4 * torch.randn(1, 3, 32, 32).abs().mean()
-
-
-def test_a_discriminator_of_features_learns_to_tell_them_apart() -> None:
-    torch.manual_seed(0)
-    judge = FeatureDiscriminator([4, 8], hidden=8)
-    optimizer = torch.optim.Adam(judge.parameters(), 1e-2)
-
-    def features(real: bool) -> list[torch.Tensor]:
-        """At random, but for one channel of the finer ones."""
-        x = [torch.randn(2, 4, 16, 16), torch.randn(2, 8, 8, 8)]
-        x[0][:, 0] += 2.0 * real
-        return [part / part.norm(dim=1, keepdim=True) for part in x]
-
-    assert judge(features(True)).shape == (2, 2 * 8 * 8)
-    for _ in range(60):
-        optimizer.zero_grad()
-        tell_apart(judge, features(True), features(False)).backward()
-        optimizer.step()
-    with torch.no_grad():
-        real, fake = judge(features(True)), judge(features(False))
-    assert real[:, :64].mean() > 0.5 > -0.5 > fake[:, :64].mean(), "the finer head sees it"
-    assert real[:, 64:].mean() - fake[:, 64:].mean() < 0.5, "the coarser cannot"
-    assert (seem_real(fake) > seem_real(real)).all()
-    assert seem_real(torch.zeros(3)).shape == (3,), "one logit a sample will do"
-
-
-@pytest.mark.parametrize("window", [0, 64])
-def test_what_is_made_of_the_moved_picture_is_laid_over_the_result(window: int) -> None:
-    network = load_weights(DEFAULT)
-    objective = RestorationObjective(network, Helpers(torch.nn.Identity(), network.prior), Weights(), window)
-    face = torch.from_numpy(to_signed(np.ascontiguousarray(data.astronaut()))[None])
-    place = (40, 24) if window else (0, 0)  # mirrored, it is in another place
-    with torch.no_grad():
-        own = network.dre(face)
-        bands = network.picture_weights(own)
-        full, _ = objective._made(network.encode(face, own, own), bands, place)
-        seen = set()
-        for seed in range(2):
-            chance = torch.Generator().manual_seed(seed)
-            here, there = objective._moved(face, own, own, bands, full, place, chance)
-            side = (4 * window or 512) - 16
-            assert here.shape == there.shape == (1, 3, 2 * side, 2 * side)
-            near = F.l1_loss(here, there)
-            for down, right in ((4, 0), (-4, 0), (0, 4), (0, -4)):
-                assert near < 0.7 * F.l1_loss(here, there.roll((down, right), (2, 3)))
-            seen.add(float(near))
-        assert len(seen) == 2, "each time by other pixels"
-
-
-def test_what_an_ensemble_would_show_is_what_is_compared() -> None:
-    """Where something lies over the picture, the mean of two looks: nearer to the truth than one of them."""
-    network = load_weights(DEFAULT)
-    weights = Weights(l1=1.0, l1_generated=0.0, perceptual=0.0, feature=0.0, latent=0.0, lattice=0.0)
-    helpers = Helpers(torch.nn.Identity(), network.prior)
-    truth = np.ascontiguousarray(data.astronaut())
-    batch = {
-        "truth": torch.from_numpy(to_signed(truth)[None]),
-        "given": torch.from_numpy(to_signed(Degradation((Noise(40.0),)).apply(truth, 0))[None]),
-        "dial": torch.zeros(1),
-        "realism": torch.ones(1),
-    }
-    for window in (0, 64):
-        plain, ensemble = (
-            RestorationObjective(network, helpers, weights, window, ensemble=both) for both in (False, True)
-        )
-        with torch.no_grad():
-            apart, together = (float(ensemble(batch | {"adds": torch.full((1,), a)}, 0)["l1"]) for a in (0.0, 1.0))
-            whole = float(plain(batch | {"adds": torch.ones(1)}, 0)["l1"])
-        assert apart == pytest.approx(whole, rel=0.1), "all but the margins"
-        assert together < 0.99 * apart
+def test_balance_acts_at_certainty_and_at_chance() -> None:
+    balance = Balance()
+    for expected in (2, 4, 8, 8):
+        balance.read(CERTAINTY + 0.01)
+        assert (balance.every, balance.heard) == (expected, True)
+    for expected in (4, 2, 1):
+        balance.read(CHANCE - 0.01)
+        assert (balance.every, balance.heard) == (expected, True)
+    balance.read(CHANCE - 0.01)
+    assert not balance.heard, "what a discriminator at chance says is noise"
+    balance.read(0.7)
+    assert (balance.every, balance.heard) == (1, True)

@@ -16,7 +16,7 @@ from panini.cli.evaluate import evaluate
 from panini.cli.inspect import inspect
 from panini.cli.measure import calibrate, figures, probe
 from panini.cli.restore import restore
-from panini.cli.train import ablate, sample, train
+from panini.cli.train import ablate, config_fields, train
 from panini.errors import PaniniError
 
 app = typer.Typer(
@@ -43,9 +43,9 @@ def panini(
 
 
 _USERS = (restore, inspect, demo)
-_RESEARCHERS = (degrade, sample, train, ablate, export, import_prior, probe, evaluate, calibrate, figures)
+_RESEARCHERS = (degrade, train, ablate, export, import_prior, probe, evaluate, calibrate, figures)
 for verb in (*_USERS, *_RESEARCHERS):  # in the order of `panini --help`
-    app.command()(verb)
+    app.command(epilog=config_fields() if verb is train else None)(verb)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """The damage model: steps, the distributions they are drawn from, the same on tensors, and whole folders of it."""
 
-from panini.degradation.recipes import DISTRIBUTIONS, PAPER, SR16, WILD, draw
+from panini.degradation.recipes import DISTRIBUTIONS, HEAVY, PAPER, SR16, WILD, draw
 from panini.degradation.steps import (
     ADDING,
     ANTIALIASED,
@@ -28,6 +28,7 @@ __all__ = [
     "ADDING",
     "ANTIALIASED",
     "DISTRIBUTIONS",
+    "HEAVY",
     "KERNELS",
     "KINDS",
     "PAPER",

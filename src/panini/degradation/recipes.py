@@ -155,8 +155,14 @@ WILD = (
 SR16 = (Recipe(1.0, "sr16", (  # the paper's SR: bicubic 16x, 64 px for a face of 512 (or 1024), no chance in it
     always(Downsample, factor=8.0, kernel="bicubic-aa"),
     always(Enlarge, kernel="bicubic"))),)
+HEAVY = (Recipe(1.0, "heavy", (  # the heaviest of the paper's family: 18 to 72 pixels are left of a face
+    maybe(0.9, Blur, sigma=(0.8, 6.0)),
+    always(Downsample, factor=Log(512 / 72, 512 / 18), kernel=["area", "bilinear", "bicubic", "bicubic-aa"]),
+    maybe(0.6, Noise, sigma=(1.0, 14.0)),
+    maybe(0.75, Jpeg, quality=range(25, 75)),
+    always(Enlarge, kernel=_UP))),)
 # fmt: on
-DISTRIBUTIONS: dict[str, tuple[Recipe, ...]] = {"paper": PAPER, "wild": WILD, "sr16": SR16}
+DISTRIBUTIONS: dict[str, tuple[Recipe, ...]] = {"paper": PAPER, "wild": WILD, "sr16": SR16, "heavy": HEAVY}
 
 
 def draw(distribution: str, rng: np.random.Generator) -> Degradation:

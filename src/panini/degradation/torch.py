@@ -2,8 +2,8 @@
 
 Same steps, same order, same pixels as the NumPy path but for rounding and the noise, whose numbers differ (their
 statistics do not). JPEG is computed, not called: libjpeg's colour transform, chroma averaging, 8x8 DCT, tables,
-rounding and smooth chroma enlargement. WebP has no such model here: it goes through the codec on the CPU, one picture
-after another, and makes a GPU wait; only `wild` draws it.
+rounding and smooth chroma enlargement. WebP has no such model here: on a CPU it goes through the codec, elsewhere JPEG
+of the same quality stands in for it, since a codec would make a GPU wait.
 
 Agreement for 512 px faces, of which tests/degradation/test_torch.py holds the lower bounds: linear steps within one
 8-bit step (over 60 dB), antialiased downsampling over 50 dB (Pillow rounds in between), JPEG over 45 dB, and over 40 dB
@@ -91,6 +91,17 @@ def apply_batch(
         return _to_8bit(torch.stack(pictures)).div_(127.5).sub_(1).to(images.dtype)
 
 
+@torch.no_grad()
+def apply_shared(images: Tensor, degradation: Degradation, generator: torch.Generator | None = None) -> Tensor:
+    """`apply_batch` with one degradation for all pictures: as few launches as it has steps."""
+    full: Size = (images.shape[2], images.shape[3])
+    with torch.autocast(images.device.type, enabled=False):
+        pictures = (images.float() + 1).mul_(127.5)
+        for step in degradation.steps:
+            pictures = _RUN[type(step)](pictures, [step], full, generator)
+        return _to_8bit(pictures).div_(127.5).sub_(1).to(images.dtype)
+
+
 def _shared(step: Step, size: Size, full: Size) -> Hashable:
     """What pictures must have in common, besides their size, to take this step in one batch."""
     match step:
@@ -103,13 +114,20 @@ def _shared(step: Step, size: Size, full: Size) -> Hashable:
     return None
 
 
+def _put(array: np.ndarray, device: torch.device) -> Tensor:
+    """From the host's memory, without making a GPU wait."""
+    tensor = torch.from_numpy(np.array(array))  # a copy: what comes in may be read-only
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def _to_8bit(x: Tensor) -> Tensor:
     return x.round().clamp_(0, 255)
 
 
 def _column(steps: Sequence[Any], name: str, like: Tensor) -> Tensor:
     """[n, 1, 1, 1]: one field of each step."""
-    return torch.tensor([float(getattr(step, name)) for step in steps]).to(like.device).view(-1, 1, 1, 1)
+    values = np.array([getattr(step, name) for step in steps], np.float32)
+    return _put(values, like.device).view(-1, 1, 1, 1)
 
 
 def _convolve(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
@@ -123,7 +141,7 @@ def _convolve(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Gene
         square[0, inset : inset + kernel.shape[0], inset : inset + kernel.shape[0]] = kernel
     padded = F.pad(x, (radius,) * 4, mode="reflect" if radius < min(height, width) else "replicate")
     size = [math.ceil(side / 32) * 32 for side in padded.shape[2:]]  # lengths that FFTs like
-    spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(torch.from_numpy(stacked).to(x.device), s=size)
+    spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(_put(stacked, x.device), s=size)
     blurred: Tensor = torch.fft.irfft2(spectrum, s=size)
     return blurred[..., 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]
 
@@ -132,7 +150,7 @@ def _sharpen(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Gener
     return _convolve(x, steps, full, generator).clamp_(0, 255)
 
 
-@lru_cache(maxsize=256)  # some 50 MB
+@lru_cache(maxsize=2048)  # some 400 MB: every size that a downsampling leaves
 def _resize_matrix(before: int, after: int, kernel: str, device: torch.device) -> Tensor:
     """[after, before]: the resampling of one axis, read off OpenCV or Pillow by resizing the identity."""
     identity = np.eye(before, dtype=np.float32)
@@ -140,7 +158,7 @@ def _resize_matrix(before: int, after: int, kernel: str, device: torch.device) -
         matrix = np.array(Image.fromarray(identity).resize((before, after), ANTIALIASED[kernel]))
     else:
         matrix = np.asarray(cv2.resize(identity, (before, after), interpolation=KERNELS[kernel]))
-    return torch.from_numpy(matrix).to(device)
+    return _put(matrix, device)
 
 
 def _resize(x: Tensor, size: Size, kernel: str) -> Tensor:
@@ -168,7 +186,7 @@ def _noise(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generat
 
 
 def _tone(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
-    matrices = torch.from_numpy(np.stack([step.matrix() for step in steps])).to(x.device)
+    matrices = _put(np.stack([step.matrix() for step in steps]), x.device)
     return (matrices @ x.flatten(2)).view_as(x).clamp_(max=255)
 
 
@@ -177,7 +195,10 @@ def _fade(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generato
 
 
 def _webp(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
+    if x.device.type != "cpu":
+        return _jpeg(x, [Jpeg(step.quality) for step in steps], full, generator)
     unused = np.random.default_rng(0)
+    steps = list(steps) * (len(x) // len(steps))
     pictures = np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())
     coded = [step.run(picture, full, unused) for step, picture in zip(steps, pictures, strict=True)]
     return torch.from_numpy(np.stack(coded)).permute(0, 3, 1, 2).to(x.device)
@@ -189,9 +210,9 @@ def _webp(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generato
 def _jpeg(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
     height, width = x.shape[2:]
     down, across = SUBSAMPLING[steps[0].subsampling]
-    tables = torch.from_numpy(np.stack([_tables(step.quality) for step in steps])).to(x.device)  # [n, 2, 8, 8]
+    tables = _put(np.stack([_tables(step.quality) for step in steps]), x.device)  # [n or 1, 2, 8, 8]
     ycc = _colours(_to_8bit(x), _TO_YCC)
-    ycc = ycc + torch.tensor([0.0, 128.0, 128.0]).to(x.device).view(3, 1, 1)
+    ycc[:, 1:] += 128
     ycc = F.pad(_to_8bit(ycc), (0, -width % (8 * across), 0, -height % (8 * down)), mode="replicate")
     luma = _code(ycc[:, :1], tables[:, :1])[:, :, :height, :width]
     chroma = _code(_average(ycc[:, 1:], down, across), tables[:, 1:])
@@ -208,7 +229,12 @@ def _tables(quality: int) -> np.ndarray:
 
 
 def _colours(x: Tensor, matrix: np.ndarray) -> Tensor:
-    return (torch.from_numpy(matrix).to(x.device) @ x.flatten(2)).view_as(x)
+    return (_matrix(matrix.tobytes(), x.device) @ x.flatten(2)).view_as(x)
+
+
+@lru_cache(maxsize=8)
+def _matrix(data: bytes, device: torch.device) -> Tensor:
+    return _put(np.frombuffer(data, np.float32).reshape(3, 3), device)
 
 
 def _average(x: Tensor, down: int, across: int) -> Tensor:
@@ -222,19 +248,20 @@ def _average(x: Tensor, down: int, across: int) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _dct(device: torch.device) -> Tensor:
-    """[8, 8]: the orthonormal DCT-II, frequency by place."""
+    """[64, 64]: the orthonormal DCT-II of 8x8 blocks as one matrix, frequencies by places, both row by row."""
     k, n = np.mgrid[:8, :8]
     matrix = np.cos(np.pi * (2 * n + 1) * k / 16) / 2 * np.where(k == 0, math.sqrt(0.5), 1)
-    return torch.from_numpy(matrix.astype(np.float32)).to(device)
+    return _put(np.kron(matrix, matrix).astype(np.float32), device)
 
 
 def _code(x: Tensor, tables: Tensor) -> Tensor:
-    """[n, c, h, w] (whole blocks) through DCT and quantisation by `tables` [n, 1, 8, 8], and back to 8 bit."""
+    """[n, c, h, w] (whole blocks) through DCT and quantisation by `tables` [n or 1, 1, 8, 8], and back to 8 bit."""
     n, c, height, width = x.shape
-    blocks = (x - 128).view(n, c, height // 8, 8, width // 8, 8).transpose(3, 4)  # [n, c, rows, columns, 8, 8]
-    dct, steps = _dct(x.device), tables.view(n, 1, 1, 1, 8, 8)
-    coefficients = (dct @ blocks @ dct.T).div_(steps).round_().mul_(steps)
-    return _to_8bit((dct.T @ coefficients @ dct).add_(128)).transpose(3, 4).reshape(n, c, height, width)
+    blocks = (x - 128).view(n, c, height // 8, 8, width // 8, 8).transpose(3, 4).reshape(n, -1, 64)
+    dct, steps = _dct(x.device), tables.reshape(-1, 1, 64)
+    coefficients = (blocks @ dct.T).div_(steps).round_().mul_(steps)
+    blocks = _to_8bit((coefficients @ dct).add_(128)).view(n, c, height // 8, width // 8, 8, 8)
+    return blocks.transpose(3, 4).reshape(n, c, height, width)
 
 
 _RUN: dict[type[Step], Callable[[Tensor, Sequence[Any], Size, torch.Generator | None], Tensor]] = {

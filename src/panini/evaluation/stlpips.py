@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import zipfile
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from panini.weights.downloads import STLPIPS as WHEEL
@@ -23,9 +25,9 @@ class STLPIPS(nn.Module):
 
     shift: Tensor
     scale: Tensor
-    blur: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
+        """path: the wheel of stlpips-pytorch, or a safetensors file of this module's state; None: the wheel."""
         super().__init__()
         stages, c_in = [], 3
         for widths in WIDTHS_BY_STAGE:
@@ -38,13 +40,14 @@ class STLPIPS(nn.Module):
         self.importance = nn.ParameterList(torch.zeros(1, w[-1], 1, 1) for w in WIDTHS_BY_STAGE)
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
-        tap = torch.tensor([1.0, 2.0, 1.0]) / 4
-        self.register_buffer("blur", torch.outer(tap, tap)[None, None])
-        self._load()
+        if path is not None and path.suffix == ".safetensors":
+            self.load_state_dict(load(path.read_bytes()))
+        else:
+            self._load(path or fetch(WHEEL))
         self.requires_grad_(False)
 
-    def _load(self) -> None:
-        with zipfile.ZipFile(fetch(WHEEL)) as archive:
+    def _load(self, wheel: Path) -> None:
+        with zipfile.ZipFile(wheel) as archive:
             raw = archive.read("stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth")
         state = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
         convs = [m for m in self.stages.modules() if isinstance(m, nn.Conv2d)]
@@ -57,11 +60,11 @@ class STLPIPS(nn.Module):
             for i, importance in enumerate(self.importance):
                 importance.copy_(state[f"lin{i}.model.1.weight"])
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Feature vectors of unit length after each of the five stages, [N, C, h, w]."""
+    def features(self, x: Tensor, depth: int = 5) -> list[Tensor]:
+        """Feature vectors of unit length after each of the first `depth` of the five stages, [N, C, h, w]."""
         x = (x - self.shift) / self.scale
         out = []
-        for i, stage in enumerate(self.stages):
+        for i, stage in enumerate(self.stages[:depth]):
             x = stage(self._halve(x) if i else x)
             out.append(x / (x.norm(dim=1, keepdim=True) + 1e-10))
         return out
@@ -76,12 +79,12 @@ class STLPIPS(nn.Module):
 
     def _halve(self, x: Tensor) -> Tensor:
         x = F.pad(F.max_pool2d(x, 2, 1), (2, 2, 2, 2), mode="reflect")
-        return F.conv2d(x, self.blur.expand(x.shape[1], -1, -1, -1), stride=2, groups=x.shape[1])
+        return F.avg_pool2d(F.avg_pool2d(x, 2, 1), 2, 2)  # the filter 1 2 1 both ways, at every other pixel
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
-        """The distance [N] from the features of two batches."""
+        """The distance [N] from the features of two batches, of the same first stages."""
         distances = [
-            ((fa - fb).square() * w).sum(1).mean((1, 2)) for fa, fb, w in zip(a, b, self.importance, strict=True)
+            ((fa - fb).square() * w).sum(1).mean((1, 2)) for fa, fb, w in zip(a, b, self.importance, strict=False)
         ]
         return torch.stack(distances).sum(0)
 

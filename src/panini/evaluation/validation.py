@@ -21,7 +21,7 @@ from panini.photo.pixels import Pixels, Signed, from_signed, read_rgb, resize, t
 TASKS = ("mfr", "sr16")
 
 Restore = Callable[[Signed], Signed]
-"""Restores a face: float32 [1, 3, 512, 512] -> [1, 3, S, S], RGB in [-1, 1]."""
+"""Restores faces: float32 [N, 3, 512, 512] -> [N, 3, S, S], RGB in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def load_faces(folder: Path, tasks: Iterable[str] = TASKS) -> list[Face]:
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        kinds = {entry["name"]: {"mfr": entry["mfr"]["kind"], "sr16": "sr16"} for entry in manifest}
+        kinds = {entry["name"]: {"mfr": entry["mfr"]["kind"], "sr16": "sr16", "heavy": "heavy"} for entry in manifest}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PaniniError(f"no validation set in {folder}: {error!r}") from error
     return [
@@ -150,26 +150,29 @@ class Scorer:
 
 def validate(
     restore: Restore,
-    faces: Iterable[Face],
+    faces: Sequence[Face],
     scorer: Scorer,
     known: dict[tuple[str, str], Scores] | None = None,
+    batch: int = 8,
 ) -> list[Row]:
-    """Restores and scores each face.
+    """Restores the faces in batches and scores each.
 
     known: cache for the scores of the inputs, by task and name.
     """
     known = {} if known is None else known
     rows = []
-    for face in faces:
-        given = resize(face.given, 512, cv2.INTER_CUBIC)
-        picture = resize(from_signed(restore(to_signed(given)[None])[0]), 512, cv2.INTER_AREA)
-        to_score = [picture]
-        if (face.task, face.name) not in known:
-            to_score.append(enlarged(face.given))
-        result, *input_scores = scorer(face.truth, *to_score)
-        if input_scores:
-            known[face.task, face.name] = input_scores[0]
-        rows.append(Row(face, known[face.task, face.name], result, picture))
+    for start in range(0, len(faces), batch):
+        part = faces[start : start + batch]
+        given = np.stack([to_signed(resize(face.given, 512, cv2.INTER_CUBIC)) for face in part])
+        for face, restored in zip(part, restore(given), strict=True):
+            picture = resize(from_signed(restored), 512, cv2.INTER_AREA)
+            to_score = [picture]
+            if (face.task, face.name) not in known:
+                to_score.append(enlarged(face.given))
+            result, *input_scores = scorer(face.truth, *to_score)
+            if input_scores:
+                known[face.task, face.name] = input_scores[0]
+            rows.append(Row(face, known[face.task, face.name], result, picture))
     return rows
 
 

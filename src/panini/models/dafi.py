@@ -105,16 +105,25 @@ class DAFI(nn.Module):
 
     def forward(self, resolution: int, prior: Tensor, image: Tensor, weights: Tensor) -> Tensor:
         """F_DAFI [N, C, H, W] from the prior's [N, C, H, W] and the picture's features at `resolution`."""
+        return self.interpolate(prior, self.image_features(resolution, image), weights)
+
+    def interpolate(self, prior: Tensor, image: Tensor, weights: Tensor) -> Tensor:
+        """As `forward`, from what `image_features` gives."""
         a_prior, a_image = weights[..., None, None].to(prior.dtype).unbind(1)
-        return a_prior * prior + a_image * self.image_features(resolution, image)
+        if self.rule == "interpolate" and not torch.onnx.is_in_onnx_export():
+            return torch.lerp(image.to(prior.dtype), prior, a_prior)  # equal, and goes over the features once
+        return a_prior * prior + a_image * image
 
     def image_features(self, resolution: int, image: Tensor) -> Tensor:
         """The picture's features as they enter the interpolation: [N, image_channels, r, r] -> [N, C, r, r]."""
-        features: Tensor = self.convs[str(resolution)](image)
+        conv: nn.Conv2d = self.convs[str(resolution)]  # type: ignore[assignment]
         if not self.normalised:
-            return features
+            return conv(image)
+        # mean + spread * conv(image), without going over the features twice more
         mean, spread = self.statistics(resolution)
-        return mean + spread * features
+        assert conv.bias is not None
+        weight, bias = conv.weight * spread.view(-1, 1, 1, 1), conv.bias * spread.flatten() + mean.flatten()
+        return F.conv2d(image, weight, bias, padding=conv.padding)  # type: ignore[arg-type]
 
 
 class PictureDAFI(nn.Module):

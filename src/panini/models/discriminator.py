@@ -1,5 +1,5 @@
-"""The opponents in adversarial training: StyleGAN2's discriminator (arXiv 1912.04958, residual), and one that judges
-the features of a network that is trained already."""
+"""The opponents in adversarial training: StyleGAN2's discriminator (arXiv 1912.04958, residual), and two that give a
+logit for each place: of the prior's features and of whole faces."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from panini.models.prior.stylegan2 import EqualLinear, activate, fir_kernel
 
@@ -78,32 +79,68 @@ class Discriminator(nn.Module):
         return self.linear2(activate(self.linear1(x.flatten(1))))[:, 0]
 
 
-class FeatureDiscriminator(nn.Module):
-    """Features [N, channels[i], H_i, W_i] of a picture, finest first -> [N, places]: how real each place looks to each
-    of its heads (logits).
+class PriorFeatureDiscriminator(nn.Module):
+    """The prior's features at one resolution, [N, C, r, r] -> [N, places]: a logit for each place, fine and coarse.
 
-    What a network that is trained already sees of a picture is a better start than its pixels ("Projected GANs", arXiv
-    2111.01007), and where a perceptual distance asks for it anyway, judging it costs little. Vectors have unit length.
+    It tells features that the prior makes of a sampled w from fused ones, so that fused features stay where the prior's
+    last blocks can draw them. mean, spread: of each channel, [1, C, 1, 1]. Spectral normalisation (arXiv 1802.05957).
     """
 
-    def __init__(self, channels: Sequence[int], hidden: int = 64) -> None:
-        super().__init__()
-        self.gains = [math.sqrt(c) for c in channels]
-        self.heads = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(c, hidden, 3, padding=1),
-                nn.LeakyReLU(0.2),
-                nn.Conv2d(hidden, hidden, 3, padding=1),
-                nn.LeakyReLU(0.2),
-                nn.Conv2d(hidden, 1, 1),
-            )
-            for c in channels
-        )
+    mean: Tensor
+    spread: Tensor
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        height, width = features[-1].shape[-2:]  # of the coarsest: every head has as many, and so as much to say
-        logits = [head(gain * x) for head, gain, x in zip(self.heads, self.gains, features, strict=True)]
-        return torch.cat([F.adaptive_avg_pool2d(x.float(), (height, width)).flatten(1) for x in logits], 1)
+    def __init__(self, mean: Tensor, spread: Tensor, hidden: int = 128, coarse: int = 192) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.detach().clone(), persistent=False)
+        self.register_buffer("spread", spread.detach().clone(), persistent=False)
+        self.fine = nn.Sequential(
+            _normalised(mean.shape[1], hidden, 1),
+            nn.LeakyReLU(0.2),
+            _normalised(hidden, hidden, 3, padding=1),
+            nn.LeakyReLU(0.2),
+        )
+        self.coarse = nn.Sequential(
+            _normalised(hidden, coarse, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            _normalised(coarse, coarse, 3, padding=1),
+            nn.LeakyReLU(0.2),
+        )
+        self.fine_logits, self.coarse_logits = _normalised(hidden, 1, 1), _normalised(coarse, 1, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        fine = self.fine((features - self.mean) / self.spread)
+        logits = self.fine_logits(fine), self.coarse_logits(self.coarse(fine))
+        return torch.cat([part.float().flatten(1) for part in logits], 1)
+
+
+class PatchDiscriminator(nn.Module):
+    """Faces [N, 3, S, S] in [-1, 1], S a multiple of 64 -> [N, places]: logits for patches of about a sixth and for
+    nearly whole faces (PatchGAN, arXiv 1611.07004). Spectral normalisation."""
+
+    def __init__(self, widths: Sequence[int] = (64, 128, 192, 256, 256)) -> None:
+        super().__init__()
+        layers, c_in = [], 12  # of blocks of 2 x 2 pixels
+        for width in widths:
+            down = _normalised(c_in, width, 4, stride=2, padding=1)
+            layers.append(
+                nn.Sequential(down, nn.LeakyReLU(0.2), _normalised(width, width, 3, padding=1), nn.LeakyReLU(0.2))
+            )
+            c_in = width
+        self.layers = nn.ModuleList(layers)
+        self.fine_logits, self.coarse_logits = _normalised(widths[-3], 1, 1), _normalised(widths[-1], 1, 1)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        x, logits = F.pixel_unshuffle(faces, 2), []
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i == len(self.layers) - 3:
+                logits.append(self.fine_logits(x))
+        logits.append(self.coarse_logits(x))
+        return torch.cat([part.float().flatten(1) for part in logits], 1)
+
+
+def _normalised(c_in: int, c_out: int, size: int, stride: int = 1, padding: int = 0) -> nn.Module:
+    return spectral_norm(nn.Conv2d(c_in, c_out, size, stride, padding))
 
 
 def _spread(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from panini.models.dre import DegradationEncoder, FixedDegradation
 from panini.models.ife import RRDBExtractor, TrunkExtractor, UNetExtractor
 from panini.models.lce import LatentCodeEncoder, LowRankLatentCodeEncoder, OffsetLatentCodeEncoder
 from panini.models.panini_net import PaniniNet
-from panini.models.prior import MobilePrior, StyleGAN2Prior
+from panini.models.prior import MobilePrior, StyleGAN2Prior, ToyPrior
 
 _PAPER_FUSED = (4, 8, 16, 32, 64)
 
@@ -62,6 +62,24 @@ def prior_led() -> PaniniNet:
         dafi=DAFI(dre.dim, fused, ife.channels, hidden=128, kernel_size=1, prior_share=0.9, normalised=True),
         picture=PictureDAFI(dre.dim),
         deblur=Deblur(dre.dim),
+    )
+
+
+def toy() -> PaniniNet:
+    """`prior_led` at a size to rehearse training with, 128 in, 256 out; its prior draws no faces."""
+    prior = ToyPrior()
+    ife = TrunkExtractor({4: 32, 8: 32, 16: 16, 32: 16, 64: 16}, {8: 32, 16: 16, 32: 16, 64: 16}, input_size=128)
+    dre = DegradationEncoder((16, 32), (2, 2), input_size=None, unshuffle=4, normalise=True, spectrum=True)
+    fused = {r: prior.channels[r] for r in _PAPER_FUSED}
+    return PaniniNet(
+        prior=prior,
+        ife=ife,
+        lce=OffsetLatentCodeEncoder(ife.channels[4], 64, 8, prior.latents, prior.latent_dim),
+        dre=dre,
+        dafi=DAFI(dre.dim, fused, ife.channels, hidden=32, kernel_size=1, prior_share=0.9, normalised=True),
+        picture=PictureDAFI(dre.dim, bands=4),
+        deblur=Deblur(dre.dim),
+        input_size=128,
     )
 
 

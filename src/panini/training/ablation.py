@@ -8,23 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from panini.evaluation.interpolation import plot_shares
 from panini.evaluation.validation import Row, Scorer, Scores, load_faces, load_truths, validate
 from panini.models.panini_net import PaniniNet
 from panini.photo.pixels import Signed
-from panini.training.restoration import RestorationConfig, RestorationTraining
+from panini.training.config import RestorerConfig
+from panini.training.restorer import RestorerTraining
 from panini.weights.checkpoint import load_training_state
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
     "without DAFI (features added)": {"rule": "add"},
-    "without UDRL (DRE from scratch)": {"dre": "", "trust_steps": 0, "train_dre": True},
+    "without UDRL (DRE from scratch)": {"encoder": "", "train": ("ife", "lce", "dafi", "picture", "deblur", "dre")},
     "fixed interpolation (half of each)": {"rule": "half"},
+    "without the feature discriminator": {"losses.adversarial_features": 0.0},
 }
 
 
-def ablate(config: RestorationConfig) -> str:
+def ablate(config: RestorerConfig) -> str:
     """Trains each of `VARIANTS` of `config` from the same start for the same steps, into folders of `config.output`;
     scores them on the validation faces of odd number. Writes `ablation.md` and, of the full one, `interpolation.png`;
     returns the table. A variant that is trained already is not trained again. Raises PaniniError."""
@@ -36,9 +39,8 @@ def ablate(config: RestorationConfig) -> str:
     scorer = Scorer()
     for name, changes in VARIANTS.items():
         output = folder / name.split(" (")[0].replace(" ", "-")
-        variant = dataclasses.replace(config, output=str(output), validate_every=0, **changes)
-        training = RestorationTraining(variant)
-        training.run()
+        variant = _changed(config, {"output": str(output), "validate_every": 0.0} | dict(changes))
+        RestorerTraining(variant).run()
         network = load_training_state(output / "last.pt", config.preset)
         network.dafi.rule = variant.rule
         rows = validate(_restore_with(network), faces, scorer, known)
@@ -53,10 +55,20 @@ def ablate(config: RestorationConfig) -> str:
     return text
 
 
+def _changed(config: RestorerConfig, changes: Mapping[str, Any]) -> RestorerConfig:
+    """changes: by field, "losses.field" for one of its losses."""
+    losses = {name[len("losses.") :]: value for name, value in changes.items() if name.startswith("losses.")}
+    own = {name: value for name, value in changes.items() if not name.startswith("losses.")}
+    return dataclasses.replace(config, losses=dataclasses.replace(config.losses, **losses), **own)
+
+
 def _restore_with(network: PaniniNet) -> Any:
     @torch.no_grad()
     def restore(faces: Signed) -> Signed:
-        result: Signed = network(torch.from_numpy(faces)).numpy()
+        given = torch.from_numpy(faces)
+        if network.input_size < given.shape[-1]:
+            given = F.interpolate(given, network.input_size, mode="bicubic", antialias=True)
+        result: Signed = network(given).numpy()
         return result
 
     return restore

@@ -1,4 +1,4 @@
-"""Faces to train on, and the damaged samples made of them. Sample i of a run depends on the seed and i alone."""
+"""Aligned faces to train on: read from folders or tar files as they are asked for, or decoded once and kept."""
 
 from __future__ import annotations
 
@@ -7,93 +7,184 @@ import hashlib
 import json
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from panini.degradation import Degradation, draw
 from panini.errors import PaniniError
 from panini.faces import align
 from panini.faces.detect import CenterFace
-from panini.photo.pixels import Pixels, Signed, decode_rgb, resize, to_signed
+from panini.photo.pixels import Pixels, decode_rgb, resize
 from panini.weights.downloads import cache_folder
 
 FACE_SIZE = 512
+SMALL_SIZE = 256
+"""Pixels of the smaller faces of the training set."""
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
-class Faces:
-    """Aligned faces held as encoded bytes; `faces[i]` is uint8 [size, size, 3] RGB.
+class _Place(NamedTuple):
+    """Where an encoded picture lies: in which file, from where, how many bytes."""
 
-    latents: [len, latent_dim], the w each face was sampled from the prior with; None for real ones.
-    decoded: how many faces are kept decoded, too (0.8 MB each, in every worker), for those that come again and again.
+    path: Path
+    offset: int
+    length: int
+
+    def read(self) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.length)
+
+
+class Faces:
+    """Aligned faces, read and decoded each time they are asked for: `faces[i]` is uint8 [size, size, 3] RGB.
+
+    names: of the files, "archive/file" in tar files. Only where they lie is kept in memory.
     """
 
-    def __init__(
-        self, files: Mapping[str, bytes], latents: Signed | None = None, size: int = FACE_SIZE, decoded: int = 0
-    ) -> None:
-        if not files:
+    def __init__(self, places: Mapping[str, _Place], size: int = FACE_SIZE) -> None:
+        if not places:
             raise PaniniError("no faces to train on")
-        self.names = list(files)
-        self._data = list(files.values())
-        self.latents = latents
+        self.names = list(places)
+        self._places = list(places.values())
         self.size = size
-        self._get = lru_cache(decoded)(self._decode) if decoded else self._decode
 
     @classmethod
-    def open(cls, path: Path, size: int = FACE_SIZE, decoded: int = 0) -> Faces:
+    def open(cls, path: Path, size: int = FACE_SIZE, least: int = FACE_SIZE) -> Faces:
         """Every .jpg, .png and .webp of a folder, or of the tar files in it.
 
-        With an `index.json` of {name, size, …} beside tar files, faces under 512 pixels are left out. With `w.npy` in a
-        folder, faces sampled from the prior: its rows are their latents by number. Raises PaniniError.
+        least: with an `index.json` of {name, size, …} beside tar files, faces that are stored with fewer pixels a side
+        are left out. Raises PaniniError.
         """
         try:
-            archives = sorted(path.glob("*.tar"))
-            if archives:
-                return cls(_read_archives(path, archives), None, size, decoded)
-            paths = [p for p in sorted(path.iterdir()) if p.suffix.lower() in _SUFFIXES]
-            files = {p.name: p.read_bytes() for p in paths}
-            latents = path / "w.npy"
-            if not latents.exists():
-                return cls(files, None, size, decoded)
-            return cls(files, np.load(latents)[[int(p.stem) for p in paths]], size, decoded)
-        except (OSError, ValueError, KeyError, IndexError, TypeError, tarfile.TarError) as error:
+            if archives := sorted(path.glob("*.tar")):
+                return cls(_in_archives(path, archives, least), size)
+            files = [p for p in sorted(path.iterdir()) if p.suffix.lower() in _SUFFIXES]
+            return cls({p.name: _Place(p, 0, p.stat().st_size) for p in files}, size)
+        except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
             raise PaniniError(f"cannot read faces in {path}: {error}") from error
         except PaniniError as error:
             raise PaniniError(f"{path}: {error}") from error
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._places)
 
     def __getitem__(self, i: int) -> Pixels:
-        return self._get(i)
+        return resize(self.decode(i), self.size, cv2.INTER_CUBIC)
 
-    def _decode(self, i: int) -> Pixels:
-        return resize(decode_rgb(self._data[i], self.names[i]), self.size, cv2.INTER_CUBIC)
+    def decode(self, i: int) -> Pixels:
+        """Face i at the size it is stored in."""
+        return decode_rgb(self._places[i].read(), self.names[i])
 
     def hashes(self) -> set[str]:
         """sha256 of every file."""
-        return {hashlib.sha256(data).hexdigest() for data in self._data}
+        return {hashlib.sha256(place.read()).hexdigest() for place in self._places}
 
 
-def _read_archives(folder: Path, archives: Iterable[Path]) -> dict[str, bytes]:
+def _in_archives(folder: Path, archives: Iterable[Path], least: int) -> dict[str, _Place]:
     index, wanted = folder / "index.json", None
     if index.exists():
-        wanted = {row["name"] for row in json.loads(index.read_text()) if row["size"] >= FACE_SIZE}
-    files = {}
+        wanted = {row["name"] for row in json.loads(index.read_text()) if row["size"] >= least}
+    places = {}
     for path in archives:
         with tarfile.open(path) as archive:
             for member in archive:
                 fits = Path(member.name).suffix.lower() in _SUFFIXES if wanted is None else member.name in wanted
-                if fits and (stream := archive.extractfile(member)):
-                    files[f"{path.name}/{member.name}"] = stream.read()
-    return files
+                if member.isfile() and fits:
+                    places[f"{path.name}/{member.name}"] = _Place(path, member.offset_data, member.size)
+    return places
+
+
+class FaceBank:
+    """All faces of a set, decoded once into uint8 tensors on a device: those of 256 pixels and those of `size`.
+
+    A set that would need more than `memory` GB is decoded as its faces are taken instead. weights: how often a face is
+    drawn, by what its name begins with; 1 for all others.
+    """
+
+    def __init__(
+        self,
+        faces: Faces,
+        device: torch.device,
+        memory: float = 4.0,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.faces = faces
+        self.size = faces.size
+        self.device = device
+        chances = [
+            next((times for start, times in (weights or {}).items() if name.startswith(start)), 1.0)
+            for name in faces.names
+        ]
+        self._chances = np.array(chances) / sum(chances)
+        self._kept: dict[int, Tensor] = {}
+        self._rows: list[tuple[int, int]] = []  # of each face: the side and the row in `_kept`
+        if len(faces) * 3 * self.size**2 <= memory * 1e9:
+            self._decode()
+
+    def _decode(self) -> None:
+        parts: dict[int, list[Pixels]] = {SMALL_SIZE: [], self.size: []}
+        for i in range(len(self.faces)):
+            face = self._at_kept_size(i)
+            self._rows.append((len(face), len(parts[len(face)])))
+            parts[len(face)].append(face)
+        for side in list(parts):
+            if kept := parts.pop(side):
+                stacked = torch.from_numpy(np.stack(kept)).permute(0, 3, 1, 2)
+                self._kept[side] = stacked.contiguous().to(self.device)
+
+    def _at_kept_size(self, i: int) -> Pixels:
+        face = self.faces.decode(i)
+        if len(face) <= SMALL_SIZE < self.size:
+            return resize(face, SMALL_SIZE, cv2.INTER_CUBIC)
+        return resize(face, self.size, cv2.INTER_AREA if len(face) > self.size else cv2.INTER_CUBIC)
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Tensor:
+        """`count` faces [count, 3, size, size] in [-1, 1]."""
+        return self.take(rng.choice(len(self.faces), count, p=self._chances).tolist())
+
+    def take(self, numbers: Sequence[int]) -> Tensor:
+        """The faces of these numbers, [n, 3, size, size] in [-1, 1]. Their order may differ."""
+        if not self._rows:
+            faces = np.stack([self.faces[i] for i in numbers]).transpose(0, 3, 1, 2)
+            return to_signed(to_device(torch.from_numpy(np.ascontiguousarray(faces)), self.device))
+        parts = []
+        for side, kept in self._kept.items():
+            rows = [self._rows[i][1] for i in numbers if self._rows[i][0] == side]
+            if rows:
+                part = to_signed(kept.index_select(0, to_device(torch.tensor(rows), self.device)))
+                parts.append(enlarged(part, self.size))
+        return torch.cat(parts)
+
+
+def to_signed(pictures: Tensor) -> Tensor:
+    """uint8 [N, 3, H, W] -> float32 in [-1, 1], channels last."""
+    return pictures.to(memory_format=torch.channels_last).float().div_(127.5).sub_(1)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copies from the host's memory without making a GPU wait."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def enlarged(pictures: Tensor, size: int) -> Tensor:
+    """[N, 3, s, s] in [-1, 1] -> [N, 3, size, size], bicubic; the same if they have that size."""
+    if pictures.shape[-1] == size:
+        return pictures
+    if pictures.device.type == "cpu" and not pictures.requires_grad:  # the same, five times faster
+        rows = pictures.permute(0, 2, 3, 1).contiguous().numpy()
+        larger = np.stack([cv2.resize(row, (size, size), interpolation=cv2.INTER_CUBIC) for row in rows])
+        return torch.from_numpy(larger).permute(0, 3, 1, 2).clamp_(-1, 1)
+    return F.interpolate(pictures, size=(size, size), mode="bicubic", align_corners=False).clamp_(-1, 1)
 
 
 def aligned(photos: Path, size: int = FACE_SIZE) -> Path:
@@ -123,104 +214,6 @@ def aligned(photos: Path, size: int = FACE_SIZE) -> Path:
             with contextlib.suppress(OSError):  # another process was first
                 Path(made).rename(folder)
     return folder
-
-
-def choose(mixture: Mapping[str, float], rng: np.random.Generator) -> str:
-    """One of the named distributions, by weight."""
-    names = list(mixture)
-    weights = np.array([mixture[n] for n in names])
-    return names[rng.choice(len(names), p=weights / weights.sum())]
-
-
-def vary(face: Pixels, rng: np.random.Generator) -> Pixels:
-    """Flip, mild colour change and the small misalignment that a detector makes."""
-    size = len(face)
-    if rng.random() < 0.5:
-        face = face[:, ::-1]
-    angle, scale = rng.normal(0, 2.0), np.exp(rng.normal(0, 0.03))
-    matrix = cv2.getRotationMatrix2D((size / 2, size / 2), angle, scale)
-    matrix = matrix + np.pad(rng.normal(0, size / 100, (2, 1)), ((0, 0), (2, 0)))
-    moved = cv2.warpAffine(
-        np.ascontiguousarray(face), matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-    )
-    gain, offset = np.exp(rng.normal(0, 0.08, 3) + rng.normal(0, 0.08)), rng.normal(0, 6.0)
-    return np.clip(moved * gain + offset, 0, 255).astype(np.uint8)
-
-
-class DamagedSamples(Dataset[dict[str, Tensor]]):
-    """Faces whose damage is drawn for each item by itself.
-
-    damage: whether items are damaged as they are read (`given`) or, on an accelerator, in batches there.
-    """
-
-    def __init__(self, mixture: Mapping[str, float], seed: int, damage: bool) -> None:
-        self.mixture = dict(mixture)
-        self.seed = seed
-        self.damage = damage
-
-    def degradation(self, i: int) -> tuple[Degradation, int]:
-        """Of item i: the damage and the seed of its noise."""
-        rng = np.random.default_rng((self.seed, i, 1))
-        return draw(choose(self.mixture, rng), rng), int(rng.integers(2**31))
-
-    def distribution(self, i: int) -> str:
-        """What the damage of item i is drawn from."""
-        return choose(self.mixture, np.random.default_rng((self.seed, i, 1)))
-
-
-class RestorationSamples(DamagedSamples):
-    """Item i: {truth: [3, S, S] in [-1, 1]; given: the same damaged, unless `damage` is off; index: i;
-    w: [latent_dim] and known: 1 where the prior's latent is known, else 0; dial: in [-1, 1]; realism; adds: 1 where the
-    damage does (`Degradation.adds`), else 0}.
-
-    prior_share: how many of the faces come from `sampled`. Those keep their pixels, since their latents do.
-    dialled: how many of the samples are to be restored at a setting of the dial other than 0. realism: by distribution,
-    how many times what judges looks is to count; once for those it does not name.
-    """
-
-    def __init__(
-        self,
-        real: Faces,
-        sampled: Faces | None,
-        mixture: Mapping[str, float],
-        prior_share: float,
-        seed: int,
-        damage: bool = True,
-        dialled: float = 0.0,
-        realism: Mapping[str, float] | None = None,
-    ) -> None:
-        super().__init__(mixture, seed, damage)
-        self.real = real
-        self.sampled = sampled
-        self.prior_share = prior_share
-        self.dialled = dialled
-        self.realism = dict(realism or {})
-
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.seed, i))
-        w, known = np.zeros(512, np.float32), 0.0
-        if self.sampled is not None and rng.random() < self.prior_share:
-            j = int(rng.integers(len(self.sampled)))
-            truth = self.sampled[j]
-            if self.sampled.latents is not None:
-                w, known = self.sampled.latents[j], 1.0
-        else:
-            truth = vary(self.real[int(rng.integers(len(self.real)))], rng)
-        rng = np.random.default_rng((self.seed, i, 2))
-        dial = rng.uniform(-1, 1) if rng.random() < self.dialled else 0.0
-        degradation, seed = self.degradation(i)
-        sample = {
-            "truth": torch.from_numpy(to_signed(truth)),
-            "w": torch.from_numpy(w),
-            "known": torch.tensor(known),
-            "index": torch.tensor(i),
-            "dial": torch.tensor(dial, dtype=torch.float32),
-            "realism": torch.tensor(self.realism.get(self.distribution(i), 1.0), dtype=torch.float32),
-            "adds": torch.tensor(float(degradation.adds)),
-        }
-        if self.damage:
-            sample["given"] = torch.from_numpy(to_signed(degradation.apply(truth, seed)))
-        return sample
 
 
 def check_disjoint(train: Iterable[Faces], validation: Path) -> None:

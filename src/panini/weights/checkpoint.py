@@ -23,7 +23,7 @@ _TRAINING_ONLY = ("prior.mapping.", "prior.mean_latent", "dre.projection.")
 
 def build(preset: str) -> PaniniNet:
     """The untrained network of a preset. Raises PaniniError if no preset has that name."""
-    names = [name for name in vars(presets) if name in ("default", "prior_led") or name.startswith("paper_")]
+    names = [n for n in vars(presets) if n in ("default", "prior_led", "toy") or n.startswith("paper_")]
     if preset not in names:
         raise PaniniError(f"no preset is called {preset!r}; there are {', '.join(names)}")
     network: PaniniNet = getattr(presets, preset)()

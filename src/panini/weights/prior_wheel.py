@@ -19,7 +19,7 @@ from safetensors.torch import save
 
 from panini.errors import PaniniError
 from panini.files import write_atomically
-from panini.models.prior import MobilePrior, Prior, StyleGAN2Prior
+from panini.models.prior import MobilePrior, Prior, StyleGAN2Prior, ToyPrior
 from panini.weights.released import load_stylegan2
 
 _MEAN_LATENT_SAMPLES = 20_000
@@ -57,18 +57,23 @@ def import_prior(source: Path, out: Path) -> WheelOrigin:
     if out.resolve() == source.resolve():
         raise PaniniError(f"{out} would replace what it is made from")
     prior, origin = load_prior(source)
+    write_prior(prior, origin, out)
+    return origin
+
+
+def write_prior(prior: Prior, origin: WheelOrigin, out: Path, half: bool = False) -> None:
+    """Writes a prior as `load_prior` reads it, in half precision if `half`. Raises PaniniError."""
     arguments = {"size": prior.size} if isinstance(prior, StyleGAN2Prior) else {}
     kind = next(name for name, cls in _KINDS.items() if type(prior) is cls)
     metadata = {"prior": kind, "arguments": json.dumps(arguments), **asdict(origin)}
-    tensors = {name: tensor.contiguous() for name, tensor in prior.state_dict().items()}
+    tensors = {name: (t.half() if half else t).contiguous() for name, t in prior.state_dict().items()}
     try:
         write_atomically(out, lambda file: file.write(save(tensors, metadata)))
     except OSError as error:
         raise PaniniError(f"cannot write {out}: {error.strerror or error}") from error
-    return origin
 
 
-_KINDS: dict[str, type[Prior]] = {"mobile": MobilePrior, "stylegan2": StyleGAN2Prior}
+_KINDS: dict[str, type[Prior]] = {"mobile": MobilePrior, "stylegan2": StyleGAN2Prior, "toy": ToyPrior}
 
 
 def _load_imported(path: Path) -> tuple[Prior, WheelOrigin]:

@@ -166,3 +166,24 @@ class MobilePrior(Prior):
     def finish(self, state: PriorState, w: Tensor) -> Tensor:
         coefficients = self.head(state.features * self.head_modulation(w[:, -1]))
         return inverse_haar(coefficients[:, :3], coefficients[:, 3:])
+
+
+class ToyPrior(MobilePrior):
+    """The same at a fiftieth of the size, 256 pixels, with weights of chance: to rehearse training."""
+
+    size = 256
+    channels = {4: 32, 8: 32, 16: 32, 32: 32, 64: 32, 128: 16}  # noqa: RUF012
+    latents = 17
+    latent_dim = 32
+
+    def __init__(self, centred_blocks: Collection[int] = ()) -> None:
+        super().__init__(centred_blocks)
+        with torch.no_grad():  # what w says reaches the picture
+            for module in self.modules():
+                if isinstance(module, Modulation):
+                    module.linear.weight.mul_(2.0 / module.gain)
+                    module.linear.bias.fill_(1.0 / module.gain)
+                elif isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, 1.0)
+                elif isinstance(module, StyledConv):
+                    nn.init.normal_(module.noise, std=0.1)

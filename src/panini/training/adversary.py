@@ -1,0 +1,105 @@
+"""Discriminators in training: their steps, what the generator hears of them, and how the two are kept in balance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from panini.training.config import Optimizer
+from panini.training.losses import r1, seem_real, tell_apart
+from panini.training.optim import Descent
+
+R1_EVERY = 16
+"""Steps between gradient penalties, each of which counts so many times (StyleGAN2's lazy regularisation)."""
+CHANCE, CERTAINTY = 0.55, 0.95
+"""Accuracies between which a discriminator is of use."""
+SELDOMEST = 8
+
+
+@dataclass
+class Balance:
+    """Acts on a discriminator that stays at chance or at certainty; reads its accuracy every 20 steps.
+
+    At certainty it learns on every second step only, then on every fourth, up to every eighth. At chance it learns more
+    often again; if it already learns as often as it may, what it says is noise, and the generator does not hear it
+    until it is better than chance.
+    """
+
+    every: int = 1
+    heard: bool = True
+    least: int = 1
+    """Steps between its own steps, at the most often."""
+
+    def read(self, accuracy: float) -> None:
+        """accuracy: share of logits, of real and of fake samples, that have the right sign."""
+        if accuracy > CERTAINTY:
+            self.every, self.heard = min(2 * self.every, max(SELDOMEST, self.least)), True
+        elif accuracy < CHANCE:
+            self.heard = self.every > self.least
+            self.every = max(self.least, self.every // 2)
+        else:
+            self.heard = True
+
+
+class Adversary:
+    """One discriminator, its optimiser and its balance. name: of its columns in the log."""
+
+    def __init__(
+        self, name: str, module: nn.Module, config: Optimizer, weight: float, r1_weight: float = 0.0, every: int = 1
+    ) -> None:
+        self.name = name
+        self.module = module
+        self.weight = weight
+        self.r1_weight = r1_weight
+        self.balance = Balance(every, least=every)
+        self.descent = Descent(config, [(1.0, list(module.parameters()))])
+        self._right = torch.zeros((), device=self.descent.skipped.device)
+        self._read = 0
+
+    def penalty(self, fake: Tensor) -> Tensor:
+        """What the generator minimises, for each sample [N], weighted. The discriminator gets no gradient."""
+        self.module.requires_grad_(False)
+        logits = self.module(fake)
+        self.module.requires_grad_(True)
+        return self.weight * self.balance.heard * seem_real(logits)
+
+    def learn(self, real: Tensor, fake: Tensor, step: int, progress: float) -> Tensor | None:
+        """One step on samples that carry no gradient; its loss, or None if it is not its turn."""
+        if step % self.balance.every:
+            return None
+        real_logits, fake_logits = self.module(real), self.module(fake)
+        loss = tell_apart(real_logits, fake_logits)
+        with torch.no_grad():
+            right = ((real_logits > 0).float().mean() + (fake_logits < 0).float().mean()) / 2
+        self._right += right
+        self._read += 1
+        total = loss
+        if self.r1_weight and step // self.balance.every % R1_EVERY == 0:
+            total = loss + self.r1_weight / 2 * R1_EVERY * r1(self.module, real)
+        self.descent.step(total, step, progress)
+        return loss.detach()
+
+    def take_accuracy(self) -> Tensor | None:
+        """Mean accuracy since the last call, on the device; None if it did not learn."""
+        if not self._read:
+            return None
+        mean = self._right / self._read
+        self._right, self._read = torch.zeros_like(self._right), 0
+        return mean
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.descent.state_dict(),
+            "balance": vars(self.balance).copy(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], optimizer: bool = True) -> None:
+        """optimizer: also where its moments stood, which a new stage leaves."""
+        self.module.load_state_dict(state["module"])
+        if optimizer:
+            self.descent.load_state_dict(state["optimizer"])
+            self.balance = Balance(**state["balance"])

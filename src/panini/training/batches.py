@@ -1,0 +1,234 @@
+"""Training batches, made on the device that trains: faces sampled from the prior or real ones, damaged there.
+
+Everything drawn depends on the seed and the step alone. Nothing here waits for a GPU: what is drawn on the host (which
+faces, which damage) goes there, and nothing comes back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from panini.degradation import Degradation, draw
+from panini.degradation.torch import apply_shared
+from panini.models.panini_net import PaniniNet
+from panini.models.prior import MobilePrior, Prior
+from panini.models.prior.mobile import inverse_haar
+from panini.training.config import RestorerConfig
+from panini.training.data import FaceBank, enlarged
+
+PREVIEW_SIZE = 256
+_PREVIEW_BLOCK = 128
+COARSE_LATENTS = 4, 18
+"""The layers, first and last, at which style mixing changes from one w to the other, of the small prior's 23."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Faces to restore; the first of them, as many as `w` has rows, were sampled from the prior."""
+
+    truth: Tensor  # [N, 3, S, S] in [-1, 1]
+    given: Tensor  # [N, 3, S, S], damaged
+    w: Tensor  # [K, latents, latent_dim], w+ of the sampled faces
+    features: dict[int, Tensor]  # the prior's own for them, [K, C, r, r] by resolution
+    dial: Tensor  # [N] in [-1, 1]: the setting of the dial to train for
+
+
+class Preview(nn.Module):
+    """The features of the small prior's block 128, [N, 256, 128, 128] -> picture [N, 3, 256, 256]: a linear map to Haar
+    coefficients, fitted to the prior's own pictures. A sixth of the cost of the prior's last blocks."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, prior: MobilePrior, faces: int = 8) -> None:
+        super().__init__()
+        weight, bias = _fitted(prior, faces)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):  # eight bits of mantissa are too few for a picture
+            coefficients = F.conv2d(features.float(), self.weight, self.bias)
+            return inverse_haar(coefficients[:, :3], coefficients[:, 3:])
+
+
+@torch.no_grad()
+def _fitted(prior: MobilePrior, faces: int) -> tuple[Tensor, Tensor]:
+    """Weight [12, C, 1, 1] and bias [12] by least squares over a fifth of the places of sampled faces."""
+    device = prior.constant.device
+    chance = torch.Generator().manual_seed(1)
+    inputs, outputs = [], []
+    for _ in range(faces):
+        w = prior.sample(1, chance, 0.7).to(device)
+        states = prior.features(w)
+        picture = F.avg_pool2d(prior.finish(states[prior.resolutions[-1]], w), prior.size // PREVIEW_SIZE)
+        places = torch.randperm(_PREVIEW_BLOCK**2, generator=chance)[:3000].to(device)
+        inputs.append(states[_PREVIEW_BLOCK].features[0].flatten(1)[:, places].T)
+        outputs.append(_haar(picture)[0].flatten(1)[:, places].T)
+    x, y = torch.cat(inputs).double().cpu(), torch.cat(outputs).double().cpu()
+    solution = torch.linalg.lstsq(F.pad(x, (0, 1), value=1.0), y).solution.float().to(device)
+    return solution[:-1].T[:, :, None, None].contiguous(), solution[-1].clone()
+
+
+def _haar(picture: Tensor) -> Tensor:
+    """What `inverse_haar` inverts: [N, 3, 2H, 2W] -> [N, 12, H, W], the means and then (lh, hl, hh) of each channel."""
+    a, b, c, d = (picture[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
+    details = torch.stack(((a + b - c - d) / 2, (a - b + c - d) / 2, (a - b - c + d) / 2), 2).flatten(1, 2)
+    return torch.cat(((a + b + c + d) / 2, details), 1)
+
+
+class SampledFaces:
+    """Faces drawn from the prior, with their w+ and features.
+
+    preview: if given, pictures are read off block 128, at 256 pixels; else the whole prior draws them. last: the finest
+    features that are kept. truncation: psi is uniform in this range. mixing: the share of faces with two w.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        preview: Preview | None,
+        last: int,
+        truncation: tuple[float, float],
+        mixing: float,
+        bf16: bool = True,
+    ) -> None:
+        self.prior = prior
+        self.bf16 = bf16
+        self.preview = preview
+        self.last = last
+        self.truncation = truncation
+        self.mixing = mixing
+        with torch.no_grad():
+            z = torch.randn(4096, prior.latent_dim, generator=torch.Generator().manual_seed(2))
+            w = prior.map(z.to(next(prior.parameters()).device))
+        self.mean, self.deviation = w.mean(0), w.std(0)
+
+    @torch.no_grad()
+    def latents(self, count: int, chance: torch.Generator) -> Tensor:
+        """w+ [count, latents, latent_dim]."""
+        prior, device = self.prior, self.mean.device
+        low, high = self.truncation
+        w = prior.map(torch.randn(2 * count, prior.latent_dim, generator=chance, device=device))
+        psi = low + (high - low) * torch.rand(2 * count, 1, generator=chance, device=device)
+        one, other = (self.mean + psi * (w - self.mean)).chunk(2)
+        first, last = (round(layer * prior.latents / 23) for layer in COARSE_LATENTS)
+        change = first + (last - first) * torch.rand(count, generator=chance, device=device)
+        mixed = torch.rand(count, generator=chance, device=device) < self.mixing
+        change = torch.where(mixed, change, prior.latents)
+        layers = torch.arange(prior.latents, device=device)
+        return torch.where((layers < change[:, None])[..., None], one[:, None], other[:, None])
+
+    @torch.no_grad()
+    def draw(self, count: int, size: int, chance: torch.Generator) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """Pictures [count, 3, size, size] in [-1, 1], their w+, and features by resolution up to `last`."""
+        w = self.latents(count, chance)
+        finest = max(_PREVIEW_BLOCK, self.last) if self.preview is not None else self.prior.resolutions[-1]
+        with torch.autocast(w.device.type, torch.bfloat16, enabled=self.bf16):
+            states = self.prior.features(w, finest)
+        if self.preview is not None:
+            pictures = self.preview(states[_PREVIEW_BLOCK].features)
+        else:
+            state = states[finest]
+            pictures = self.prior.finish(state.with_features(state.features.float()), w)
+            pictures = F.avg_pool2d(pictures, max(1, pictures.shape[-1] // size))
+        features = {r: state.features for r, state in states.items() if r <= self.last}
+        return enlarged(pictures.clamp(-1, 1), size), w, features
+
+
+class Batches:
+    """Batches of a restorer's stage, by step."""
+
+    def __init__(
+        self,
+        config: RestorerConfig,
+        network: PaniniNet,
+        sampled: SampledFaces | None,
+        real: FaceBank | None,
+        device: torch.device,
+    ) -> None:
+        self.config = config
+        self.sampled = sampled
+        self.real = real
+        self.device = device
+        self.latent_shape = (network.prior.latents, network.prior.latent_dim)
+        self.real_count = config.batch if sampled is None else round(config.batch * config.real_share)
+        self._chance = torch.Generator(device)
+
+    def damages(self, step: int) -> list[Degradation]:
+        """One for each group of a step's faces."""
+        rng = np.random.default_rng((self.config.seed, step, 1))
+        return [
+            draw(choose(self.config.mixture, rng), rng) for _ in range(math.ceil(self.config.batch / self.config.group))
+        ]
+
+    @torch.no_grad()
+    def __call__(self, step: int) -> Batch:
+        config, device = self.config, self.device
+        rng = np.random.default_rng((config.seed, step, 0))
+        chance = self._chance.manual_seed(config.seed * 1_000_003 + step)
+        count = config.batch - self.real_count
+        truths: list[Tensor] = []
+        w = torch.empty(0, *self.latent_shape, device=device)
+        features: dict[int, Tensor] = {}
+        if self.sampled is not None and count:
+            pictures, w, features = self.sampled.draw(count, config.size, chance)
+            truths.append(pictures)
+        if self.real is not None and self.real_count:
+            truths.append(varied(self.real.draw(self.real_count, rng), chance))
+        truth = torch.cat(truths) if len(truths) > 1 else truths[0]
+        given = damaged(truth, self.damages(step), config.group, rng, chance)
+        dial = torch.zeros(config.batch, device=device)
+        if config.dialled:
+            setting = 2 * torch.rand(config.batch, generator=chance, device=device) - 1
+            moved = torch.rand(config.batch, generator=chance, device=device) < config.dialled
+            dial = torch.where(moved, setting, dial)
+        layout = torch.channels_last
+        return Batch(truth.contiguous(memory_format=layout), given.contiguous(memory_format=layout), w, features, dial)
+
+
+def choose(mixture: Mapping[str, float], rng: np.random.Generator) -> str:
+    """One of the named distributions, by weight."""
+    names = list(mixture)
+    weights = np.array([mixture[n] for n in names])
+    return names[rng.choice(len(names), p=weights / weights.sum())]
+
+
+def damaged(
+    truth: Tensor, damages: list[Degradation], group: int, rng: np.random.Generator, chance: torch.Generator
+) -> Tensor:
+    """Faces [N, 3, S, S] in [-1, 1], each `group` of them under the next of `damages`. On a CPU by OpenCV, which is
+    twice as fast there."""
+    if truth.device.type != "cpu":
+        parts = truth.split(group)
+        return torch.cat([apply_shared(part, each, chance) for part, each in zip(parts, damages, strict=True)])
+    pictures = ((truth + 1) * 127.5).round_().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    results = [damages[i // group].apply(face, int(rng.integers(2**31))) for i, face in enumerate(pictures)]
+    return torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def varied(faces: Tensor, chance: torch.Generator) -> Tensor:
+    """Faces [N, 3, S, S] in [-1, 1]: half of them mirrored, all a little moved, turned and scaled as a detector's error
+    does, and with other colours and light."""
+    device, count = faces.device, len(faces)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, generator=chance, device=device)
+
+    angle, scale = math.radians(2.0) * normal(), (0.03 * normal()).exp()
+    mirror = torch.where(torch.rand(count, generator=chance, device=device) < 0.5, -1.0, 1.0)
+    cos, sin = angle.cos() * scale, angle.sin() * scale
+    shift = 0.02 * normal(2)
+    rows = torch.stack((cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]), 1).view(count, 2, 3)
+    places = F.affine_grid(rows, list(faces.shape), align_corners=False)
+    moved = F.grid_sample(faces, places, mode="bicubic", padding_mode="reflection", align_corners=False)
+    gain = (0.06 * normal(3) + 0.08 * normal(1)).exp()[..., None, None]
+    offset = 0.04 * normal(1)[..., None, None]
+    return ((moved + 1) * gain - 1 + offset).clamp_(-1, 1)

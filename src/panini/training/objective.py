@@ -1,0 +1,255 @@
+"""What the restorer is trained for: the loss terms of one batch, as a stage's config weighs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from panini.models.dre import FixedDegradation
+from panini.models.panini_net import PaniniNet
+from panini.models.prior import PriorState
+from panini.training.adversary import Adversary
+from panini.training.batches import PREVIEW_SIZE, Batch, Preview
+from panini.training.config import RestorerConfig
+from panini.training.losses import relative_l1
+from panini.weights.calibration import DIAL_REACH, shift_v
+
+DIAL_WEIGHT = 4.0
+"""To the power of the dial: how many times the terms that judge looks count for a sample."""
+_GRID = 8
+"""Windows begin at multiples of so many fused features: `PictureDAFI` splits a window as it splits the whole picture
+only if their coarsest pixels fall together."""
+_RESULT_WINDOW = 128
+"""Pixels of the result that the perceptual network sees."""
+JUDGED = (32, 64)
+"""Resolutions of the fused features that discriminators judge."""
+
+
+@dataclass(frozen=True)
+class Helpers:
+    """What `Objective` asks, and does not train. None where no term wants it."""
+
+    perceptual: nn.Module | None = None
+    identity: nn.Module | None = None
+    preview: Preview | None = None
+    variance: Tensor | None = None  # of each element of w, [latent_dim]
+    direction: Tensor | None = None  # the dial's, [dr_dim]
+    faces: Adversary | None = None  # of whole faces
+    features: Mapping[int, Adversary] | None = None  # of fused features, by resolution
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the discriminators may learn from, without gradients: (true, ours)."""
+
+    faces: tuple[Tensor, Tensor] | None
+    features: Mapping[int, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Pictures of one step at one size: the truth, what was generated, and the same after PictureDAFI."""
+
+    truth: Tensor  # [N, 3, s, s]
+    generated: Tensor  # [N, 3, s, s]
+    result: Tensor | None  # [N, 3, s, s]; None if no term asks for it
+    whole: float  # side of the whole picture, in its pixels
+
+
+class Objective:
+    """The loss terms of a batch. See `Losses` for what they are and `RestorerConfig` for what else decides."""
+
+    def __init__(self, config: RestorerConfig, network: PaniniNet, helpers: Helpers, device: torch.device) -> None:
+        self.config = config
+        self.network = network
+        self.helpers = helpers
+        self.device = device
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 for most of the network; see `Hardware.bf16`."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.hardware.bf16)
+
+    def __call__(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], Seen]:
+        """Weighted terms, scalars whose sum is minimised, and what the discriminators may see. Names that begin with
+        "." are measurements without a gradient."""
+        config, network, weigh = self.config, self.network, self.config.losses
+        v, picture = self._look(batch)
+        edited = v
+        if self.helpers.direction is not None:
+            edited = shift_v(v, self.helpers.direction, DIAL_REACH * batch.dial[:, None])
+        with self.autocast():
+            image = network.ife(picture)
+            w = network.lce(image[4]).float()
+            own = {r: network.dafi.image_features(r, image[r]) for r in network.dafi.resolutions}
+        terms = self._of_sampled(batch, w, own)
+        fused: dict[int, Tensor] = {}
+        state = None
+        if config.view != "features" or weigh.fused or weigh.adversarial_features:
+            state, fused = self._fuse(w, own, edited)
+            terms[".share"] = network.dafi.weights(edited)[max(fused)][:, 0].mean()
+        if weigh.fused and len(batch.w):
+            spread = {r: network.dafi.statistics(r)[1] for r in fused}
+            known = {r: f[: len(batch.w)] for r, f in fused.items()}
+            terms["fused"] = weigh.fused * relative_l1(known, batch.features, spread)
+        looks = DIAL_WEIGHT**batch.dial
+        for r, adversary in (self.helpers.features or {}).items():
+            terms[f"adversarial_{r}"] = (adversary.penalty(fused[r]) * looks).mean()
+        shown = None
+        if config.view != "features":
+            assert state is not None
+            shown = self._show(batch, picture, state, w, edited, step)
+            terms |= self._of_pictures(batch, shown, looks, step)
+        return terms, self._seen(batch, fused, shown)
+
+    def _look(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """v_DR [N, dr_dim] and the picture that features are extracted from, both in float32."""
+        network, given = self.network, batch.given
+        if network.input_size < given.shape[-1]:
+            # Where there is one damage only, to be made small is it: the paper's SR.
+            large = batch.truth if isinstance(network.dre, FixedDegradation) else given
+            given = F.interpolate(large, network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
+        elif network.input_size > given.shape[-1]:
+            given = F.interpolate(given, network.input_size, mode="bicubic").clamp(-1, 1)
+        v = network.dre(given)
+        return v, given if network.deblur is None else network.deblur(given, v)
+
+    def _of_sampled(self, batch: Batch, w: Tensor, own: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        """Terms that know the w and the features of sampled faces."""
+        weigh, known, terms = self.config.losses, len(batch.w), {}
+        variance = self.helpers.variance
+        if variance is not None and known:
+            left = ((w[:known] - batch.w).square() / variance).mean()
+            terms["w"] = weigh.w * left
+            terms[".unexplained"] = left.detach()
+        if variance is not None and weigh.offset:
+            terms["offset"] = weigh.offset * ((w - w.mean(1, keepdim=True)).square() / variance).mean()
+        if weigh.features and known:
+            spread = {r: self.network.dafi.statistics(r)[1] for r in own}
+            distance = relative_l1({r: f[:known] for r, f in own.items()}, batch.features, spread)
+            terms["features"] = weigh.features * distance
+        return terms
+
+    def _fuse(self, w: Tensor, own: Mapping[int, Tensor], v: Tensor) -> tuple[PriorState, dict[int, Tensor]]:
+        """The prior's state after the last interpolation, and the fused features by resolution: `PaniniNet.fused`."""
+        network, fused = self.network, {}
+        weights = network.dafi.weights(v)
+        with self.autocast():
+            state = network.prior.start(w)
+            for r in network.dafi.resolutions:
+                if r > 4:
+                    state = network.prior.block(r, state, w)
+                fused[r] = network.dafi.interpolate(state.features, own[r], weights[r])
+                state = state.with_features(fused[r])
+            if network.smooth is not None:
+                state = state.with_features(network.smooth(state.features))
+        return state, fused
+
+    # --- pictures -----------------------------------------------------------------------------------------------------
+
+    def _show(self, batch: Batch, picture: Tensor, state: PriorState, w: Tensor, v: Tensor, step: int) -> _Shown:
+        """Goes on from the fused features to pictures, of a window of them if the config asks for one."""
+        config, network, truth = self.config, self.network, batch.truth
+        whole = network.dafi.resolutions[-1]
+        if config.window:
+            place = self._place(step, (whole - config.window) // _GRID + 1, _GRID)
+            state = state.crop(*place, config.window)
+            truth, picture = (_window(x, place, config.window, whole) for x in (truth, picture))
+        generated = self._generate(state, w)
+        result = None
+        if network.picture is not None and (config.losses.result_l1 or config.losses.result_perceptual):
+            start = generated.detach() if config.detach else generated
+            # A picture smaller than what was given has fewer of the finest bands.
+            halvings = max(0, round(np.log2(picture.shape[-1] / start.shape[-1])))
+            bands = network.picture.weights(v)[:, halvings:]
+            result = network.picture(_at(picture, min(picture.shape[-1], start.shape[-1])), start, bands)
+        side = min(generated.shape[-1], truth.shape[-1])
+        return _Shown(
+            _at(truth, side),
+            _at(generated, side),
+            None if result is None else _at(result, side),
+            side * (whole / config.window if config.window else 1.0),
+        )
+
+    def _generate(self, state: PriorState, w: Tensor) -> Tensor:
+        """In float32 from the prior's last features on."""
+        prior, preview = self.network.prior, self.helpers.preview
+        with self.autocast():
+            for r in prior.resolutions:
+                if r > self.network.dafi.resolutions[-1] and not (preview is not None and r > PREVIEW_SIZE // 2):
+                    state = prior.block(r, state, w)
+        if preview is not None:
+            return preview(state.features)  # type: ignore[no-any-return]
+        return prior.finish(state.with_features(state.features.float()), w)
+
+    def _of_pictures(self, batch: Batch, shown: _Shown, looks: Tensor, step: int) -> dict[str, Tensor]:
+        config, weigh, helpers, terms = self.config, self.config.losses, self.helpers, {}
+        if weigh.l1 or weigh.perceptual:
+            side = round(shown.truth.shape[-1] * min(1.0, config.compare / shown.whole))
+            ours, truth = _at(shown.generated, side), _at(shown.truth, side)
+            terms["l1"] = weigh.l1 * F.l1_loss(ours, truth)
+            if weigh.perceptual:
+                terms["perceptual"] = weigh.perceptual * self._distance(ours, truth, looks)
+        if helpers.identity is not None and len(batch.truth) > len(batch.w):
+            real = slice(len(batch.w), None)
+            with torch.no_grad():
+                true = helpers.identity(shown.truth[real])
+            likeness = (helpers.identity(shown.generated[real]) * true).sum(1)
+            terms["identity"] = weigh.identity * (1 - likeness).mean()
+        if helpers.faces is not None:
+            face = _at(shown.generated, min(shown.generated.shape[-1], self._judged_side(shown)))
+            terms["adversarial"] = (helpers.faces.penalty(face) * looks).mean()
+        if shown.result is not None:
+            terms["result_l1"] = weigh.result_l1 * F.l1_loss(shown.result, shown.truth)
+            if weigh.result_perceptual:
+                side = min(_RESULT_WINDOW, shown.truth.shape[-1])
+                row, column = self._place(step, (shown.truth.shape[-1] - side) // _GRID + 1, _GRID, salt=1)
+                part = (..., slice(row, row + side), slice(column, column + side))
+                terms["result_perceptual"] = weigh.result_perceptual * self._distance(
+                    shown.result[part], shown.truth[part], looks
+                )
+        return terms
+
+    def _distance(self, ours: Tensor, truth: Tensor, looks: Tensor) -> Tensor:
+        assert self.helpers.perceptual is not None
+        layout = torch.channels_last
+        with self.autocast():
+            distance = self.helpers.perceptual(
+                ours.contiguous(memory_format=layout), truth.contiguous(memory_format=layout)
+            )
+        return (distance * looks).mean()
+
+    def _seen(self, batch: Batch, fused: Mapping[int, Tensor], shown: _Shown | None) -> Seen:
+        faces = None
+        if self.helpers.faces is not None and shown is not None:
+            side = self._judged_side(shown)
+            faces = _at(shown.truth, side), _at(shown.generated.detach(), side)
+        judged = self.helpers.features or {}
+        return Seen(faces, {r: (batch.features[r], fused[r].detach()) for r in judged if r in batch.features})
+
+    def _judged_side(self, shown: _Shown) -> int:
+        """Whole faces are judged at 256 pixels, windows of them and the paper's results as they are."""
+        if self.config.window or self.config.perceptual == "vgg":
+            return shown.truth.shape[-1]
+        return min(PREVIEW_SIZE, shown.truth.shape[-1])
+
+    def _place(self, step: int, count: int, grid: int, salt: int = 0) -> tuple[int, int]:
+        """Row and column of a window, drawn from the seed and the step: multiples of `grid`, of `count` each."""
+        row, column = np.random.default_rng((self.config.seed, step, 2, salt)).integers(0, count, 2)
+        return grid * int(row), grid * int(column)
+
+
+def _at(picture: Tensor, side: int) -> Tensor:
+    """[N, 3, ks, ks] averaged down to [N, 3, s, s]."""
+    return picture if picture.shape[-1] == side else F.avg_pool2d(picture, picture.shape[-1] // side)
+
+
+def _window(picture: Tensor, place: tuple[int, int], side: int, whole: int) -> Tensor:
+    """Of a whole picture [N, 3, S, S], the window that begins at `place` and has `side`, both in units of S / whole."""
+    scale = picture.shape[-1] // whole
+    rows, columns = (slice(scale * start, scale * (start + side)) for start in place)
+    return picture[..., rows, columns]

@@ -1,0 +1,273 @@
+"""Training of the restorer, in stages: each is a config (`configs/a1.toml` …) that starts from the one before."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from panini.errors import PaniniError, first_line
+from panini.evaluation.calibrate import directions
+from panini.evaluation.probe import encode_with
+from panini.evaluation.stlpips import STLPIPS
+from panini.models.discriminator import Discriminator, PatchDiscriminator, PriorFeatureDiscriminator
+from panini.models.panini_net import PaniniNet
+from panini.models.prior import MobilePrior, Prior
+from panini.training.adversary import Adversary
+from panini.training.batches import PREVIEW_SIZE, Batches, Preview, SampledFaces
+from panini.training.config import RestorerConfig
+from panini.training.data import FaceBank, Faces, aligned, check_disjoint
+from panini.training.identity import MobileFaceNet
+from panini.training.loop import Training, Validation, parameters_of
+from panini.training.losses import ShallowSTLPIPS, VGGDistance
+from panini.training.objective import JUDGED, Helpers, Objective, Seen
+from panini.training.optim import Descent, MovingAverage, channels_last
+from panini.training.validation import Validator
+from panini.weights.checkpoint import build, load_network
+from panini.weights.downloads import PRIOR, fetch
+from panini.weights.prior_wheel import load_prior
+from panini.weights.released import load_released
+
+_STATISTICS_FACES = 48
+_GATES = ("dafi.mlp.", "picture.")
+
+
+class RestorerTraining(Training[RestorerConfig]):
+    """Trains a preset's `PaniniNet`; `best.pt` and `last.pt` are what `panini export` and the next stage read."""
+
+    def set_up(self) -> None:
+        config = self.config
+        prior = _prior(config)
+        self.network = _network(config, prior)
+        channels_last(self.network)
+        self.network.to(self.device)
+        prior.to(self.device).eval().requires_grad_(False)
+        channels_last(prior)
+        preview = self._preview(prior)
+        self.sampled = self._sampled(prior, preview)
+        if not config.start and self.network.dafi.normalised:
+            self._measure_statistics()
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.network.train()
+        self.network.dre.eval()  # batches are too small for batch statistics
+        groups = _learning(self.network, config)
+        self.descent = Descent(config.optimizer, groups)
+        self.moving = MovingAverage(self.average, self.network, config.ema)
+        self.adversaries = self._adversaries()
+        real = self._real()
+        self.batches = Batches(config, self.network, self.sampled, real, self.device)
+        self.objective = Objective(config, self.network, self._helpers(preview, real), self.device)
+        self.validator = Validator(config, self.device) if config.validate_every else None
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _preview(self, prior: Prior) -> Preview | None:
+        wanted = self.config.view == "preview" or (
+            self.config.real_share < 1 and self.config.sampled_size == PREVIEW_SIZE
+        )
+        if not wanted:
+            return None
+        if not isinstance(prior, MobilePrior):
+            raise PaniniError('view "preview" and sampled_size 256 want the small prior')
+        return Preview(prior).to(self.device)
+
+    def _sampled(self, prior: Prior, preview: Preview | None) -> SampledFaces | None:
+        config = self.config
+        if config.real_share == 1:
+            return None
+        low, high = config.truncation
+        last = max(self.network.dafi.resolutions)
+        quick = preview if config.sampled_size == PREVIEW_SIZE else None
+        return SampledFaces(prior, quick, last, (low, high), config.style_mixing, config.hardware.bf16)
+
+    def _measure_statistics(self) -> None:
+        """The mean and spread of the prior's features, which image features are in units of."""
+        if self.sampled is None:
+            raise PaniniError("a run from scratch of this preset wants sampled faces: real_share under 1")
+        chance = torch.Generator(self.device).manual_seed(3)
+        with torch.no_grad():
+            w = self.sampled.latents(_STATISTICS_FACES, chance)
+            states = self.sampled.prior.features(w, self.sampled.last)
+            self.network.dafi.set_statistics({r: state.features for r, state in states.items()})
+
+    def _real(self) -> FaceBank | None:
+        config = self.config
+        if config.real_share == 0:
+            return None
+        folder = aligned(Path(config.real), config.size) if config.photos else Path(config.real)
+        faces = Faces.open(folder, config.size, config.least)
+        if config.validate_every:
+            check_disjoint([faces], Path(config.validation))
+        return FaceBank(faces, self.device, config.memory, config.face_weights)
+
+    def _adversaries(self) -> list[Adversary]:
+        config, found = self.config, []
+        if config.losses.adversarial:
+            module, weight = self._judge_of_faces(), config.losses.adversarial
+            found.append(Adversary("faces", module, config.judge, weight, config.losses.r1, config.judge_every))
+        if config.losses.adversarial_features:
+            for r in JUDGED:
+                module = PriorFeatureDiscriminator(*self.network.dafi.statistics(r)).to(self.device)
+                channels_last(module)
+                weight = config.losses.adversarial_features / len(JUDGED)
+                found.append(Adversary(f"features_{r}", module, config.judge, weight, every=config.judge_every))
+        if config.start:
+            _continue_adversaries(Path(config.start), found, self.device)
+        return found
+
+    def _judge_of_faces(self) -> nn.Module:
+        config = self.config
+        module: nn.Module = PatchDiscriminator()
+        if config.perceptual == "vgg":  # the paper's
+            module = Discriminator(config.size, 32768 if config.size > PREVIEW_SIZE else 8192)
+            if config.discriminator:
+                load_released(config.discriminator, module)
+        channels_last(module)
+        return module.to(self.device)
+
+    def _helpers(self, preview: Preview | None, real: FaceBank | None) -> Helpers:
+        config, losses = self.config, self.config.losses
+        perceptual = None
+        if losses.perceptual or losses.result_perceptual:
+            stlpips = STLPIPS(Path(config.perceptual_weights) if config.perceptual_weights else None)
+            perceptual = VGGDistance(stlpips) if config.perceptual == "vgg" else ShallowSTLPIPS(stlpips, config.depth)
+            channels_last(perceptual)
+            perceptual.eval().to(self.device)
+        if losses.identity and not config.identity:
+            raise PaniniError("losses.identity wants the file of the identity network: identity=…")
+        identity = MobileFaceNet(Path(config.identity)).to(self.device) if losses.identity else None
+        direction = None
+        if config.dialled:
+            if real is None:
+                raise PaniniError("dialled wants real faces: real_share over 0")
+            encode = encode_with(self.network.dre)
+            direction = torch.from_numpy(directions(encode, real.faces, 32)[0]).to(self.device)
+        by_name = {adversary.name: adversary for adversary in self.adversaries}
+        return Helpers(
+            perceptual,
+            identity,
+            preview if config.view == "preview" else None,
+            self.sampled.deviation.square() if self.sampled is not None else None,
+            direction,
+            by_name.get("faces"),
+            {r: by_name[f"features_{r}"] for r in JUDGED if f"features_{r}" in by_name},
+        )
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def update(self) -> Mapping[str, Tensor]:
+        step, progress = self.step, self.progress
+        batch = self.batches(step)
+        terms, seen = self.objective(batch, step)
+        total = torch.stack([term for name, term in terms.items() if not name.startswith(".")]).sum()
+        self.descent.step(total, step, progress)
+        self.moving.follow(step)
+        logged = {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}
+        return logged | self._judge(seen, step, progress)
+
+    def _judge(self, seen: Seen, step: int, progress: float) -> dict[str, Tensor]:
+        losses = {}
+        for adversary in self.adversaries:
+            pair = seen.faces if adversary.name == "faces" else seen.features.get(int(adversary.name.split("_")[1]))
+            if pair is None:
+                continue
+            with self.objective.autocast():
+                loss = adversary.learn(*pair, step, progress)
+            loss = torch.zeros((), device=self.device) if loss is None else adversary.balance.every * loss
+            losses[f".judge_{adversary.name}"] = loss  # the mean over all steps is that over its own
+        return losses
+
+    def read(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for adversary in self.adversaries:
+            accuracy = adversary.take_accuracy()
+            value = float("nan") if accuracy is None else accuracy.item()
+            if accuracy is not None:
+                adversary.balance.read(value)
+            found |= {f"accuracy_{adversary.name}": value, f"every_{adversary.name}": float(adversary.balance.every)}
+        return found | {"gradient": self.descent.norm.item()}
+
+    def skipped_steps(self) -> Tensor:
+        return self.descent.skipped
+
+    # --- what is kept -------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        self.moving.finish()
+        return {
+            "modules": {"network": self.network.state_dict(), "average": self.average.state_dict()},
+            "optimizer": self.descent.state_dict(),
+            "adversaries": {adversary.name: adversary.state_dict() for adversary in self.adversaries},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["modules"]["network"])
+        self.average.load_state_dict(state["modules"]["average"])
+        self.descent.load_state_dict(state["optimizer"])
+        for adversary in self.adversaries:
+            adversary.load_state_dict(state["adversaries"][adversary.name])
+
+    def result(self) -> dict[str, Tensor]:
+        self.moving.finish()
+        return self.average.state_dict()
+
+    def validate(self) -> Validation | None:
+        """The moving average on the even names of the validation faces: they choose, odd ones report."""
+        self.moving.finish()
+        return None if self.validator is None else self.validator(self.average)
+
+
+def _prior(config: RestorerConfig) -> Prior:
+    return load_prior(Path(config.prior) if config.prior else fetch(PRIOR))[0]
+
+
+def _network(config: RestorerConfig, prior: Prior) -> PaniniNet:
+    """The preset's network with everything that the config starts from."""
+    network = build(config.preset)
+    try:
+        network.prior.load_state_dict(prior.state_dict())
+    except RuntimeError as error:
+        raise PaniniError(f"prior: not the one that preset {config.preset!r} has: {error}") from error
+    if hasattr(network.lce, "mean") and isinstance(prior, MobilePrior):
+        network.lce.mean.copy_(prior.mean_latent)  # type: ignore[operator]
+    if config.start:
+        load_network(Path(config.start), network)
+    if config.encoder:
+        load_network(Path(config.encoder), network, ("dre.", "deblur.", "picture."))
+    network.dafi.rule = config.rule
+    if config.losses.features and not network.dafi.normalised:
+        raise PaniniError(f"losses.features: features of the preset {config.preset!r} have no units")
+    return network
+
+
+def _learning(network: PaniniNet, config: RestorerConfig) -> list[tuple[float, list[nn.Parameter]]]:
+    """Groups of what learns, (factor of the learning rate, parameters); everything else is frozen."""
+    network.requires_grad_(False)
+    factors: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in parameters_of(network, config.train):
+        if name.startswith("dre.projection") or (name.startswith("dafi.mlp") and config.rule != "interpolate"):
+            continue
+        parameter.requires_grad_()
+        factors.setdefault(config.gates_lr if name.startswith(_GATES) else 1.0, []).append(parameter)
+    if config.train_prior:
+        for parameter in network.prior.parameters_from(config.train_prior):
+            parameter.requires_grad_()
+            factors.setdefault(config.prior_lr, []).append(parameter)
+    return list(factors.items())
+
+
+def _continue_adversaries(start: Path, adversaries: list[Adversary], device: torch.device) -> None:
+    """Discriminators that the run before had go on as they were; others begin."""
+    if start.suffix == ".safetensors" or not adversaries:
+        return
+    try:
+        state = torch.load(start, weights_only=True, map_location=device)
+        for adversary in adversaries:
+            if adversary.name in state.get("adversaries", {}):
+                adversary.load_state_dict(state["adversaries"][adversary.name], optimizer=False)
+    except Exception as error:
+        raise PaniniError(f"cannot start from {start}: {first_line(error)}") from error
