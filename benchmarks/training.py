@@ -1,97 +1,82 @@
-"""Times a training step of the default restorer, part by part, against the small prior's own forward and backward.
+"""Samples per second of every training stage, beside those of the code that it replaced.
 
-    python benchmarks/training.py --faces FOLDER [--batch N] [--threads N] [--precision bf16-mixed] [--repetitions N]
+    python benchmarks/training.py --real FOLDER [--identity FILE] [--batch N] [--threads N] [--steps N] [--stages a1,b]
 
-Everything is run in turns in one process, so that the ratios hold; times are the least of the repetitions, a sample.
+Each stage runs as its config says, but for the number of steps, without the first two. `BEFORE` was measured with the
+code of version 0.1 on the machine and in the session that it names; compare with it only there.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 import torch
-from torch.utils.data import default_collate
 
-from panini.training.config import Hardware
-from panini.training.restoration import RestorationConfig, RestorationTraining
+from panini.training import config as configs
+from panini.training.config import Hardware, RestorerConfig, UDRLConfig
+from panini.training.restorer import RestorerTraining
+from panini.training.udrl import UDRLTraining
 from panini.weights import DEFAULT
+
+BEFORE: dict[str, float] = {}
+"""Samples per second of version 0.1's code."""
+BEFORE_WHERE = ""
+STAGES = ("a1", "a2", "b", "c", "udrl")
+_CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faces", required=True, help="aligned faces, as `real` in a recipe")
-    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--real", required=True, help="aligned faces, as `real` in a config")
+    parser.add_argument("--identity", default="", help="mobilefacenet.safetensors; without it, no identity loss")
+    parser.add_argument("--batch", type=int, default=0, help="instead of each config's own")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--precision", default="32-true")
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--stages", default=",".join(STAGES))
     arguments = parser.parse_args()
-    batch = arguments.batch
-    with tempfile.TemporaryDirectory() as folder:
-        training = RestorationTraining(
-            RestorationConfig(
-                output=folder,
-                real=arguments.faces,
-                start=str(DEFAULT),
-                batch=batch,
-                validate_every=0,
-                hardware=Hardware(threads=arguments.threads, precision=arguments.precision),
-            )
-        )
-        fabric, network, objective = training.fabric, training.network, training.restoration
-        prior = network.prior
-        item = default_collate([training.samples[i] for i in range(batch)])
-        item = training._damaged(fabric.to_device(item))
-        w = network.lce.mean.expand(batch, prior.latents, -1).clone().requires_grad_()
+    print(f"| stage | batch | samples/s | version 0.1 ({BEFORE_WHERE}) |\n| --- | --- | --- | --- |")
+    for stage in arguments.stages.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            training = _training(stage, folder, arguments)
+            rate = _rate(training, arguments.steps)
+        before = f"{BEFORE[stage]:.2f}" if stage in BEFORE else ""
+        print(f"| {stage} | {training.config.batch} | {rate:.2f} | {before} |", flush=True)
 
-        def prior_whole() -> None:
-            with fabric.autocast():
-                picture = prior(w)
-            picture.float().square().mean().backward()
 
-        def prior_step() -> None:
-            """The resolutions that a step runs at: all up to 128, a window beyond."""
-            side = training.config.window
-            with fabric.autocast():
-                state = prior.features(w, network.dafi.resolutions[-1])[network.dafi.resolutions[-1]]
-                window = network.generate(state.crop(0, 0, side), w)
-            (state.features.float().square().mean() + window.float().square().mean()).backward()
+def _training(stage: str, folder: str, arguments: argparse.Namespace) -> RestorerTraining | UDRLTraining:
+    common = {
+        "output": folder,
+        "real": arguments.real,
+        "hardware": Hardware(threads=arguments.threads),
+        "minutes": 0.0,
+        "steps": 1000,
+        "validate_every": 0.0,
+    }
+    if arguments.batch:
+        common["batch"] = arguments.batch
+    if stage == "udrl":
+        return UDRLTraining(replace(configs.load(UDRLConfig, _CONFIGS / "udrl.toml"), **common))
+    config = configs.load(RestorerConfig, _CONFIGS / f"{stage}.toml")
+    losses = config.losses if arguments.identity else replace(config.losses, identity=0.0)
+    files = {"start": "", "encoder": str(DEFAULT), "identity": arguments.identity, "losses": losses}
+    return RestorerTraining(replace(config, **common, **files))
 
-        def encoder() -> None:
-            with fabric.autocast():
-                encoding = network.encode(item["given"])
-            sum(f.float().square().mean() for f in encoding.image.values()).backward()  # type: ignore[union-attr]
 
-        def perceptual() -> None:
-            side = 2 * training.config.window  # half of a window at full size, or all of it at half
-            ours = item["given"][..., :side, :side].clone().requires_grad_()
-            with fabric.autocast():
-                distance = objective.helpers.perceptual(ours, item["truth"][..., :side, :side])
-            distance.mean().backward()
-
-        parts: dict[str, Callable[[], object]] = {
-            "a whole step": lambda: training.update(item),
-            "data: a face read and damaged (beside it, in a worker)": lambda: [
-                training.samples[i] for i in range(batch)
-            ],
-            "encoder, forward and backward": encoder,
-            "prior, forward and backward, where a step runs it": prior_step,
-            "prior, forward and backward, all 1024": prior_whole,
-            "perceptual distance of a window, forward and backward": perceptual,
-        }
-        times = {name: [] for name in parts}  # type: dict[str, list[float]]
-        for repetition in range(arguments.repetitions + 1):
-            for name, part in parts.items():
-                start = perf_counter()
-                part()
-                if repetition:
-                    times[name].append((perf_counter() - start) / batch)
-        own = min(times["prior, forward and backward, where a step runs it"])
-        for name, values in times.items():
-            print(f"{name}: {min(values):.3f} s a sample, {min(values) / own:.2f} x the prior's own")
-        print(f"{1 / min(times['a whole step']):.2f} samples/s, batch {batch}, {torch.get_num_threads()} threads")
+def _rate(training: RestorerTraining | UDRLTraining, steps: int) -> float:
+    """Samples (UDRL: damages) per second, the data's making included."""
+    for step in range(steps + 2):
+        if step == 2:
+            began = perf_counter()
+        total = training.update()["total"]
+        training.step += 1
+    total.item()  # waits for the device
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return steps * training.config.batch / (perf_counter() - began)
 
 
 if __name__ == "__main__":

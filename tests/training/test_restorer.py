@@ -134,7 +134,6 @@ def test_what_a_config_lacks_is_said(toy_config: Toy) -> None:
         ({"losses": Losses(identity=1.0)}, "identity=…"),
         ({"train": ("nose",)}, "nothing called 'nose'"),
         ({"dialled": 0.5}, "dialled wants real faces"),
-        ({"real_share": 1.0}, "wants sampled faces"),
     ):
         with pytest.raises(PaniniError, match=message):
             RestorerTraining(toy_config(**changes))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from panini.weights.downloads import STLPIPS as WHEEL
 from panini.weights.downloads import fetch
+from panini.weights.eight_bit import from_8bit
 
 WIDTHS_BY_STAGE: tuple[tuple[int, ...], ...] = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -41,7 +42,7 @@ class STLPIPS(nn.Module):
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
         if path is not None and path.suffix == ".safetensors":
-            self.load_state_dict(load(path.read_bytes()))
+            self.load_state_dict(from_8bit(load(path.read_bytes())))
         else:
             self._load(path or fetch(WHEEL))
         self.requires_grad_(False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from panini.degradation import Degradation, draw
 from panini.degradation.torch import apply_shared
-from panini.models.panini_net import PaniniNet
 from panini.models.prior import MobilePrior, Prior
 from panini.models.prior.mobile import inverse_haar
 from panini.training.config import RestorerConfig
@@ -149,7 +148,7 @@ class Batches:
     def __init__(
         self,
         config: RestorerConfig,
-        network: PaniniNet,
+        latent_shape: tuple[int, int],
         sampled: SampledFaces | None,
         real: FaceBank | None,
         device: torch.device,
@@ -158,9 +157,14 @@ class Batches:
         self.sampled = sampled
         self.real = real
         self.device = device
-        self.latent_shape = (network.prior.latents, network.prior.latent_dim)
+        self.latent_shape = latent_shape  # (latents, latent_dim)
         self.real_count = config.batch if sampled is None else round(config.batch * config.real_share)
         self._chance = torch.Generator(device)
+
+    def resized(self, batch: int) -> Batches:
+        """The same with batches of another size."""
+        config = replace(self.config, batch=batch)
+        return Batches(config, self.latent_shape, self.sampled, self.real, self.device)
 
     def damages(self, step: int) -> list[Degradation]:
         """One for each group of a step's faces."""
@@ -190,7 +194,7 @@ class Batches:
             setting = 2 * torch.rand(config.batch, generator=chance, device=device) - 1
             moved = torch.rand(config.batch, generator=chance, device=device) < config.dialled
             dial = torch.where(moved, setting, dial)
-        layout = torch.channels_last
+        layout = torch.channels_last if config.hardware.channels_last else torch.contiguous_format
         return Batch(truth.contiguous(memory_format=layout), given.contiguous(memory_format=layout), w, features, dial)
 
 

@@ -42,6 +42,7 @@ class Hardware:
 
     device: Annotated[str, 'a PyTorch device, or "auto": the GPU if there is one'] = "auto"
     bf16: Annotated[bool, "bfloat16 where it does no harm (autocast)"] = True
+    channels_last: Annotated[bool, "memory layout of pictures and convolutions; what CPUs and tensor cores like"] = True
     threads: Annotated[int, "of the CPU; 0: PyTorch decides"] = 0
 
 

@@ -78,6 +78,10 @@ class Faces:
     def __getitem__(self, i: int) -> Pixels:
         return resize(self.decode(i), self.size, cv2.INTER_CUBIC)
 
+    def encoded(self, i: int) -> bytes:
+        """The file of face i."""
+        return self._places[i].read()
+
     def decode(self, i: int) -> Pixels:
         """Face i at the size it is stored in."""
         return decode_rgb(self._places[i].read(), self.names[i])

@@ -59,7 +59,7 @@ class Validation:
 
 
 def device_of(hardware: Hardware) -> torch.device:
-    """The device of a config. Raises PaniniError if it is not there. On a GPU, lets float32 products use TF32."""
+    """The device of a config. Raises PaniniError if it is not there. What runs in float32 does so in full: no TF32."""
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
     cv2.setNumThreads(1)
@@ -72,6 +72,7 @@ def device_of(hardware: Hardware) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise PaniniError(f"hardware.device: {first_line(error)}") from error
     torch.backends.cudnn.benchmark = device.type == "cuda"
+    torch.backends.cudnn.allow_tf32 = False
     return device
 
 

@@ -216,7 +216,7 @@ class Objective:
 
     def _distance(self, ours: Tensor, truth: Tensor, looks: Tensor) -> Tensor:
         assert self.helpers.perceptual is not None
-        layout = torch.channels_last
+        layout = torch.channels_last if self.config.hardware.channels_last else torch.contiguous_format
         with self.autocast():
             distance = self.helpers.perceptual(
                 ours.contiguous(memory_format=layout), truth.contiguous(memory_format=layout)

@@ -67,6 +67,10 @@ class Descent:
         self.skipped += wrong
         self.norm = norm
 
+    def forget(self) -> None:
+        """Begins with new moments."""
+        self.optimizer.state.clear()
+
     def state_dict(self) -> dict[str, Any]:
         return self.optimizer.state_dict()
 
@@ -103,8 +107,9 @@ class MovingAverage:
             ours.copy_(theirs)
 
 
-def channels_last(module: nn.Module) -> None:
+def channels_last(module: nn.Module, wanted: bool = True) -> None:
     """In place; convolutions are faster so on CPUs with AVX-512 and on GPUs with tensor cores."""
+    layout = torch.channels_last if wanted else torch.contiguous_format
     for parameter in module.parameters():
         if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            parameter.data = parameter.data.contiguous(memory_format=layout)

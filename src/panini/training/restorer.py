@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,13 @@ class RestorerTraining(Training[RestorerConfig]):
     def set_up(self) -> None:
         config = self.config
         prior = _prior(config)
-        self.network = _network(config, prior)
-        channels_last(self.network)
+        self.network = starting_network(config, prior)
+        channels_last(self.network, config.hardware.channels_last)
         self.network.to(self.device)
         prior.to(self.device).eval().requires_grad_(False)
         channels_last(prior)
         preview = self._preview(prior)
         self.sampled = self._sampled(prior, preview)
-        if not config.start and self.network.dafi.normalised:
-            self._measure_statistics()
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.network.train()
         self.network.dre.eval()  # batches are too small for batch statistics
@@ -59,7 +58,8 @@ class RestorerTraining(Training[RestorerConfig]):
         self.moving = MovingAverage(self.average, self.network, config.ema)
         self.adversaries = self._adversaries()
         real = self._real()
-        self.batches = Batches(config, self.network, self.sampled, real, self.device)
+        latent_shape = (self.network.prior.latents, self.network.prior.latent_dim)
+        self.batches = Batches(config, latent_shape, self.sampled, real, self.device)
         self.objective = Objective(config, self.network, self._helpers(preview, real), self.device)
         self.validator = Validator(config, self.device) if config.validate_every else None
 
@@ -83,16 +83,6 @@ class RestorerTraining(Training[RestorerConfig]):
         last = max(self.network.dafi.resolutions)
         quick = preview if config.sampled_size == PREVIEW_SIZE else None
         return SampledFaces(prior, quick, last, (low, high), config.style_mixing, config.hardware.bf16)
-
-    def _measure_statistics(self) -> None:
-        """The mean and spread of the prior's features, which image features are in units of."""
-        if self.sampled is None:
-            raise PaniniError("a run from scratch of this preset wants sampled faces: real_share under 1")
-        chance = torch.Generator(self.device).manual_seed(3)
-        with torch.no_grad():
-            w = self.sampled.latents(_STATISTICS_FACES, chance)
-            states = self.sampled.prior.features(w, self.sampled.last)
-            self.network.dafi.set_statistics({r: state.features for r, state in states.items()})
 
     def _real(self) -> FaceBank | None:
         config = self.config
@@ -194,6 +184,22 @@ class RestorerTraining(Training[RestorerConfig]):
     def skipped_steps(self) -> Tensor:
         return self.descent.skipped
 
+    def resize(self, batch: int, layout: bool) -> None:
+        """Goes on with batches of another size, and channels last or first: to measure speeds."""
+        hardware = replace(self.config.hardware, channels_last=layout)
+        self.config = replace(self.config, batch=batch, hardware=hardware)
+        for part in (self.batches, self.objective):
+            part.config = self.config
+        self.batches = self.batches.resized(batch)
+        helpers = self.objective.helpers
+        modules = [self.network, *(adversary.module for adversary in self.adversaries)]
+        modules += [self.sampled.prior] if self.sampled is not None else []
+        modules += [helpers.perceptual] if helpers.perceptual is not None else []
+        for module in modules:
+            channels_last(module, layout)
+        for descent in (self.descent, *(adversary.descent for adversary in self.adversaries)):
+            descent.forget()
+
     # --- what is kept -------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -225,8 +231,8 @@ def _prior(config: RestorerConfig) -> Prior:
     return load_prior(Path(config.prior) if config.prior else fetch(PRIOR))[0]
 
 
-def _network(config: RestorerConfig, prior: Prior) -> PaniniNet:
-    """The preset's network with everything that the config starts from."""
+def starting_network(config: RestorerConfig, prior: Prior) -> PaniniNet:
+    """The preset's network with everything that the config starts from. Raises PaniniError."""
     network = build(config.preset)
     try:
         network.prior.load_state_dict(prior.state_dict())
@@ -236,12 +242,22 @@ def _network(config: RestorerConfig, prior: Prior) -> PaniniNet:
         network.lce.mean.copy_(prior.mean_latent)  # type: ignore[operator]
     if config.start:
         load_network(Path(config.start), network)
+    elif network.dafi.normalised:
+        network.dafi.set_statistics(_statistics(prior, max(network.dafi.resolutions)))
     if config.encoder:
         load_network(Path(config.encoder), network, ("dre.", "deblur.", "picture."))
     network.dafi.rule = config.rule
     if config.losses.features and not network.dafi.normalised:
         raise PaniniError(f"losses.features: features of the preset {config.preset!r} have no units")
     return network
+
+
+@torch.no_grad()
+def _statistics(prior: Prior, last: int) -> dict[int, Tensor]:
+    """The prior's features of sampled faces, whose mean and spread are the units of image features."""
+    sampled = SampledFaces(prior, None, last, (0.5, 1.0), 0.5)
+    w = sampled.latents(_STATISTICS_FACES, torch.Generator().manual_seed(3))
+    return {r: state.features for r, state in prior.features(w, last).items()}
 
 
 def _learning(network: PaniniNet, config: RestorerConfig) -> list[tuple[float, list[nn.Parameter]]]:

