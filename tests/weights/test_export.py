@@ -196,5 +196,7 @@ def test_damaged_weights(tiny_weights, tmp_path, damage, message):
 
 
 def test_presets_by_name():
-    with pytest.raises(PaniniError, match="no preset is called 'x'; there are default, prior_led, toy, paper_mfr, paper_sr"):
+    with pytest.raises(
+        PaniniError, match="no preset is called 'x'; there are default, prior_led, toy, paper_mfr, paper_sr"
+    ):
         build("x")

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 _PHASE = torch.tensor([[0.125, 1.0, -0.125], [-0.125, 1.0, 0.125]])
 _PHASES = torch.einsum("pi,qj->pqij", _PHASE, _PHASE).reshape(4, 1, 3, 3)
 """The filters of the four pixels that `enlarge` makes of one."""
