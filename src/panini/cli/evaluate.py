@@ -34,6 +34,7 @@ class Task(StrEnum):
 
     MFR = "mfr"
     SR16 = "sr16"
+    HEAVY = "heavy"
     WILD = "wild"
 
 
@@ -50,8 +51,8 @@ def evaluate(
         list[Task] | None,
         typer.Option(
             "--task",
-            help="mfr: the paper's mixed damage; sr16: 16 times smaller; wild: longer chains. Repeatable. "
-            "Default: mfr and sr16.",
+            help="mfr: the paper's mixed damage; sr16: 16 times smaller; heavy: the heaviest damage; "
+            "wild: longer chains. Repeatable. Default: mfr and sr16.",
         ),
     ] = None,
     engine: Annotated[str, typer.Option(help="default or bicubic.")] = "default",

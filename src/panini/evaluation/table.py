@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 Restore = Callable[[Face], Pixels]
 """The result for a face."""
 
-TASKS = ("mfr", "sr16", "wild")
+TASKS = ("mfr", "sr16", "heavy", "wild")
 SIDE = 512
 WINDOWS = 4
 """A face gives WINDOWS x WINDOWS features to the Fréchet distance, each the mean over one window of it."""
@@ -100,7 +100,7 @@ class Group:
 def cases(folder: Path, task: str, seed: int = 0, limit: int | None = None, part: str = "all") -> list[Face]:
     """The faces of a task, at most `limit` of them, spread evenly over those of the folder with even or odd names.
 
-    A validation folder (`manifest.json`) has its own damage for mfr and sr16; for `wild`, and for a plain folder of
+    A validation folder (`manifest.json`) has its own damage for mfr, sr16 and heavy; for `wild`, and for a plain folder of
     faces, damage is drawn from the seed. Raises PaniniError.
     """
     if task not in TASKS:

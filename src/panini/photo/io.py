@@ -216,6 +216,8 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
                 damage = f"cannot be read: {_line(error)}"
     try:
         left, share = salvaged(file)
+    except Image.DecompressionBombError:
+        raise  # too large, whole or not
     except Exception as error:  # as above
         raise ImageError(f"{name} {damage}; nothing of it can be restored") from error
     if not salvage:

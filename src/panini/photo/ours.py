@@ -19,6 +19,8 @@ _XMP_TAG = 700  # in TIFF
 def mark_of(path: Path) -> dict[str, str]:
     """The mark in a picture or a video, as `panini.photo.provenance.read` tells; empty if none is there."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return {}
         if photo_io.is_video(path):
             import av
 

@@ -17,6 +17,7 @@ from panini.files import write_atomically
 from panini.models import presets
 from panini.models.panini_net import PaniniNet
 from panini.weights import FORMAT, read_header
+from panini.weights.eight_bit import from_8bit
 
 _TRAINING_ONLY = ("prior.mapping.", "prior.mean_latent", "dre.projection.")
 
@@ -102,7 +103,7 @@ def load_network(path: Path, network: PaniniNet, parts: Iterable[str] = ("",)) -
     else:
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
-            tensors = state["modules"]["average"] if "modules" in state else state
+            tensors = from_8bit(state["modules"]["average"] if "modules" in state else state)
         except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
             raise PaniniError(f"cannot read the checkpoint {path}: {first_line(error)}") from error
     there = tuple(part for part in parts if any(name.startswith(part) for name in tensors))
