@@ -100,8 +100,8 @@ class Group:
 def cases(folder: Path, task: str, seed: int = 0, limit: int | None = None, part: str = "all") -> list[Face]:
     """The faces of a task, at most `limit` of them, spread evenly over those of the folder with even or odd names.
 
-    A validation folder (`manifest.json`) has its own damage for mfr, sr16 and heavy; for `wild`, and for a plain folder of
-    faces, damage is drawn from the seed. Raises PaniniError.
+    A validation folder (`manifest.json`) has its own damage for mfr, sr16 and heavy; for `wild`, and for a plain folder
+    of faces, damage is drawn from the seed. Raises PaniniError.
     """
     if task not in TASKS:
         raise PaniniError(f"unknown task {task!r}; known are {', '.join(TASKS)}")

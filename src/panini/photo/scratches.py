@@ -12,6 +12,7 @@ from panini.photo.pixels import Pixels
 
 _SIZE = 512  # pixels of the crop's side that lengths below are of
 _SHORTEST = 110  # pixels: what is shorter may be a hair or a wrinkle
+_LONGEST_AT_LEAST = 190  # pixels: without one line of this length, all may be strands of hair
 _GAP = 10  # pixels of a scratch that may be missing
 _WIDEST = 13  # pixels: the median filter that a scratch is too thin for
 _CONTRAST = 22.0  # of 255: the least that a scratch differs from what is beside it,
@@ -34,18 +35,19 @@ def find(crop: Pixels) -> Mask | None:
     gray = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (_SIZE, _SIZE), interpolation=cv2.INTER_LINEAR)
     ridge = gray.astype(np.float32) - cv2.medianBlur(gray, _WIDEST)
     noise = 1.4826 * float(np.median(np.abs(ridge)))
-    found = np.zeros((_SIZE, _SIZE), np.uint8)
+    found, longest = np.zeros((_SIZE, _SIZE), np.uint8), 0.0
     for sign in (1, -1):
         over = (sign * ridge > max(_CONTRAST, _ABOVE_NOISE * noise)).astype(np.uint8)
         faint = (sign * ridge > _CONTRAST / 2).astype(np.uint8)
         lines = cv2.HoughLinesP(over * 255, 1, np.pi / 360, 60, minLineLength=_SHORTEST, maxLineGap=_GAP)
         for line in [] if lines is None else np.asarray(lines).reshape(-1, 4):
             if _is_scratch(over, line):
+                longest = max(longest, float(np.hypot(*(line[2:] - line[:2]))))
                 ends = (_extended(faint, line[2:], line[:2]), _extended(faint, line[:2], line[2:]))
                 drawn = np.zeros_like(found)
                 cv2.line(drawn, *ends, 1, 7)
                 found |= drawn & np.asarray(cv2.dilate(faint, np.ones((5, 5), np.uint8)), np.uint8)
-    if not found.any() or found.mean() > _MOST:
+    if longest < _LONGEST_AT_LEAST or found.mean() > _MOST:
         return None
     mask = cv2.dilate(found, np.ones((3, 3), np.uint8))
     return np.asarray(cv2.resize(mask, crop.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0)
