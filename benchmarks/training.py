@@ -3,7 +3,7 @@
     python benchmarks/training.py --real FOLDER [--identity FILE] [--batch N] [--threads N] [--steps N] [--stages a1,b]
 
 Each stage runs as its config says, but for the number of steps, without the first two. `BEFORE` was measured with the
-code of version 0.1 on the machine and in the session that it names; compare with it only there.
+code of version 0.1 on the machine and day that it names; compare with it only there.
 """
 
 from __future__ import annotations
