@@ -1,6 +1,5 @@
 """A network of every part that the default one has, so small that it is exported in seconds: 32 in, 64 out."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,6 @@ except ModuleNotFoundError:  # the base install
 
 FAULTS = Path(__file__).parent / "data" / "faults"
 """Small files, each of which was once treated wrong."""
-
-
-def needed(tool: str) -> str:
-    """The path of a program that a test needs; without it the test is skipped. `.ci/run` installs them all."""
-    path = shutil.which(tool)
-    return path or pytest.skip(f"{tool} is not installed")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import needed
+from programs import needed
 
 PHOTO = "same-without-scratches.png"
 LIBRARY = "import panini; panini.restore({photo!r}, aligned=True)"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import needed
 from panini.cli import run
+from programs import needed
 
 av = pytest.importorskip("av")
 from panini.jobs import clip  # noqa: E402

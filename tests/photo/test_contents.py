@@ -12,11 +12,11 @@ import pytest
 from PIL import Image, PngImagePlugin
 from skimage import data
 
-from conftest import needed
 from panini.cli import run
 from panini.photo import contents, kinds, xmp
 from panini.photo import io as photo_io
 from panini.photo.io import ImageError
+from programs import needed
 
 BICUBIC = ["--engine", "bicubic"]
 FACE = Image.fromarray(data.astronaut()[0:220, 110:330])
