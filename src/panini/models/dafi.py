@@ -32,7 +32,7 @@ class DAFI(nn.Module):
         prior_channels: Mapping[int, int],
         image_channels: Mapping[int, int],
         hidden: int = 256,
-        kernel_size: int = 3,
+        kernel_size: int | Mapping[int, int] = 3,
         rule: Rule = "interpolate",
         prior_share: float | None = None,
         normalised: bool = False,
@@ -45,12 +45,10 @@ class DAFI(nn.Module):
             nn.LeakyReLU(0.1),
             nn.Linear(hidden, 2 * sum(self.prior_channels.values())),
         )
-        self.convs = nn.ModuleDict(
-            {
-                str(resolution): nn.Conv2d(image_channels[resolution], channels, kernel_size, padding=kernel_size // 2)
-                for resolution, channels in self.prior_channels.items()
-            }
-        )
+        self.convs = nn.ModuleDict()
+        for resolution, channels in self.prior_channels.items():
+            side = kernel_size if isinstance(kernel_size, int) else kernel_size.get(resolution, 1)
+            self.convs[str(resolution)] = nn.Conv2d(image_channels[resolution], channels, side, padding=side // 2)
 
         if prior_share is not None:
             self._start_at(prior_share)

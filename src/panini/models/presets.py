@@ -11,6 +11,8 @@ from panini.models.panini_net import PaniniNet
 from panini.models.prior import MobilePrior, StyleGAN2Prior, ToyPrior
 
 _PAPER_FUSED = (4, 8, 16, 32, 64)
+_DAFI_KERNELS = {64: 3}
+"""At 64 the extractor's 96 channels would span 85 % of the variance of the prior's 512 by a 1x1 convolution."""
 
 
 def default() -> PaniniNet:
@@ -59,7 +61,7 @@ def prior_led() -> PaniniNet:
         ife=ife,
         lce=OffsetLatentCodeEncoder(ife.channels[4], latents=prior.latents, latent_dim=prior.latent_dim),
         dre=dre,
-        dafi=DAFI(dre.dim, fused, ife.channels, hidden=128, kernel_size=1, prior_share=0.9, normalised=True),
+        dafi=DAFI(dre.dim, fused, ife.channels, 128, _DAFI_KERNELS, prior_share=0.9, normalised=True),
         picture=PictureDAFI(dre.dim),
         deblur=Deblur(dre.dim),
     )

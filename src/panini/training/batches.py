@@ -65,7 +65,7 @@ def _fitted(prior: MobilePrior, faces: int) -> tuple[Tensor, Tensor]:
     chance = torch.Generator().manual_seed(1)
     inputs, outputs = [], []
     for _ in range(faces):
-        w = prior.sample(1, chance, 0.7).to(device)
+        w = prior.sample(1, chance, 0.7)
         states = prior.features(w)
         picture = F.avg_pool2d(prior.finish(states[prior.resolutions[-1]], w), prior.size // PREVIEW_SIZE)
         places = torch.randperm(_PREVIEW_BLOCK**2, generator=chance)[:3000].to(device)

@@ -8,6 +8,7 @@ import json
 import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,8 +135,9 @@ class FaceBank:
 
     def _decode(self) -> None:
         parts: dict[int, list[Pixels]] = {SMALL_SIZE: [], self.size: []}
-        for i in range(len(self.faces)):
-            face = self._at_kept_size(i)
+        with ThreadPoolExecutor() as pool:  # OpenCV decodes without Python's lock
+            faces = list(pool.map(self._at_kept_size, range(len(self.faces))))
+        for face in faces:
             self._rows.append((len(face), len(parts[len(face)])))
             parts[len(face)].append(face)
         for side in list(parts):

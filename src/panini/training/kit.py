@@ -45,7 +45,7 @@ from panini.training.restorer import RestorerTraining, starting_network
 from panini.training.validation import Validator
 from panini.weights.checkpoint import build
 from panini.weights.downloads import PRIOR, fetch
-from panini.weights.eight_bit import to_8bit
+from panini.weights.eight_bit import from_8bit, to_8bit
 from panini.weights.prior_wheel import WheelOrigin, load_prior, write_prior
 
 CONFIGS = Path("configs")
@@ -94,7 +94,7 @@ def pack(arguments: argparse.Namespace) -> None:
     files = {
         _PRIOR: _prior_bytes(prior),
         _PERCEPTUAL: save_tensors(to_8bit(STLPIPS(arguments.perceptual).state_dict())),
-        _START: save_tensors(_halves(network, prior) | _adversaries(arguments.start)),
+        _START: save_tensors(to_8bit(_halves(network, prior)) | _adversaries(arguments.start)),
         _FACES: faces_tar(Path(arguments.real), config.least, arguments.faces),
         _CONFIG: json.dumps({"stage": arguments.stage, "toy": toy, "set": arguments.set}).encode(),
     }
@@ -209,7 +209,7 @@ def _whole_network(folder: Path, config: RestorerConfig) -> tuple[Prior, PaniniN
     prior = load_prior(folder / _PRIOR)[0]
     network = build(config.preset)
     network.prior.load_state_dict(prior.state_dict())
-    state = load_tensors((folder / _START).read_bytes())
+    state = from_8bit(load_tensors((folder / _START).read_bytes()))
     own = {name[len("network.") :]: tensor for name, tensor in state.items() if name.startswith("network.")}
     network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in own.items()}, strict=False)
     return prior, network
@@ -275,7 +275,7 @@ def check(arguments: argparse.Namespace) -> None:
     """Prints one table; raises PaniniError on the first thing that is wrong."""
     began = perf_counter()
     whole = unpack(Path(arguments.kit))
-    config = run_config(whole, Path(arguments.output) / "check")
+    config = run_config(whole, Path(arguments.output) / "check", arguments.stage, overrides=arguments.set)
     device = device_of(config.hardware)
     _row("device", _device_text(device))
     _row("files", f"{len(list(whole.iterdir()))} verified")
@@ -293,14 +293,16 @@ def check(arguments: argparse.Namespace) -> None:
     _row("time", f"{perf_counter() - began:.0f} s")
 
 
-def run_config(whole: Path, output: Path, stage: str | None = None, minutes: float = 0.0) -> RestorerConfig:
-    """The config of a run with the kit's files."""
+def run_config(
+    whole: Path, output: Path, stage: str | None = None, minutes: float = 0.0, overrides: Sequence[str] = ()
+) -> RestorerConfig:
+    """The config of a run with the kit's files; `overrides` count more than those that were packed."""
     about = json.loads((whole / _CONFIG).read_text())
-    config = stage_config(stage or about["stage"], about["toy"], about["set"])
+    config = stage_config(stage or about["stage"], about["toy"], [*about["set"], *overrides])
     faces = whole / "faces"
     write(faces / _FACES, (whole / _FACES).read_bytes())
     _, network = _whole_network(whole, config)
-    start = load_tensors((whole / _START).read_bytes())
+    start = from_8bit(load_tensors((whole / _START).read_bytes()))
     state = {"modules": {"average": network.state_dict()}, "adversaries": _adversary_states(start)}
     save(whole / "start.pt", state)
     identity = whole / _IDENTITY
@@ -447,7 +449,9 @@ def train(arguments: argparse.Namespace) -> None:
     whole = unpack(Path(arguments.kit))
     about = json.loads((whole / _CONFIG).read_text())
     stage = arguments.stage or about["stage"]
-    config = run_config(whole, Path(arguments.output) / stage.lower(), stage, arguments.minutes)
+    config = run_config(whole, Path(arguments.output) / stage.lower(), stage, arguments.minutes, arguments.set)
+    if arguments.start:
+        config = replace(config, start=arguments.start)
     config = replace(config, write_every=1e9)  # at 50 %, 90 %, the end and SIGTERM
     training = KitTraining(config)
     training.out = Path(arguments.out)
@@ -514,12 +518,14 @@ def main(arguments: Iterable[str] | None = None) -> int:
     packing.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the stage's config")
     packing.add_argument("--toy", action="store_true", help="a small network, for a rehearsal on a CPU")
     checking = verb("check", check)
-    checking.add_argument("--output", default="runs/kit", help="folder for runs on that machine")
     training = verb("train", train)
-    training.add_argument("--stage", choices=STAGES, help="the packed one if not given")
+    for there in (checking, training):
+        there.add_argument("--stage", choices=STAGES, help="the packed one if not given")
+        there.add_argument("--output", default="runs/kit", help="folder for runs on that machine")
+        there.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the stage's config")
     training.add_argument("--minutes", type=float, required=True)
-    training.add_argument("--output", default="runs/kit", help="folder for runs on that machine")
     training.add_argument("--out", required=True, help="folder of what is taken home")
+    training.add_argument("--start", default="", help="last.pt of an earlier run there; the packed start if not given")
     joining = verb("join", join)
     joining.add_argument("folder", help="what was taken home")
     joining.add_argument("--output", required=True, help="checkpoint to write")

@@ -149,8 +149,10 @@ class MobilePrior(Prior):
         return x
 
     def sample(self, n: int, generator: torch.Generator, psi: float = 1.0) -> Tensor:
-        """w+ [n, latents, latent_dim] of `n` random faces, truncated towards the mean face by `psi`."""
-        w = self.map(torch.randn(n, self.latent_dim, generator=generator))
+        """w+ [n, latents, latent_dim] of `n` random faces, truncated towards the mean face by `psi`. They are on the
+        prior's device; `generator` may be of any."""
+        z = torch.randn(n, self.latent_dim, generator=generator, device=generator.device)
+        w = self.map(z.to(self.constant.device))
         return (self.mean_latent + psi * (w - self.mean_latent))[:, None].expand(-1, self.latents, -1)
 
     def start(self, w: Tensor) -> PriorState:
