@@ -393,23 +393,17 @@ class KitTraining(RestorerTraining):
         print(f"written at {self.progress:.0%}: {self.out}", flush=True)
 
     def _taken_home(self) -> bytes:
-        """A tar file of the moving average and the discriminators in half precision, the log and a grid of faces."""
+        """A tar file of the moving average in eight bits (transfers are slow), the log and a grid of faces."""
         buffer = io.BytesIO()
         known = self.sampled.prior if self.sampled is not None else self.network.prior
-        average = {n: t.cpu() for n, t in _halves(self.average, known).items()}
-        state = {"adversaries": {a.name: {"module": a.module.state_dict()} for a in self.adversaries}}
-        judges = {
-            f"adversaries.{name}.{key}": (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
-            for name, part in state["adversaries"].items()
-            for key, tensor in part["module"].items()
-        }
+        average = to_8bit({n: t.cpu() for n, t in _halves(self.average, known).items()})
         about = {"preset": self.config.preset, "step": self.step, "samples": self.step * self.config.batch}
         picture = cv2.imencode(".jpg", cv2.cvtColor(self.grid(), cv2.COLOR_RGB2BGR))[1].tobytes()
         files = {
             "about.json": json.dumps(about).encode(),
             "log.csv": (self.folder / "log.csv").read_bytes(),
             "grid.jpg": picture,
-            _START: save_tensors({n: t.contiguous() for n, t in average.items()} | judges),
+            _START: save_tensors(average),
         }
         with tarfile.open(fileobj=buffer, mode="w") as archive:
             for name, data in files.items():
@@ -468,7 +462,7 @@ def join(arguments: argparse.Namespace) -> None:
     with tarfile.open(fileobj=io.BytesIO(put_together(entry, name, [folder]))) as archive:
         files = {member.name: _content(archive, member) for member in archive}
     about = json.loads(files["about.json"])
-    state = load_tensors(files[_START])
+    state = from_8bit(load_tensors(files[_START]))
     config = stage_config("A1", about["preset"] == "toy")
     prior = load_prior(Path(arguments.prior))[0] if arguments.prior else _packed_prior("", config.preset == "toy")
     network = build(about["preset"])
@@ -476,7 +470,7 @@ def join(arguments: argparse.Namespace) -> None:
     own = {n[len("network.") :]: t.float() for n, t in state.items() if n.startswith("network.")}
     network.load_state_dict(own, strict=False)
     output.parent.mkdir(parents=True, exist_ok=True)
-    save(output, {"modules": {"average": network.state_dict()}, "adversaries": _adversary_states(state)})
+    save(output, {"modules": {"average": network.state_dict()}})
     for other in ("log.csv", "grid.jpg"):
         write(output.with_name(f"{output.stem}-{other}"), files[other])
     print(f"{output}: {about['samples']} samples, {about['step']} steps")

@@ -59,6 +59,7 @@ class _Shown:
     generated: Tensor  # [N, 3, s, s]
     result: Tensor | None  # [N, 3, s, s]; None if no term asks for it
     whole: float  # side of the whole picture, in its pixels
+    face: tuple[Tensor, Tensor]  # the whole true and generated face, [N, 3, t, t] each, t 256 where a window is compared
 
 
 class Objective:
@@ -155,6 +156,9 @@ class Objective:
         """Goes on from the fused features to pictures, of a window of them if the config asks for one."""
         config, network, truth = self.config, self.network, batch.truth
         whole = network.dafi.resolutions[-1]
+        face = None
+        if config.window and self.helpers.preview is not None:
+            face = _at(truth, PREVIEW_SIZE), self._preview(state, w)
         if config.window:
             place = self._place(step, (whole - config.window) // _GRID + 1, _GRID)
             state = state.crop(*place, config.window)
@@ -168,23 +172,34 @@ class Objective:
             bands = network.picture.weights(v)[:, halvings:]
             result = network.picture(_at(picture, min(picture.shape[-1], start.shape[-1])), start, bands)
         side = min(generated.shape[-1], truth.shape[-1])
+        truth, generated = _at(truth, side), _at(generated, side)
         return _Shown(
-            _at(truth, side),
-            _at(generated, side),
+            truth,
+            generated,
             None if result is None else _at(result, side),
             side * (whole / config.window if config.window else 1.0),
+            face or (truth, generated),
         )
 
     def _generate(self, state: PriorState, w: Tensor) -> Tensor:
         """In float32 from the prior's last features on."""
-        prior, preview = self.network.prior, self.helpers.preview
+        if self.config.view == "preview":
+            return self._preview(state, w)
+        prior = self.network.prior
         with self.autocast():
             for r in prior.resolutions:
-                if r > self.network.dafi.resolutions[-1] and not (preview is not None and r > PREVIEW_SIZE // 2):
+                if r > self.network.dafi.resolutions[-1]:
                     state = prior.block(r, state, w)
-        if preview is not None:
-            return preview(state.features)  # type: ignore[no-any-return]
         return prior.finish(state.with_features(state.features.float()), w)
+
+    def _preview(self, state: PriorState, w: Tensor) -> Tensor:
+        """The face [N, 3, 256, 256] read off block 128. Its colors and its contrast are only about those of the result."""
+        assert self.helpers.preview is not None
+        with self.autocast():
+            for r in self.network.prior.resolutions:
+                if self.network.dafi.resolutions[-1] < r <= PREVIEW_SIZE // 2:
+                    state = self.network.prior.block(r, state, w)
+        return self.helpers.preview(state.features)  # type: ignore[no-any-return]
 
     def _of_pictures(self, batch: Batch, shown: _Shown, looks: Tensor, step: int) -> dict[str, Tensor]:
         config, weigh, helpers, terms = self.config, self.config.losses, self.helpers, {}
@@ -197,8 +212,8 @@ class Objective:
         if helpers.identity is not None and len(batch.truth) > len(batch.w):
             real = slice(len(batch.w), None)
             with torch.no_grad():
-                true = helpers.identity(shown.truth[real])
-            likeness = (helpers.identity(shown.generated[real]) * true).sum(1)
+                true = helpers.identity(shown.face[0][real])
+            likeness = (helpers.identity(shown.face[1][real]) * true).sum(1)
             terms["identity"] = weigh.identity * (1 - likeness).mean()
         if helpers.faces is not None:
             face = _at(shown.generated, min(shown.generated.shape[-1], self._judged_side(shown)))

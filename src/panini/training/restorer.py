@@ -68,10 +68,9 @@ class RestorerTraining(Training[RestorerConfig]):
     # --- parts --------------------------------------------------------------------------------------------------------
 
     def _preview(self, prior: Prior) -> Preview | None:
-        wanted = self.config.view == "preview" or (
-            self.config.real_share < 1 and self.config.sampled_size == PREVIEW_SIZE
-        )
-        if not wanted:
+        config = self.config
+        sampled = config.real_share < 1 and config.sampled_size == PREVIEW_SIZE
+        if not (config.view == "preview" or sampled or (config.window and config.losses.identity)):
             return None
         if not isinstance(prior, MobilePrior):
             raise PaniniError('view "preview" and sampled_size 256 want the small prior')
@@ -142,7 +141,7 @@ class RestorerTraining(Training[RestorerConfig]):
         return Helpers(
             perceptual,
             identity,
-            preview if config.view == "preview" else None,
+            preview if config.view == "preview" or config.window else None,
             self.sampled.deviation.square() if self.sampled is not None else None,
             direction,
             by_name.get("faces"),
