@@ -20,7 +20,7 @@ from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
 from panini.files import write_atomically
-from panini.inference import automatic_passes, restore_crop
+from panini.inference import restore_crop
 from panini.jobs import clip
 from panini.photo import io as photo_io
 from panini.photo import provenance, scratches
@@ -59,8 +59,6 @@ class Track:
     fades: tuple[bool, bool] = (True, True)
     """Whether it comes and goes gradually, which it does not at a cut."""
     v: NDArray[np.float32] | None = None
-    passes: int | None = None
-    """Of the network, the same in each frame as in the first."""
     reused: bool = False
     """Whether the frame before took the restoration of an earlier one."""
     before: NDArray[np.float32] | None = None
@@ -308,10 +306,8 @@ def _restore_crop(
     if steady and track.v is not None:
         v = 0.8 * track.v + 0.2 * v
     track.v = v
-    if track.passes is None:
-        track.passes = settings.passes or automatic_passes(restorer.engine.calibration, v)
     restored = restore_crop(
-        restorer.engine, crop, settings.edit, monochrome=monochrome, passes=track.passes, own=v
+        restorer.engine, crop, settings.edit, monochrome=monochrome, passes=settings.passes, own=v
     ).image
     return _calm(track, seen, restored) if steady else restored
 

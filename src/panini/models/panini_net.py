@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from panini.models.dafi import DAFI, PictureDAFI
 from panini.models.deblur import Deblur
-from panini.models.octaves import low_pass
 from panini.models.prior import Prior, PriorState
 
 
@@ -32,8 +31,7 @@ class PaniniNet(nn.Module):
     """Damaged face [N, 3, S, S] in [-1, 1] -> restored face [N, 3, prior.size, prior.size].
 
     One class for the paper's MFR and SR networks and the small default: what differs is the parts (`presets.py`).
-    Not in the paper: picture, the interpolation with the input itself; deblur, which comes before all features; smooth:
-    the last fused features pass a `low_pass`, without which they make a lattice.
+    Not in the paper: picture, the interpolation with the input itself; deblur, which comes before all features.
     """
 
     def __init__(
@@ -46,7 +44,6 @@ class PaniniNet(nn.Module):
         picture: PictureDAFI | None = None,
         deblur: Deblur | None = None,
         input_size: int = 512,
-        smooth: bool = False,
     ) -> None:
         super().__init__()
         self.prior = prior
@@ -57,7 +54,6 @@ class PaniniNet(nn.Module):
         self.picture = picture
         self.deblur = deblur
         self.input_size = input_size
-        self.smooth = low_pass(prior.channels[dafi.resolutions[-1]]) if smooth else None
 
     def encode(self, x: Tensor, v: Tensor | None = None, own: Tensor | None = None) -> Encoding:
         """Everything before the prior. `v` stands in for the v_DR of `x` in all interpolations (editable restoration);
@@ -88,7 +84,7 @@ class PaniniNet(nn.Module):
             state = state.with_features(features)
             if resolution == self.dafi.resolutions[-1]:
                 break
-        return state if self.smooth is None else state.with_features(self.smooth(state.features))
+        return state
 
     def generate(self, state: PriorState, w: Tensor) -> Tensor:
         """What the prior makes of a fused state, or of a window of one (`PriorState.crop`)."""

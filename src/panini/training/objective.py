@@ -59,7 +59,7 @@ class _Shown:
     generated: Tensor  # [N, 3, s, s]
     result: Tensor | None  # [N, 3, s, s]; None if no term asks for it
     whole: float  # side of the whole picture, in its pixels
-    face: tuple[Tensor, Tensor]  # the whole true and generated face, [N, 3, t, t] each, t 256 where a window is compared
+    face: tuple[Tensor, Tensor]  # the whole face, (true, generated), [N, 3, t, t] each; t is 256 with a window
 
 
 class Objective:
@@ -146,8 +146,6 @@ class Objective:
                     state = network.prior.block(r, state, w)
                 fused[r] = network.dafi.interpolate(state.features, own[r], weights[r])
                 state = state.with_features(fused[r])
-            if network.smooth is not None:
-                state = state.with_features(network.smooth(state.features))
         return state, fused
 
     # --- pictures -----------------------------------------------------------------------------------------------------
@@ -193,7 +191,7 @@ class Objective:
         return prior.finish(state.with_features(state.features.float()), w)
 
     def _preview(self, state: PriorState, w: Tensor) -> Tensor:
-        """The face [N, 3, 256, 256] read off block 128. Its colors and its contrast are only about those of the result."""
+        """The face [N, 3, 256, 256] read off block 128. Its colors and contrast are only about right."""
         assert self.helpers.preview is not None
         with self.autocast():
             for r in self.network.prior.resolutions:
