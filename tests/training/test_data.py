@@ -66,10 +66,10 @@ def test_a_batch_depends_on_seed_and_step_alone(toy_config: Callable[..., Restor
 def test_half_of_the_sampled_faces_have_two_w(toy_prior: Path) -> None:
     prior, _ = load_prior(toy_prior)
     chance = torch.Generator().manual_seed(0)
-    w = SampledFaces(prior, None, 64, (0.5, 1.0), 0.5).latents(64, chance)
+    w = SampledFaces(prior, 64, (0.5, 1.0), 0.5).latents(64, chance)
     mixed = (w[:, 0] != w[:, -1]).any(1).float().mean()
     assert 0.3 < mixed < 0.7
-    alike = SampledFaces(prior, None, 64, (0.5, 1.0), 0.0).latents(8, chance)
+    alike = SampledFaces(prior, 64, (0.5, 1.0), 0.0).latents(8, chance)
     assert torch.equal(alike[:, 0], alike[:, -1])
 
 

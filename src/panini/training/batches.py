@@ -13,17 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from panini.degradation import Degradation, draw
 from panini.degradation.torch import apply_shared
-from panini.models.prior import MobilePrior, Prior
-from panini.models.prior.mobile import inverse_haar
+from panini.models.prior import Prior
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, enlarged
 
-PREVIEW_SIZE = 256
-_PREVIEW_BLOCK = 128
 COARSE_LATENTS = 4, 18
 """The layers, first and last, at which style mixing changes from one w to the other, of the small prior's 23."""
 
@@ -39,61 +36,16 @@ class Batch:
     dial: Tensor  # [N] in [-1, 1]: the setting of the dial to train for
 
 
-class Preview(nn.Module):
-    """The features of the small prior's block 128, [N, 256, 128, 128] -> picture [N, 3, 256, 256]: a linear map to Haar
-    coefficients, fitted to the prior's own pictures. A sixth of the cost of the prior's last blocks."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, prior: MobilePrior, faces: int = 8) -> None:
-        super().__init__()
-        weight, bias = _fitted(prior, faces)
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-
-    def forward(self, features: Tensor) -> Tensor:
-        with torch.autocast(features.device.type, enabled=False):  # eight bits of mantissa are too few for a picture
-            coefficients = F.conv2d(features.float(), self.weight, self.bias)
-            return inverse_haar(coefficients[:, :3], coefficients[:, 3:])
-
-
-@torch.no_grad()
-def _fitted(prior: MobilePrior, faces: int) -> tuple[Tensor, Tensor]:
-    """Weight [12, C, 1, 1] and bias [12] by least squares over a fifth of the places of sampled faces."""
-    device = prior.constant.device
-    chance = torch.Generator().manual_seed(1)
-    inputs, outputs = [], []
-    for _ in range(faces):
-        w = prior.sample(1, chance, 0.7)
-        states = prior.features(w)
-        picture = F.avg_pool2d(prior.finish(states[prior.resolutions[-1]], w), prior.size // PREVIEW_SIZE)
-        places = torch.randperm(_PREVIEW_BLOCK**2, generator=chance)[:3000].to(device)
-        inputs.append(states[_PREVIEW_BLOCK].features[0].flatten(1)[:, places].T)
-        outputs.append(_haar(picture)[0].flatten(1)[:, places].T)
-    x, y = torch.cat(inputs).double().cpu(), torch.cat(outputs).double().cpu()
-    solution = torch.linalg.lstsq(F.pad(x, (0, 1), value=1.0), y).solution.float().to(device)
-    return solution[:-1].T[:, :, None, None].contiguous(), solution[-1].clone()
-
-
-def _haar(picture: Tensor) -> Tensor:
-    """What `inverse_haar` inverts: [N, 3, 2H, 2W] -> [N, 12, H, W], the means and then (lh, hl, hh) of each channel."""
-    a, b, c, d = (picture[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
-    details = torch.stack(((a + b - c - d) / 2, (a - b + c - d) / 2, (a - b - c + d) / 2), 2).flatten(1, 2)
-    return torch.cat(((a + b + c + d) / 2, details), 1)
-
-
 class SampledFaces:
     """Faces drawn from the prior, with their w+ and features.
 
-    preview: if given, pictures are read off block 128, at 256 pixels; else the whole prior draws them. last: the finest
-    features that are kept. truncation: psi is uniform in this range. mixing: the share of faces with two w.
+    last: the finest features that are kept. truncation: psi is uniform in this range. mixing: the share of faces with
+    two w.
     """
 
     def __init__(
         self,
         prior: Prior,
-        preview: Preview | None,
         last: int,
         truncation: tuple[float, float],
         mixing: float,
@@ -101,7 +53,6 @@ class SampledFaces:
     ) -> None:
         self.prior = prior
         self.bf16 = bf16
-        self.preview = preview
         self.last = last
         self.truncation = truncation
         self.mixing = mixing
@@ -129,15 +80,11 @@ class SampledFaces:
     def draw(self, count: int, size: int, chance: torch.Generator) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
         """Pictures [count, 3, size, size] in [-1, 1], their w+, and features by resolution up to `last`."""
         w = self.latents(count, chance)
-        finest = max(_PREVIEW_BLOCK, self.last) if self.preview is not None else self.prior.resolutions[-1]
         with torch.autocast(w.device.type, torch.bfloat16, enabled=self.bf16):
-            states = self.prior.features(w, finest)
-        if self.preview is not None:
-            pictures = self.preview(states[_PREVIEW_BLOCK].features)
-        else:
-            state = states[finest]
-            pictures = self.prior.finish(state.with_features(state.features.float()), w)
-            pictures = F.avg_pool2d(pictures, max(1, pictures.shape[-1] // size))
+            states = self.prior.features(w)
+        state = states[self.prior.resolutions[-1]]
+        pictures = self.prior.finish(state.with_features(state.features.float()), w)
+        pictures = F.avg_pool2d(pictures, max(1, pictures.shape[-1] // size))
         features = {r: state.features for r, state in states.items() if r <= self.last}
         return enlarged(pictures.clamp(-1, 1), size), w, features
 

@@ -75,8 +75,7 @@ class Losses:
     l1: Annotated[float, "L1 of the generated face, at `compare` pixels"] = 0.0
     perceptual: Annotated[float, "perceptual distance of the generated face, at `compare` pixels"] = 0.0
     identity: Annotated[float, "real faces: 1 - cosine of the identity network's embeddings (wants `identity`)"] = 0.0
-    result_l1: Annotated[float, "L1 of the result, that is, after PictureDAFI"] = 0.0
-    result_perceptual: Annotated[float, "perceptual distance of the result, on a window of 128 pixels"] = 0.0
+    bands: Annotated[float, "PictureDAFI: whether photo or generated face is nearer to the truth, band by band"] = 0.0
     adversarial: Annotated[float, "discriminator of whole faces"] = 0.0
     adversarial_features: Annotated[float, "discriminators of the fused features at 32 and 64"] = 0.0
     r1: Annotated[float, "gradient penalty of the discriminator of whole faces, every 16th step (R1)"] = 0.0
@@ -107,14 +106,13 @@ class RestorerConfig(RunConfig):
         "interpolate"
     )
     view: Annotated[
-        Literal["features", "preview", "full"],
-        "how far the network runs: to its features, to a 256 px picture read off block 128, or to its result",
+        Literal["features", "full"],
+        "how far the network runs: to its features or to the generated face",
     ] = "features"
     window: Annotated[int, 'for "full": side of the part that is compared, in fused features; 0: everything'] = 0
     compare: Annotated[int, "pixels at which the generated face is compared"] = 128
     perceptual: Annotated[Literal["stlpips", "vgg"], "perceptual network"] = "stlpips"
     depth: Annotated[int, "stages of ST-LPIPS that are compared, 1 to 5"] = 5
-    detach: Annotated[bool, "PictureDAFI learns from the generated face, not the generated face from it"] = True
     dialled: Annotated[float, "share of samples whose v_DR is moved along the dial's direction"] = 0.0
     ema: Annotated[float, "decay a step of the moving average, which is validated and kept; 0: none"] = 0.997
     judge: Annotated[Optimizer, "of the discriminators"] = field(
@@ -131,9 +129,6 @@ class RestorerConfig(RunConfig):
     )
     real_share: Annotated[float, "share of the batch that is real faces; the rest is sampled from the prior"] = 0.0
     size: Annotated[int, "pixels of the faces as they are damaged and compared"] = 512
-    sampled_size: Annotated[
-        int, "pixels at which sampled faces are drawn: 256 (from block 128, fast) or 1024 (the whole prior)"
-    ] = 256
     truncation: Annotated[tuple[float, ...], "sampled faces: least and largest truncation psi"] = (0.5, 1.0)
     style_mixing: Annotated[float, "share of the sampled faces that have two w, one for the finer layers"] = 0.5
     mixture: Annotated[Mapping[str, float], "shares of the damage distributions"] = field(

@@ -53,12 +53,12 @@ STAGES = ("A1", "A2", "B", "C")
 _GPU = {  # what a GPU changes in a stage's config
     "A1": ("batch=256", "group=16"),
     "A2": ("batch=128", "group=8", "judge_every=1"),
-    "B": ("batch=64", "group=4", "judge_every=1", "compare=256", "depth=5"),
+    "B": ("batch=64", "group=4", "judge_every=1", "compare=256", "depth=5", "window=0"),
     "C": ("batch=32", "group=4", "judge_every=1", "window=0"),
 }
 _TOY = (
     *("preset=toy", "size=128", "batch=2", "group=2", "encoder=''", "least=0"),
-    *("depth=2", "compare=64", "window=0", "losses.result_perceptual=0.0", "hardware.device=cpu"),
+    *("depth=2", "compare=64", "window=0", "hardware.device=cpu"),
 )
 _TOTAL = 64 * 1024**2
 """Bytes of one transfer, the working tree among them."""

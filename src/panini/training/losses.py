@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panini.evaluation.stlpips import STLPIPS
+from panini.models.octaves import octaves
 
 
 class ShallowSTLPIPS(nn.Module):
@@ -74,6 +75,27 @@ def relative_l1(ours: Mapping[int, Tensor], truth: Mapping[int, Tensor], spread:
         of_channels = torch.linalg.vector_norm(difference, 1, (0, 2, 3)).float()
         distances.append((of_channels / spread[r].flatten()).sum() / features.numel())
     return torch.stack(distances).mean()
+
+
+@torch.no_grad()
+def band_errors(photo: Tensor, generated: Tensor, truth: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """How far photo and generated face are from the truth in each of `count` octaves, [N, 3, S, S] each -> [N, count]
+    twice, finest first.
+
+    L1 plus the difference of the mean amplitudes: by L1 alone a blurred band is as good as a sharp one that lies a
+    pixel beside, and looks worse. In units of the mean amplitude of the batch's truth.
+    """
+    true = octaves(truth, count)
+    amplitude = torch.stack([band.abs().mean((1, 2, 3)) for band in true], 1)
+
+    def error(picture: Tensor) -> Tensor:
+        rows = []
+        for i, (ours, theirs) in enumerate(zip(octaves(picture, count), true, strict=True)):
+            distance = (ours - theirs).abs().mean((1, 2, 3))
+            rows.append(distance + (ours.abs().mean((1, 2, 3)) - amplitude[:, i]).abs())
+        return torch.stack(rows, 1) / amplitude.mean(0)
+
+    return error(photo), error(generated)
 
 
 def seem_real(logits: Tensor) -> Tensor:

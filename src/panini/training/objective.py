@@ -14,9 +14,10 @@ from panini.models.dre import FixedDegradation
 from panini.models.panini_net import PaniniNet
 from panini.models.prior import PriorState
 from panini.training.adversary import Adversary
-from panini.training.batches import PREVIEW_SIZE, Batch, Preview
+from panini.training.batches import Batch
 from panini.training.config import RestorerConfig
-from panini.training.losses import relative_l1
+from panini.training.data import enlarged
+from panini.training.losses import band_errors, relative_l1
 from panini.weights.calibration import DIAL_REACH, shift_v
 
 DIAL_WEIGHT = 4.0
@@ -24,10 +25,10 @@ DIAL_WEIGHT = 4.0
 _GRID = 8
 """Windows begin at multiples of so many fused features: `PictureDAFI` splits a window as it splits the whole picture
 only if their coarsest pixels fall together."""
-_RESULT_WINDOW = 128
-"""Pixels of the result that the perceptual network sees."""
 JUDGED = (32, 64)
 """Resolutions of the fused features that discriminators judge."""
+JUDGED_SIZE = 256
+"""Pixels at which a discriminator judges whole faces."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,6 @@ class Helpers:
 
     perceptual: nn.Module | None = None
     identity: nn.Module | None = None
-    preview: Preview | None = None
     variance: Tensor | None = None  # of each element of w, [latent_dim]
     direction: Tensor | None = None  # the dial's, [dr_dim]
     faces: Adversary | None = None  # of whole faces
@@ -53,13 +53,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class _Shown:
-    """Pictures of one step at one size: the truth, what was generated, and the same after PictureDAFI."""
+    """Pictures of one step at one size, of whole faces or of a window of them."""
 
     truth: Tensor  # [N, 3, s, s]
     generated: Tensor  # [N, 3, s, s]
-    result: Tensor | None  # [N, 3, s, s]; None if no term asks for it
+    photo: Tensor  # [N, 3, s, s], as PictureDAFI receives it
     whole: float  # side of the whole picture, in its pixels
-    face: tuple[Tensor, Tensor]  # the whole face, (true, generated), [N, 3, t, t] each; t is 256 with a window
 
 
 class Objective:
@@ -103,8 +102,8 @@ class Objective:
         shown = None
         if config.view != "features":
             assert state is not None
-            shown = self._show(batch, picture, state, w, edited, step)
-            terms |= self._of_pictures(batch, shown, looks, step)
+            shown = self._show(batch, picture, state, w, step)
+            terms |= self._of_pictures(batch, shown, looks, edited)
         return terms, self._seen(batch, fused, shown)
 
     def _look(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -150,39 +149,22 @@ class Objective:
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 
-    def _show(self, batch: Batch, picture: Tensor, state: PriorState, w: Tensor, v: Tensor, step: int) -> _Shown:
+    def _show(self, batch: Batch, picture: Tensor, state: PriorState, w: Tensor, step: int) -> _Shown:
         """Goes on from the fused features to pictures, of a window of them if the config asks for one."""
         config, network, truth = self.config, self.network, batch.truth
         whole = network.dafi.resolutions[-1]
-        face = None
-        if config.window and self.helpers.preview is not None:
-            face = _at(truth, PREVIEW_SIZE), self._preview(state, w)
         if config.window:
-            place = self._place(step, (whole - config.window) // _GRID + 1, _GRID)
+            place = self._place(step, (whole - config.window) // _GRID + 1)
             state = state.crop(*place, config.window)
             truth, picture = (_window(x, place, config.window, whole) for x in (truth, picture))
         generated = self._generate(state, w)
-        result = None
-        if network.picture is not None and (config.losses.result_l1 or config.losses.result_perceptual):
-            start = generated.detach() if config.detach else generated
-            # A picture smaller than what was given has fewer of the finest bands.
-            halvings = max(0, round(np.log2(picture.shape[-1] / start.shape[-1])))
-            bands = network.picture.weights(v)[:, halvings:]
-            result = network.picture(_at(picture, min(picture.shape[-1], start.shape[-1])), start, bands)
         side = min(generated.shape[-1], truth.shape[-1])
-        truth, generated = _at(truth, side), _at(generated, side)
-        return _Shown(
-            truth,
-            generated,
-            None if result is None else _at(result, side),
-            side * (whole / config.window if config.window else 1.0),
-            face or (truth, generated),
-        )
+        share = config.window / whole if config.window else 1.0
+        photo = _at(picture, side) if picture.shape[-1] >= side else enlarged(picture, side)
+        return _Shown(_at(truth, side), _at(generated, side), photo, side / share)
 
     def _generate(self, state: PriorState, w: Tensor) -> Tensor:
         """In float32 from the prior's last features on."""
-        if self.config.view == "preview":
-            return self._preview(state, w)
         prior = self.network.prior
         with self.autocast():
             for r in prior.resolutions:
@@ -190,16 +172,7 @@ class Objective:
                     state = prior.block(r, state, w)
         return prior.finish(state.with_features(state.features.float()), w)
 
-    def _preview(self, state: PriorState, w: Tensor) -> Tensor:
-        """The face [N, 3, 256, 256] read off block 128. Its colors and contrast are only about right."""
-        assert self.helpers.preview is not None
-        with self.autocast():
-            for r in self.network.prior.resolutions:
-                if self.network.dafi.resolutions[-1] < r <= PREVIEW_SIZE // 2:
-                    state = self.network.prior.block(r, state, w)
-        return self.helpers.preview(state.features)  # type: ignore[no-any-return]
-
-    def _of_pictures(self, batch: Batch, shown: _Shown, looks: Tensor, step: int) -> dict[str, Tensor]:
+    def _of_pictures(self, batch: Batch, shown: _Shown, looks: Tensor, v: Tensor) -> dict[str, Tensor]:
         config, weigh, helpers, terms = self.config, self.config.losses, self.helpers, {}
         if weigh.l1 or weigh.perceptual:
             side = round(shown.truth.shape[-1] * min(1.0, config.compare / shown.whole))
@@ -210,21 +183,17 @@ class Objective:
         if helpers.identity is not None and len(batch.truth) > len(batch.w):
             real = slice(len(batch.w), None)
             with torch.no_grad():
-                true = helpers.identity(shown.face[0][real])
-            likeness = (helpers.identity(shown.face[1][real]) * true).sum(1)
+                true = helpers.identity(shown.truth[real])
+            likeness = (helpers.identity(shown.generated[real]) * true).sum(1)
             terms["identity"] = weigh.identity * (1 - likeness).mean()
         if helpers.faces is not None:
             face = _at(shown.generated, min(shown.generated.shape[-1], self._judged_side(shown)))
             terms["adversarial"] = (helpers.faces.penalty(face) * looks).mean()
-        if shown.result is not None:
-            terms["result_l1"] = weigh.result_l1 * F.l1_loss(shown.result, shown.truth)
-            if weigh.result_perceptual:
-                side = min(_RESULT_WINDOW, shown.truth.shape[-1])
-                row, column = self._place(step, (shown.truth.shape[-1] - side) // _GRID + 1, _GRID, salt=1)
-                part = (..., slice(row, row + side), slice(column, column + side))
-                terms["result_perceptual"] = weigh.result_perceptual * self._distance(
-                    shown.result[part], shown.truth[part], looks
-                )
+        picture = self.network.picture
+        if picture is not None and weigh.bands:
+            photo, generated = band_errors(shown.photo, shown.generated, shown.truth, picture.bands)
+            share = picture.weights(v)
+            terms["bands"] = weigh.bands * torch.lerp(generated, photo, share).sum(1).mean()
         return terms
 
     def _distance(self, ours: Tensor, truth: Tensor, looks: Tensor) -> Tensor:
@@ -248,12 +217,12 @@ class Objective:
         """Whole faces are judged at 256 pixels, windows of them and the paper's results as they are."""
         if self.config.window or self.config.perceptual == "vgg":
             return shown.truth.shape[-1]
-        return min(PREVIEW_SIZE, shown.truth.shape[-1])
+        return min(JUDGED_SIZE, shown.truth.shape[-1])
 
-    def _place(self, step: int, count: int, grid: int, salt: int = 0) -> tuple[int, int]:
-        """Row and column of a window, drawn from the seed and the step: multiples of `grid`, of `count` each."""
-        row, column = np.random.default_rng((self.config.seed, step, 2, salt)).integers(0, count, 2)
-        return grid * int(row), grid * int(column)
+    def _place(self, step: int, count: int) -> tuple[int, int]:
+        """Row and column of a window, in fused features, drawn from the seed and the step: `count` places each way."""
+        row, column = np.random.default_rng((self.config.seed, step, 2, 0)).integers(0, count, 2)
+        return _GRID * int(row), _GRID * int(column)
 
 
 def _at(picture: Tensor, side: int) -> Tensor:

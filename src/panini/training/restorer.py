@@ -19,13 +19,13 @@ from panini.models.discriminator import Discriminator, PatchDiscriminator, Prior
 from panini.models.panini_net import PaniniNet
 from panini.models.prior import MobilePrior, Prior
 from panini.training.adversary import Adversary
-from panini.training.batches import PREVIEW_SIZE, Batches, Preview, SampledFaces
+from panini.training.batches import Batches, SampledFaces
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, Faces, aligned, check_disjoint
 from panini.training.identity import MobileFaceNet
 from panini.training.loop import Training, Validation, parameters_of
 from panini.training.losses import ShallowSTLPIPS, VGGDistance
-from panini.training.objective import JUDGED, Helpers, Objective, Seen
+from panini.training.objective import JUDGED, JUDGED_SIZE, Helpers, Objective, Seen
 from panini.training.optim import Descent, MovingAverage, channels_last
 from panini.training.validation import Validator
 from panini.weights.checkpoint import build, load_network
@@ -50,8 +50,7 @@ class RestorerTraining(Training[RestorerConfig]):
         self.network.to(self.device)
         prior.to(self.device).eval().requires_grad_(False)
         channels_last(prior)
-        preview = self._preview(prior)
-        self.sampled = self._sampled(prior, preview)
+        self.sampled = self._sampled(prior)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.network.train()
         self.network.dre.eval()  # batches are too small for batch statistics
@@ -62,28 +61,18 @@ class RestorerTraining(Training[RestorerConfig]):
         real = self._real()
         latent_shape = (self.network.prior.latents, self.network.prior.latent_dim)
         self.batches = Batches(config, latent_shape, self.sampled, real, self.device)
-        self.objective = Objective(config, self.network, self._helpers(preview, real), self.device)
+        self.objective = Objective(config, self.network, self._helpers(real), self.device)
         self.validator = Validator(config, self.device) if config.validate_every else None
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    def _preview(self, prior: Prior) -> Preview | None:
-        config = self.config
-        sampled = config.real_share < 1 and config.sampled_size == PREVIEW_SIZE
-        if not (config.view == "preview" or sampled or (config.window and config.losses.identity)):
-            return None
-        if not isinstance(prior, MobilePrior):
-            raise PaniniError('view "preview" and sampled_size 256 want the small prior')
-        return Preview(prior).to(self.device)
-
-    def _sampled(self, prior: Prior, preview: Preview | None) -> SampledFaces | None:
+    def _sampled(self, prior: Prior) -> SampledFaces | None:
         config = self.config
         if config.real_share == 1:
             return None
         low, high = config.truncation
         last = max(self.network.dafi.resolutions)
-        quick = preview if config.sampled_size == PREVIEW_SIZE else None
-        return SampledFaces(prior, quick, last, (low, high), config.style_mixing, config.hardware.bf16)
+        return SampledFaces(prior, last, (low, high), config.style_mixing, config.hardware.bf16)
 
     def _real(self) -> FaceBank | None:
         config = self.config
@@ -114,22 +103,24 @@ class RestorerTraining(Training[RestorerConfig]):
         config = self.config
         module: nn.Module = PatchDiscriminator()
         if config.perceptual == "vgg":  # the paper's
-            module = Discriminator(config.size, 32768 if config.size > PREVIEW_SIZE else 8192)
+            module = Discriminator(config.size, 32768 if config.size > JUDGED_SIZE else 8192)
             if config.discriminator:
                 load_released(config.discriminator, module)
         channels_last(module)
         return module.to(self.device)
 
-    def _helpers(self, preview: Preview | None, real: FaceBank | None) -> Helpers:
+    def _helpers(self, real: FaceBank | None) -> Helpers:
         config, losses = self.config, self.config.losses
         perceptual = None
-        if losses.perceptual or losses.result_perceptual:
+        if losses.perceptual:
             stlpips = STLPIPS(Path(config.perceptual_weights) if config.perceptual_weights else None)
             perceptual = VGGDistance(stlpips) if config.perceptual == "vgg" else ShallowSTLPIPS(stlpips, config.depth)
             channels_last(perceptual)
             perceptual.eval().to(self.device)
         if losses.identity and not config.identity:
             raise PaniniError("losses.identity wants the file of the identity network: identity=…")
+        if losses.identity and config.window:
+            raise PaniniError("losses.identity wants whole faces: window=0")
         identity = MobileFaceNet(Path(config.identity)).to(self.device) if losses.identity else None
         direction = None
         if config.dialled:
@@ -141,7 +132,6 @@ class RestorerTraining(Training[RestorerConfig]):
         return Helpers(
             perceptual,
             identity,
-            preview if config.view == "preview" or config.window else None,
             self.sampled.deviation.square() if self.sampled is not None else None,
             direction,
             by_name.get("faces"),
@@ -258,7 +248,7 @@ def starting_network(config: RestorerConfig, prior: Prior) -> PaniniNet:
 @torch.no_grad()
 def _statistics(prior: Prior, last: int) -> dict[int, Tensor]:
     """The prior's features of sampled faces, whose mean and spread are the units of image features."""
-    sampled = SampledFaces(prior, None, last, (0.5, 1.0), 0.5)
+    sampled = SampledFaces(prior, last, (0.5, 1.0), 0.5)
     w = sampled.latents(_STATISTICS_FACES, torch.Generator().manual_seed(3))
     return {r: state.features for r, state in prior.features(w, last).items()}
 
