@@ -15,6 +15,7 @@ from panini.degradation.steps import (
     Downsample,
     Enlarge,
     Fade,
+    Halftone,
     Jpeg,
     Motion,
     Noise,
@@ -99,7 +100,7 @@ PAPER = (
         always(Enlarge, kernel=_UP))),
 )
 WILD = (
-    *(recipe._replace(share=0.25 * recipe.share) for recipe in PAPER),
+    *(recipe._replace(share=0.2 * recipe.share) for recipe in PAPER),
     Recipe(0.10, "messenger", (  # resized, compressed, passed on, compressed again
         maybe(0.3, Noise, sigma=(1.0, 8.0), shot=True),
         maybe(0.7, Jpeg, quality=range(50, 95)),
@@ -120,7 +121,7 @@ WILD = (
         maybe(0.4, Sharpen, **_UNSHARP),
         always(WebP, quality=range(15, 90)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.26, "thumbnail", (  # made small for a page, grey or in colour, and sharpened into halos
+    Recipe(0.20, "thumbnail", (  # made small for a page, grey or in colour, and sharpened into halos
         maybe(0.3, Tone, amount=1.0),
         maybe(0.5, Blur, sigma=Log(0.6, 6.0)),
         maybe(0.3, Noise, sigma=(1.0, 12.0), grey=_EITHER),
@@ -136,7 +137,7 @@ WILD = (
         maybe(0.3, Blur, sigma=(0.5, 2.5)),  # the camera's own denoising
         always(Jpeg, quality=range(50, 96)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.13, "old photo", (  # lens, film, fading, scanner
+    Recipe(0.11, "old photo", (  # lens, film, fading, scanner
         always(Blur, sigma=Log(0.8, 6.0)),
         maybe(0.85, Tone, amount=[1.0, 1.0, 1.0, 0.5], sepia=_EITHER),
         always(Noise, sigma=(1.0, 22.0), grey=[True, True, False]),
@@ -145,6 +146,17 @@ WILD = (
         maybe(0.4, Noise, sigma=(1.0, 8.0)),
         maybe(0.4, Sharpen, **_UNSHARP),
         maybe(0.8, Jpeg, quality=range(25, 96)),
+        always(Enlarge, kernel=_SMOOTH))),
+    Recipe(0.13, "print", (  # a book or a newspaper, scanned
+        maybe(0.3, Blur, sigma=Log(0.5, 3.0)),
+        maybe(0.9, Tone, amount=1.0, sepia=[False, False, True]),
+        always(Halftone, pitch=Log(2.5, 11.0), angle=_ANGLE, amount=(0.3, 1.0)),
+        always(Blur, sigma=Log(0.5, 2.5)),
+        maybe(0.4, Fade, contrast=(0.6, 1.0), base=(0.0, 1.0)),
+        maybe(0.4, Downsample, factor=Log(1.1, 3.0), kernel=["area", *_AA]),
+        maybe(0.4, Noise, sigma=(1.0, 8.0), grey=_EITHER),
+        maybe(0.3, Sharpen, **_UNSHARP),
+        maybe(0.8, Jpeg, quality=range(35, 96)),
         always(Enlarge, kernel=_SMOOTH))),
     Recipe(0.08, "near-clean", (
         maybe(0.2, Tone, amount=1.0, sepia=_EITHER),

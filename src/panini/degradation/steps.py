@@ -43,6 +43,7 @@ ANTIALIASED = {  # Pillow's: they widen as the picture shrinks, where OpenCV's s
     "bicubic-aa": Image.Resampling.BICUBIC,
 }
 SUBSAMPLING = {"4:2:0": (2, 2), "4:2:2": (1, 2), "4:4:4": (1, 1)}  # luma samples a chroma sample: vertical, horizontal
+SOFTNESS = 12.0  # of a printed dot's edge, in levels of the tone that is printed
 SEPIA = (1.10, 0.98, 0.78)  # a grey's colour when toned
 
 
@@ -335,8 +336,40 @@ class Fade(Step):
         return image * np.float32(self.contrast) + np.float32(self.offset)
 
 
+@dataclasses.dataclass(frozen=True)
+class Halftone(Step):
+    """Prints the picture in dots: a round-dot screen, its cells `pitch` pixels wide, turned by `angle` degrees.
+
+    amount: 0 none, 1 ink or paper and nothing between, but for soft edges. It counts as noise: a texture over the picture.
+    """
+
+    kind: ClassVar[str] = "noise"
+    pitch: float = _number(1.5, 40.0)
+    angle: float = _number(0.0, 180.0, 45.0)
+    amount: float = _number(0.0, 1.0, 1.0)
+
+    def __str__(self) -> str:
+        return f"halftone {self.pitch:.2g} px, {100 * self.amount:.0f} %"
+
+    @property
+    def strength(self) -> float:
+        return 64 * self.amount
+
+    def screen(self, size: Size) -> Pixels:
+        """[H, W, 1]: the threshold of each pixel, 0..255, for a picture of that size."""
+        pitch, turn = self.pitch * min(size) / REFERENCE, math.radians(self.angle)
+        y, x = np.mgrid[: size[0], : size[1]].astype(np.float32) * np.float32(2 * math.pi / pitch)
+        across, along = x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
+        return _pixels(127.5 + 63.75 * (np.cos(across) + np.cos(along)))[..., None]
+
+    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+        dots = 255 / (1 + np.exp((self.screen(_size(image)) - image) / np.float32(SOFTNESS)))
+        return _pixels(image + self.amount * (dots - image))
+
+
 STEPS: dict[str, type[Step]] = {
-    cls.__name__.lower(): cls for cls in (Blur, Motion, Sharpen, Downsample, Enlarge, Noise, Jpeg, WebP, Tone, Fade)
+    cls.__name__.lower(): cls
+    for cls in (Blur, Motion, Sharpen, Downsample, Enlarge, Noise, Halftone, Jpeg, WebP, Tone, Fade)
 }
 KINDS = tuple(dict.fromkeys(cls.kind for cls in STEPS.values() if cls.kind))
 ADDING = frozenset({"noise", "jpeg", "webp"})

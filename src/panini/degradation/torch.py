@@ -35,6 +35,7 @@ from panini.degradation import (
     Downsample,
     Enlarge,
     Fade,
+    Halftone,
     Jpeg,
     Motion,
     Noise,
@@ -44,6 +45,7 @@ from panini.degradation import (
     Tone,
     WebP,
 )
+from panini.degradation.steps import SOFTNESS
 
 # The tables of ITU-T T.81, annex K.1 (luma, chroma), which libjpeg scales by quality.
 _TABLES = """
@@ -194,6 +196,12 @@ def _fade(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generato
     return x * _column(steps, "contrast", x) + _column(steps, "offset", x)
 
 
+def _halftone(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
+    size = (x.shape[2], x.shape[3])
+    screens = _put(np.stack([step.screen(size)[..., 0] for step in steps])[:, None], x.device)
+    return torch.lerp(x, 255 * ((x - screens) / SOFTNESS).sigmoid(), _column(steps, "amount", x))
+
+
 def _webp(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
     if x.device.type != "cpu":
         return _jpeg(x, [Jpeg(step.quality) for step in steps], full, generator)
@@ -271,6 +279,7 @@ _RUN: dict[type[Step], Callable[[Tensor, Sequence[Any], Size, torch.Generator | 
     Fade: _fade,
     Downsample: _downsample,
     Noise: _noise,
+    Halftone: _halftone,
     Sharpen: _sharpen,
     Jpeg: _jpeg,
     WebP: _webp,

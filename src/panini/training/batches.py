@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from panini.degradation import Degradation, draw
+from panini.degradation import Degradation, Fade, Tone, draw
 from panini.degradation.torch import apply_shared
 from panini.models.prior import Prior
 from panini.training.config import RestorerConfig
@@ -135,7 +135,9 @@ class Batches:
         if self.real is not None and self.real_count:
             truths.append(varied(self.real.draw(self.real_count, rng), chance))
         truth = torch.cat(truths) if len(truths) > 1 else truths[0]
-        given = damaged(truth, self.damages(step), config.group, rng, chance)
+        damages = self.damages(step)
+        given = damaged(truth, damages, config.group, rng, chance)
+        truth = toned(truth, damages, config.group)
         dial = torch.zeros(config.batch, device=device)
         if config.dialled:
             setting = 2 * torch.rand(config.batch, generator=chance, device=device) - 1
@@ -163,6 +165,16 @@ def damaged(
     pictures = ((truth + 1) * 127.5).round_().byte().permute(0, 2, 3, 1).contiguous().numpy()
     results = [damages[i // group].apply(face, int(rng.integers(2**31))) for i, face in enumerate(pictures)]
     return torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def toned(truth: Tensor, damages: list[Degradation], group: int) -> Tensor:
+    """The true faces with the color and the contrast of the damaged ones: both stay the photo's, and nobody can know
+    the colors of a gray one."""
+    parts = []
+    for part, damage in zip(truth.split(group), damages, strict=True):
+        steps = tuple(step for step in damage.steps if isinstance(step, Tone | Fade))
+        parts.append(apply_shared(part, Degradation(steps)) if steps else part)
+    return torch.cat(parts)
 
 
 def varied(faces: Tensor, chance: torch.Generator) -> Tensor:
