@@ -14,6 +14,7 @@ from panini.degradation import (
     Downsample,
     Enlarge,
     Fade,
+    Halftone,
     Jpeg,
     Motion,
     Noise,
@@ -69,6 +70,7 @@ PARITY = {
     ),
     "jpeg": (CODED, [(Jpeg(quality, chroma),) for quality in (10, 40, 75, 98) for chroma in SUBSAMPLING]),
     "webp": (EXACT, [(WebP(40),)]),
+    "halftone": (EXACT, [(Halftone(4.0),), (Halftone(9.0, 20.0, 0.5), Blur(1.0))]),
     "sequence": (
         CODED_SMALL,
         [

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from panini.degradation import Blur, Degradation, Fade, Noise, Tone
 from panini.errors import PaniniError
-from panini.training.batches import SampledFaces, varied
+from panini.training.batches import SampledFaces, toned, varied
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, Faces, check_disjoint
 from panini.training.restorer import RestorerTraining
@@ -71,6 +72,15 @@ def test_half_of_the_sampled_faces_have_two_w(toy_prior: Path) -> None:
     assert 0.3 < mixed < 0.7
     alike = SampledFaces(prior, 64, (0.5, 1.0), 0.0).latents(8, chance)
     assert torch.equal(alike[:, 0], alike[:, -1])
+
+
+def test_the_truth_has_the_tone_of_the_photo_and_no_other_damage() -> None:
+    faces = torch.rand(4, 3, 32, 32) * 2 - 1
+    damages = [Degradation((Tone(1.0), Noise(9.0), Fade(0.5, 1.0))), Degradation((Blur(2.0),))]
+    truth = toned(faces, damages, 2)
+    assert (truth[:2, 0] - truth[:2, 1]).abs().max() == 0, "a gray photo's face is gray"
+    assert truth[:2].min() > -0.05, "a faded photo's face is faded"
+    assert torch.equal(truth[2:], faces[2:])
 
 
 def test_real_faces_vary_a_little() -> None:

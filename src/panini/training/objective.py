@@ -27,6 +27,8 @@ _GRID = 8
 only if their coarsest pixels fall together."""
 JUDGED = (32, 64)
 """Resolutions of the fused features that discriminators judge."""
+PHOTO_WEIGHT = 1.4
+"""How many times the photo's error counts in `bands`: of two that are as wrong, a blocky photo leaves stains."""
 JUDGED_SIZE = 256
 """Pixels at which a discriminator judges whole faces."""
 
@@ -193,7 +195,7 @@ class Objective:
         if picture is not None and weigh.bands:
             photo, generated = band_errors(shown.photo, shown.generated, shown.truth, picture.bands)
             share = picture.weights(v)
-            terms["bands"] = weigh.bands * torch.lerp(generated, photo, share).sum(1).mean()
+            terms["bands"] = weigh.bands * torch.lerp(generated, PHOTO_WEIGHT * photo, share).sum(1).mean()
         return terms
 
     def _distance(self, ours: Tensor, truth: Tensor, looks: Tensor) -> Tensor:
