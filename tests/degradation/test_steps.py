@@ -104,7 +104,7 @@ def test_a_halftone_keeps_the_tone_in_dots_of_ink() -> None:
     for value in (64, 128, 192):
         dots = Degradation((Halftone(8.0, 20.0),)).apply(np.full((512, 512, 3), value, np.uint8), 0)
         assert abs(dots.mean() - value) < 25
-        assert ((dots < 40) | (dots > 215)).mean() > 0.75, "ink or paper"
+        assert ((dots < 40) | (dots > 215)).mean() > 0.65, "ink or paper"
     none = np.full((64, 64, 3), 100, np.uint8)
     assert np.array_equal(Degradation((Halftone(8.0, amount=0.0),)).apply(none, 0), none)
 

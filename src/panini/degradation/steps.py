@@ -340,7 +340,7 @@ class Fade(Step):
 class Halftone(Step):
     """Prints the picture in dots: a round-dot screen, its cells `pitch` pixels wide, turned by `angle` degrees.
 
-    amount: 0 none, 1 ink or paper and nothing between, but for soft edges. It counts as noise: a texture on the picture.
+    amount: 0 none, 1 ink or paper and nothing between but soft edges. It counts as noise: a texture on the picture.
     """
 
     kind: ClassVar[str] = "noise"
