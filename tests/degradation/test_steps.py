@@ -14,8 +14,9 @@ from PIL import Image
 from skimage import data
 
 from panini.cli import run
-from panini.degradation import (
-    DISTRIBUTIONS,
+from panini.degradation.folder import degrade_folder
+from panini.degradation.recipes import DISTRIBUTIONS, draw
+from panini.degradation.steps import (
     KINDS,
     Blur,
     Degradation,
@@ -29,9 +30,7 @@ from panini.degradation import (
     Step,
     Tone,
     WebP,
-    draw,
 )
-from panini.degradation.folder import degrade_folder
 from panini.errors import PaniniError
 
 FACE = np.asarray(

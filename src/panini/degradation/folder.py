@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from panini.degradation import DISTRIBUTIONS, draw
+from panini.degradation.recipes import DISTRIBUTIONS, draw
 from panini.errors import PaniniError
 from panini.photo import io as photo_io
 
