@@ -158,9 +158,7 @@ def _high_dynamic_range(frame: Any) -> list[str]:
 
 def _streams_lost(source: Path, target: Path, container: Any, picture: Any, form: str) -> list[str]:
     """What of the other streams the target cannot hold; raises PaniniError for sound."""
-    lost = []
-    with av.open(os.devnull, "w", format=form) as trial:
-        held = trial.supported_codecs
+    lost, held = [], _held(form)
     for stream in container.streams:
         if stream is picture or stream.index == picture.index:
             continue
@@ -168,9 +166,9 @@ def _streams_lost(source: Path, target: Path, container: Any, picture: Any, form
         words = f" ({language})" if language and language != "und" else ""
         codec = stream.codec_context.name if stream.codec_context is not None else ""
         if stream.type == "audio" and codec not in held and not codec.startswith("mp3"):
-            raise PaniniError(
-                f"{source} has sound ({codec}) that {target.suffix} cannot hold: name a .mkv or .mov with -o"
-            )
+            others = [suffix for suffix, other in ((".mkv", "matroska"), (".mov", "mov")) if codec in _held(other)]
+            advice = f"name a {' or '.join(others)} with -o" if others else "no container that Panini writes can"
+            raise PaniniError(f"{source} has sound ({codec}) that {target.suffix} cannot hold: {advice}")
         if stream.type == "subtitle" and codec not in held:
             lost.append(f"without subtitles{words}, which {target.suffix} cannot hold as {codec}: a .mkv can")
         elif stream.type == "attachment" and form != "matroska":
@@ -184,6 +182,13 @@ def _streams_lost(source: Path, target: Path, container: Any, picture: Any, form
         elif stream.type == "video":
             lost.append("without a further video track")
     return lost
+
+
+def _held(form: str) -> set[str]:
+    """The codecs whose streams a container can hold."""
+    with av.open(os.devnull, "w", format=form) as trial:
+        held: set[str] = trial.supported_codecs
+    return held
 
 
 def frames(source: Path, how: Plan) -> Iterator[tuple[Pixels, int]]:
