@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,7 @@ from typing import IO
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Lets `write` fill a temporary file beside `path`, which then replaces `path`; on failure nothing is left
-    behind."""
+    """Lets `write` fill a temporary file beside `path`, which then replaces `path`. A failure leaves no file behind."""
     handle, name = tempfile.mkstemp(prefix=".panini-", suffix=".part", dir=path.parent)
     try:
         with _Written(io.FileIO(handle, "w+"), 1 << 20) as file:
@@ -28,8 +28,15 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
+def copy_atomically(source: Path, path: Path) -> None:
+    """Copies a file byte for byte, with its times."""
+    with source.open("rb") as original:
+        write_atomically(path, lambda file: shutil.copyfileobj(original, file))
+    shutil.copystat(source, path)
+
+
 class _Written(io.BufferedRandom):
-    """A file without a file number: with one, Pillow writes past Python and does not notice a full disk."""
+    """A file without a file number. With one, Pillow would write past Python and not notice a full disk."""
 
     def fileno(self) -> int:
         raise io.UnsupportedOperation("fileno")

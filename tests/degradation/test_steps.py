@@ -50,7 +50,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @given(drawn)
-def test_serialisation_round_trip(damage: Degradation) -> None:
+def test_serialization_round_trip(damage: Degradation) -> None:
     again = Degradation.from_dict(json.loads(json.dumps(damage.to_dict())))
     assert again == damage
     assert str(again) == str(damage)
@@ -80,7 +80,7 @@ def test_apply_keeps_shape_and_is_reproducible(damage: Degradation, seed: int, h
             [(Downsample(f, k), Enlarge("bilinear")) for f in (2, 4, 8, 16)]
             for k in ("area", "bicubic", "bicubic-aa", "nearest")
         ),
-        *([(Noise(s, grey, shot),) for s in (3, 9, 27)] for grey in (False, True) for shot in (False, True)),
+        *([(Noise(s, gray, shot),) for s in (3, 9, 27)] for gray in (False, True) for shot in (False, True)),
         [(Jpeg(q),) for q in (95, 70, 40, 15)],
         [(WebP(q),) for q in (95, 70, 40, 15)],
         [(Tone(a, True),) for a in (0.2, 0.5, 1.0)],
@@ -126,7 +126,7 @@ def test_strengths_are_those_of_a_512_face() -> None:
         lambda: Blur("3"),  # type: ignore[arg-type]
         lambda: Jpeg(50.5),  # type: ignore[arg-type]
         lambda: Jpeg(True),
-        lambda: Noise(3, grey=1),  # type: ignore[arg-type]
+        lambda: Noise(3, gray=1),  # type: ignore[arg-type]
         lambda: Downsample(2, "lanczos"),
         lambda: Degradation((Downsample(2),)),
         lambda: Degradation(("blur",)),  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ def test_strengths_are_those_of_a_512_face() -> None:
         lambda: Degradation.from_dict({"steps": ["blur"]}),
         lambda: Degradation.from_dict({"steps": [{"step": "rust"}]}),
         lambda: Degradation.from_dict({"steps": [{"step": "blur"}]}),
-        lambda: Degradation.from_dict({"steps": [{"step": "blur", "sigma": 1, "colour": 1}]}),
+        lambda: Degradation.from_dict({"steps": [{"step": "blur", "sigma": 1, "color": 1}]}),
     ],
 )
 def test_wrong_values_are_named(make: Any) -> None:

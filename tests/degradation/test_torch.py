@@ -50,7 +50,7 @@ PARITY = {
     "blur": (EXACT, [(Blur(1.0),), (Blur(9.0),), (Blur(6.0, 0.3, 30.0),)]),
     "motion": (EXACT, [(Motion(12.0, 70.0),), (Motion(40.0, 0.0),)]),
     "sharpen": (EXACT, [(Sharpen(0.5),), (Sharpen(3.0, 2.0),), (Downsample(4), Sharpen(2.0, 0.7), Enlarge())]),
-    "colour": (EXACT, [(Tone(),), (Tone(0.5),), (Tone(1.0, True),), (Fade(0.6, 0.7),)]),
+    "color": (EXACT, [(Tone(),), (Tone(0.5),), (Tone(1.0, True),), (Fade(0.6, 0.7),)]),
     "down": (
         EXACT,
         [
@@ -91,11 +91,11 @@ def test_both_paths_agree(picture: np.ndarray, least: float, steps: list[tuple])
         assert score > least, f"{score:.1f} dB: {damage}"
 
 
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("shot", [False, True])
-def test_noise_has_the_same_statistics(grey: bool, shot: bool) -> None:
+def test_noise_has_the_same_statistics(gray: bool, shot: bool) -> None:
     """Mean, deviation (2 %) and correlation of channels, at two brightnesses."""
-    damage = Degradation((Noise(12.0, grey, shot),))
+    damage = Degradation((Noise(12.0, gray, shot),))
     for value in (60, 180):
         flat = np.full((256, 256, 3), value, np.uint8)
         for result in (damage.apply(flat, 0), batch(flat, [damage])[0]):
@@ -103,7 +103,7 @@ def test_noise_has_the_same_statistics(grey: bool, shot: bool) -> None:
             assert noise.mean() == pytest.approx(0, abs=0.15)
             assert noise.std() == pytest.approx(12 * (np.sqrt(value / 255) if shot else 1), rel=0.02)
             assert np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1] == pytest.approx(
-                float(grey), abs=0.03
+                float(gray), abs=0.03
             )
 
 

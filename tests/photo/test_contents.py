@@ -63,7 +63,7 @@ def test_text_of_a_png_goes_into_a_jpegs_comment_and_its_loss_elsewhere_is_said(
     assert "captions of the PNG (Title, Author, Comment, Creation Time)" in capsys.readouterr().err
 
 
-def test_compressed_text_and_colour_chunks_of_a_png_stay(tmp_path):
+def test_compressed_text_and_color_chunks_of_a_png_stay(tmp_path):
     text = PngImagePlugin.PngInfo()
     text.add_text("Description", "long " * 100, zip=True)
     text.add_itxt("Title", "Großmutter", lang="de", tkey="Titel", zip=True)
@@ -457,7 +457,7 @@ def test_a_raw_file_is_not_taken_for_its_preview(tmp_path, capsys):
     assert "RAW" in fails(capsys, tmp_path / "in.tif")
 
 
-def test_ten_bits_and_hdr_colours_of_avif_are_said_to_be_lost():
+def test_ten_bits_and_hdr_colors_of_avif_are_said_to_be_lost():
     head = b"\0\0\0\x14ftypavif\0\0\0\0" + b"\0\0\0\x13colrnclx" + struct.pack(">HHH", 9, 16, 9) + b"\x80"
     found = contents.examine(head + b"\0\0\0\x0cav1C\x81\x20\x4c\0mdat").left_out
     assert found == ["8 bits are left", "without its brightness for HDR screens, so that colors may look flat"]

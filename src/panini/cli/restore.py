@@ -5,7 +5,6 @@ from __future__ import annotations
 import filecmp
 import json
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -270,15 +269,13 @@ def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOpt
 
 
 def _copy(source: Path, target: Path | None, to: Output, why: str) -> None:
-    """Copies a photo without a face byte for byte, as a folder's are; says why. target: None: it stays where it is."""
-    from panini.files import write_atomically
+    """Copies a photo without a face, as in a folder, and says why. target: None leaves it where it is."""
+    from panini.files import copy_atomically
     from panini.photo import io as photo_io
 
     if target is not None:
         photo_io.check_place(target, source, overwrite=to.overwrite)
-        with source.open("rb") as original:
-            write_atomically(target, lambda file: shutil.copyfileobj(original, file))
-        shutil.copystat(source, target)
+        copy_atomically(source, target)
     what = "left as it is" if target is None else "copied"
     if to.as_json:
         print(json.dumps({"photo": str(source), "output": None if target is None else str(target), "faces": []}))
@@ -446,26 +443,22 @@ def _stop_gently() -> Iterator[Callable[[], bool]]:
 
 def _print_folder(job: FolderJob, seconds: float, stopped: bool) -> None:
     """Writes the reports and prints the totals; raises StoppedError or SomeFailedError if something is missing."""
-    from panini.jobs.journal import FAILED
+    from panini.jobs.journal import COPIED, FAILED, RESTORED
 
-    entries = job.finished()
-    report = job.write_reports(seconds)[-1]
-    restored = [entry for entry in entries if entry.faces]
+    total, report = job.summary(seconds), job.write_reports(seconds)[-1]
     earlier = len(job.names) - len(job.todo)
-    failed = sum(entry.outcome == FAILED for entry in entries) + len(job.unreadable)
-    faces = sum(len(entry.faces) for entry in restored)
     print(
-        f"{one_line(job.target)}: {len(restored)} of {len(job.names)} restored ({count(faces)}), "
-        f"{len(entries) - len(restored) - failed + len(job.unreadable)} without a face copied, {failed} failed, "
+        f"{one_line(job.target)}: {total[RESTORED]} of {len(job.names)} restored ({count(total['faces'])}), "
+        f"{total[COPIED]} without a face copied, {total[FAILED]} failed, "
         f"{f'{job.ours} of our own left alone, ' if job.ours else ''}"
         f"{f'{job.others} of other kinds left alone, ' if job.others else ''}"
         f"{f'{earlier} of all that in earlier runs, ' if earlier else ''}"
         f"{seconds:.1f} s; {one_line(report)}"
     )
     if stopped:
-        raise StoppedError(f"stopped with {len(job.names) - len(entries)} to go; the same command goes on")
-    if failed:
-        raise SomeFailedError(f"{failed} of {len(job.names)} failed: see {report}")
+        raise StoppedError(f"stopped with {len(job.names) - len(job.finished())} to go; the same command goes on")
+    if total[FAILED]:
+        raise SomeFailedError(f"{total[FAILED]} of {len(job.names)} failed: see {report}")
 
 
 def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreOptions) -> None:

@@ -120,7 +120,7 @@ WILD = (
         maybe(0.4, Sharpen, **_UNSHARP),
         always(WebP, quality=range(15, 90)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.26, "thumbnail", (  # made small for a page, grey or in colour, and sharpened into halos
+    Recipe(0.26, "thumbnail", (  # made small for a page, gray or in color, and sharpened into halos
         maybe(0.3, Tone, amount=1.0),
         maybe(0.5, Blur, sigma=Log(0.6, 6.0)),
         maybe(0.3, Noise, sigma=(1.0, 12.0), grey=_EITHER),

@@ -43,7 +43,7 @@ ANTIALIASED = {  # Pillow's: they widen as the picture shrinks, where OpenCV's s
     "bicubic-aa": Image.Resampling.BICUBIC,
 }
 SUBSAMPLING = {"4:2:0": (2, 2), "4:2:2": (1, 2), "4:4:4": (1, 1)}  # luma samples a chroma sample: vertical, horizontal
-SEPIA = (1.10, 0.98, 0.78)  # a grey's colour when toned
+SEPIA = (1.10, 0.98, 0.78)  # a gray's color when toned
 
 
 # --- steps: one act of damage each -----------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ class WebP(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Tone(Step):
-    """Moves every colour towards grey, or with `sepia` towards brown, by `amount`; 1 leaves no colour."""
+    """Moves every color toward gray, or with `sepia` toward brown, by `amount`; 1 leaves no color."""
 
     kind: ClassVar[str] = "tone"
     amount: float = _number(0.0, 1.0, 1.0)

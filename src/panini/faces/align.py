@@ -35,9 +35,9 @@ def ffhq_transform(landmarks: NDArray[np.floating], size: int = 512, zoom: float
     if length < 1e-6:
         raise ValueError("the landmarks coincide")
     half = max(2.0 * np.hypot(*along), 1.8 * np.hypot(*down)) / zoom
-    (cos, sin), centre = axis / length, eyes + 0.1 * down
+    (cos, sin), center = axis / length, eyes + 0.1 * down
     turn = np.array([[cos, sin], [-sin, cos]]) * (size / (2 * half))
-    return np.hstack([turn, (size / 2 - turn @ centre)[:, None]])
+    return np.hstack([turn, (size / 2 - turn @ center)[:, None]])
 
 
 def invert(transform: Transform) -> Transform:

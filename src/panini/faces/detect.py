@@ -1,6 +1,6 @@
 """Finds faces and five landmarks each with CenterFace (arXiv 1911.03599), offline and on the CPU.
 
-Coordinates are continuous throughout `panini.faces`: the pixel in column i covers [i, i + 1), its centre is i + 0.5.
+Coordinates are continuous throughout `panini.faces`: the pixel in column i covers [i, i + 1), its center is i + 0.5.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from panini.onnx_session import open_network
 _STRIDE = 4  # the network's output stride
 _MULTIPLE = 32  # its input's sides must be multiples of this
 _TILE = 1024  # most pixels of a side that the network sees at once: bounds memory on large scans
-_OVERLAP = 112  # of neighbouring tiles; larger faces are found whole at the next coarser level
+_OVERLAP = 112  # of neighboring tiles; larger faces are found whole at the next coarser level
 _LEVEL_STEP = 4  # between levels; the network finds faces from about 10 to 400 px
 _COARSEST = 320  # a level whose longer side is at most this is the last
 _SMALLEST = 20  # px that the smallest face measures at the finest level
@@ -61,7 +61,7 @@ class Face:
         return float(np.degrees(np.arctan2(y, x)))
 
     @property
-    def centre(self) -> tuple[float, float]:
+    def center(self) -> tuple[float, float]:
         """x, y of the middle of the box."""
         x, y, w, h = self.box
         return x + w / 2, y + h / 2
@@ -86,7 +86,7 @@ def choose(faces: Sequence[Face], numbers: Sequence[int] = (), boxes: Sequence[B
             raise PaniniError(f"there is no face {number}: {len(faces)} found")
         chosen.add(number - 1)
     for x, y, w, h in boxes:
-        inside = {i for i, f in enumerate(faces) if x <= f.centre[0] < x + w and y <= f.centre[1] < y + h}
+        inside = {i for i, f in enumerate(faces) if x <= f.center[0] < x + w and y <= f.center[1] < y + h}
         if not inside:
             raise PaniniError(f"no face has its middle in the box {x:g},{y:g},{w:g},{h:g}")
         chosen |= inside
@@ -191,7 +191,7 @@ class CenterFace:
             linear = np.array([[cos, sin], [-sin, cos]]) * (_CLOSE_UP_FACE * side / max(*face.box[2:], 1.0))
             if mirror:
                 linear[0] *= -1
-            ways.append(np.hstack([linear, (side / 2 - linear @ face.centre)[:, None]]))
+            ways.append(np.hstack([linear, (side / 2 - linear @ face.center)[:, None]]))
             views.append(warp(image, ways[-1], (side, side), border=cv2.BORDER_CONSTANT))
         found: list[Face | None] = []
         for seen, way, mirror in zip(self._detect(np.stack(views)), ways, mirrored, strict=True):
@@ -229,7 +229,7 @@ def _resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 def _seen_through(transform: Transform, face: Face, mirrored: bool = False) -> Face:
     """The face in another picture, its box that of the ellipse in its box; `mirrored` swaps left and right."""
     linear = transform[:, :2]
-    (x, y), (w, h) = linear @ face.centre + transform[:, 2], np.hypot(*(linear * face.box[2:]).T)
+    (x, y), (w, h) = linear @ face.center + transform[:, 2], np.hypot(*(linear * face.box[2:]).T)
     landmarks = face.landmarks[[1, 0, 2, 4, 3] if mirrored else slice(None)] @ linear.T + transform[:, 2]
     box = (float(x - w / 2), float(y - h / 2), float(w), float(h))
     return Face(box, face.score, landmarks.astype(np.float32), face.spread)

@@ -219,7 +219,7 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """A Gaussian over the first axis [N, C]; at the ends, over what is there."""
     reach = np.arange(len(values))
     weights = np.exp(-0.5 * ((reach[:, None] - reach) / _STEADY) ** 2)
-    # A straight line through the neighbours and not their mean: so movement at the ends is no lag.
+    # A straight line through the neighbors and not their mean: so movement at the ends is no lag.
     result = np.empty_like(values)
     for i, weight in enumerate(weights):
         x = reach - i

@@ -29,7 +29,7 @@ class Contents:
     left_out: list[str] = field(default_factory=list)
     """What of it is not kept, in words."""
     chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Of a PNG: its text and what it says of its colours, as they are."""
+    """Of a PNG: its text and what it says of its colors, as they are."""
     blocks: bytes = b""
     """Of a JPEG: the segments to be written again as they are (captions, extended XMP)."""
     trailer: bytes = b""
@@ -110,7 +110,7 @@ def _webp(data: bytes) -> Contents:
 
 
 def _boxes_of_color(data: bytes) -> Contents:
-    """Of AVIF and HEIC, whose decoders give 8 bits and say nothing of colours that are not those of sRGB."""
+    """Of AVIF and HEIC, whose decoders give 8 bits and say nothing of colors that are not those of sRGB."""
     found = Contents()
     end = data.find(b"mdat", 4) if b"mdat" in data[4:] else len(data)
     head = data[:end]

@@ -1,7 +1,7 @@
 """Picture files: reading and writing them so that nothing but the faces changes.
 
 Inside, a photo is 8-bit RGB, upright, with its alpha channel and metadata beside it. What comes in otherwise:
-1-bit and floating-point pictures become 8-bit grey, palettes RGB, CMYK and Lab RGB (through the embedded profile if
+1-bit and floating-point pictures become 8-bit gray, palettes RGB, CMYK and Lab RGB (through the embedded profile if
 there is one, and are then sRGB); of an animation the first frame is taken. What goes out: the mode that came in after
 that (L, LA, RGB or RGBA); JPEG and BMP hold no transparency, so there it is laid over white. All 16 bits of a picture
 are kept in PNG and TIFF.
@@ -101,7 +101,7 @@ class Metadata:
     text: tuple[tuple[str, str], ...] = ()
     """Keywords and what they say, to be added to PNG's text."""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
-    """Of a PNG, its own text and what it says of its colours: chunks as they are."""
+    """Of a PNG, its own text and what it says of its colors: chunks as they are."""
     trailer: bytes = b""
     """Of a JPEG, what stands behind the picture: a phone's video."""
 
@@ -114,7 +114,7 @@ class Photo:
     """[H, W, 3] RGB, upright."""
     alpha: NDArray[np.uint8] | None = None
     """[H, W], or None where everything is opaque."""
-    grey: bool = False
+    gray: bool = False
     """Whether it came as one channel, and is to leave as one."""
     metadata: Metadata = field(default_factory=Metadata)
     path: Path | None = None
@@ -126,7 +126,7 @@ class Photo:
 
     def image(self) -> Image.Image:
         """A Pillow image in the mode the photo came in: L, LA, RGB or RGBA."""
-        image = Image.fromarray(self.pixels[..., 0].copy() if self.grey else self.pixels)
+        image = Image.fromarray(self.pixels[..., 0].copy() if self.gray else self.pixels)
         if self.alpha is not None:
             image.putalpha(Image.fromarray(self.alpha))
         return image
@@ -281,7 +281,7 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
     if photo.pixels16 is not None and format not in WRITERS:
         lost.append(_REDUCED)
     if format == "BMP":
-        held = exif_and_xmp | {"the colour profile": metadata.icc_profile}
+        held = exif_and_xmp | {"the color profile": metadata.icc_profile}
         lost += [f"without {name}, which BMP does not hold" for name, block in held.items() if block]
     if format == "JPEG":
         lost += [
@@ -298,7 +298,7 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
     if format in _NO_DENSITY and metadata.dpi and round(metadata.dpi[0]) not in (0, 72, 96):
         lost.append(f"without the resolution ({metadata.dpi[0]:.0f} dpi)")
     if format != "PNG" and any(name in (b"gAMA", b"cHRM", b"cICP") for name, _ in metadata.chunks):
-        lost.append("without what the PNG says of its colours without a profile")
+        lost.append("without what the PNG says of its colors without a profile")
     return lost
 
 
@@ -383,7 +383,7 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
     if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(f"the array must be [H, W] or [H, W, 1, 3 or 4], not {list(array.shape)}")
     if array.ndim == 2 or array.shape[2] == 1:
-        return Photo(np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), grey=True)
+        return Photo(np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), gray=True)
     alpha = array[..., 3].copy() if array.shape[2] == 4 else None
     return Photo(np.ascontiguousarray(array[..., :3]), alpha)
 
@@ -409,13 +409,13 @@ def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
     said = said.encode() if isinstance(said, str) else bytes(said)
 
     if upright.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
-        left_out.append(f"colours were {upright.mode} and are sRGB now")
+        left_out.append(f"colors were {upright.mode} and are sRGB now")
         upright, icc_profile = _to_srgb(upright, icc_profile), b""
     elif upright.mode not in ("L", "LA", "RGB", "RGBA"):
         if upright.mode[0] in "IF" and pixels16 is None:
             left_out.append(_REDUCED)
         upright = _to_eight_bits(upright)
-    elif upright.mode in ("L", "RGB") and upright.has_transparency_data:  # one colour of a PNG
+    elif upright.mode in ("L", "RGB") and upright.has_transparency_data:  # one color of a PNG
         upright = upright.convert(upright.mode + "A")
     alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
     if pixels16 is None:
@@ -425,7 +425,7 @@ def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
     return Photo(
         pixels,
         alpha,
-        grey=upright.mode in ("L", "LA") if pixels16 is None else pixels16.ndim == 2,
+        gray=upright.mode in ("L", "LA") if pixels16 is None else pixels16.ndim == 2,
         metadata=Metadata(
             exif=exif,
             xmp=xmp.mended(said, xmp.PICTURES) if contents.pictures else said,
@@ -558,7 +558,7 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
     """The image as the format can hold it, and what Pillow needs to write it."""
     image, metadata = photo.image(), photo.metadata
     if photo.alpha is not None and format in _OPAQUE:
-        paper = Image.new("L" if photo.grey else "RGB", image.size, "white")
+        paper = Image.new("L" if photo.gray else "RGB", image.size, "white")
         paper.paste(image.convert(paper.mode), mask=image.getchannel("A"))
         image = paper
     exif, packet = _sized(metadata.exif, image.size), _true_xmp(metadata, format)

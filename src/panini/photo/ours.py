@@ -1,4 +1,4 @@
-"""Recognises files that Panini made: by the mark in their metadata, and by their names where there is no mark."""
+"""Recognizes files that Panini made: by the mark in their metadata, and by their names where there is no mark."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def in_words(share: float) -> str:
 
 
 def _share_of_rows(image: Image.Image) -> float:
-    """Decoders leave the rows that they have nothing for of one colour."""
+    """Decoders leave the rows that they have nothing for of one color."""
     pixels = np.asarray(image.convert("RGB"))
     last = pixels[-1, -1]
     empty = (pixels == last).all((1, 2))

@@ -35,10 +35,10 @@ def read_sixteen_bit(image: Image.Image, tiles: Any, path: Path) -> Pixels16 | N
     tags: Any = getattr(image, "tag_v2", {})  # of a TIFF
     separate = tags.get(Tag.PlanarConfiguration) == 2
     if separate and 16 in tags.get(Tag.BitsPerSample, ()) and tiles[0][0] == "raw":
-        raise ValueError("16 bits with a plane for each colour and no compression: save it interleaved")
+        raise ValueError("16 bits with a plane for each color and no compression: save it interleaved")
     if image.format not in ("PNG", "TIFF") or not any("16" in str(tile[3]) for tile in tiles):
         return None
-    if image.mode == "CMYK" or separate or tags.get(Tag.ExtraSamples) == (1,):  # 1: colours times alpha
+    if image.mode == "CMYK" or separate or tags.get(Tag.ExtraSamples) == (1,):  # 1: colors times alpha
         return None
     # A TIFF both libraries turn upright when they load it.
     orientation = image.getexif().get(Tag.Orientation, 1) if image.format == "PNG" else 1
@@ -65,8 +65,8 @@ def eight_bits(pixels16: Pixels16) -> NDArray[np.uint8]:
 def carried_over(pixels16: Pixels16, pixels: NDArray[np.uint8]) -> Pixels16:
     """`pixels16` with the changes that `pixels` [H, W, 3] made to its 8 bits: where there are none, every bit stays."""
     result = pixels16.copy()
-    colour = result[..., None] if result.ndim == 2 else result[..., :3]
-    for row, changed in zip(colour, pixels, strict=True):
+    color = result[..., None] if result.ndim == 2 else result[..., :3]
+    for row, changed in zip(color, pixels, strict=True):
         change = (changed[:, : row.shape[1]].astype(np.int32) - _rounded(row)) * 257
         row[:] = np.clip(row + change, 0, 65535)
     return result
@@ -102,7 +102,7 @@ def write_tiff(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> 
     tags[Tag.RowsPerStrip], tags[Tag.StripByteCounts] = height, data.nbytes
     tags[Tag.StripOffsets] = 0  # counted from the end of the tags
     if channels == 4:
-        tags[Tag.ExtraSamples] = 2  # alpha, by which the colours are not multiplied
+        tags[Tag.ExtraSamples] = 2  # alpha, by which the colors are not multiplied
     if "dpi" in options:
         tags[Tag.XResolution], tags[Tag.YResolution] = options["dpi"]
         tags[Tag.ResolutionUnit] = 2  # inch

@@ -60,9 +60,9 @@ def heat_map(report: FaceReport, after: Pixels) -> Pixels:
     side = after.shape[0]
     levels = cv2.resize(report.map, (side, side), interpolation=cv2.INTER_CUBIC)
     heat = np.clip(levels * (255 / MOST), 0, 255).astype(np.uint8)
-    colours = np.asarray(cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO), np.uint8)[..., ::-1]
-    grey = np.repeat(after.mean(2, keepdims=True), 3, 2)
-    return np.rint(0.25 * grey + 0.75 * colours).astype(np.uint8)
+    colors = np.asarray(cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO), np.uint8)[..., ::-1]
+    gray = np.repeat(after.mean(2, keepdims=True), 3, 2)
+    return np.rint(0.25 * gray + 0.75 * colors).astype(np.uint8)
 
 
 def comparison(rows: Sequence[Sequence[ExplainableFace]], titles: Sequence[str]) -> Image.Image:

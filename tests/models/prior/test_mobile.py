@@ -111,7 +111,7 @@ def test_what_is_not_the_wheel_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_details_that_neighbours_share_make_no_lattice() -> None:
+def test_details_that_neighbors_share_make_no_lattice() -> None:
     torch.manual_seed(0)
     low = torch.randn(1, 2, 1, 1).expand(-1, -1, 16, 16)
     shared = torch.randn(1, 6, 1, 1).expand(-1, -1, 16, 16)
