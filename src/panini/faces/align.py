@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 Transform = NDArray[np.float64]
 Picture = NDArray[np.uint8] | NDArray[np.float32]
 
-
 DETECTED_ZOOM = 1.045
 """Landmarks of `CenterFace` are too far apart by this factor (median over faces with a known alignment)."""
 

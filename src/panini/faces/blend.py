@@ -55,10 +55,11 @@ def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.fl
 
 
 def share_around(before: Pixels, after: Pixels, pixel: float) -> NDArray[np.float32]:
-    """[256, 256] in [0, 1]: how much of a restored crop to take where, so that no smooth patch lies around a head amid
-    a print's dots, canvas or grain: all of the face; of what is around it the less the more texture it lost.
+    """[256, 256] in [0, 1]: the opacity of a restored crop that avoids a smooth patch around a head in a textured print.
 
-    before: the crop [S, S, 3]; after: the same restored, of any size; a pixel of the photo has a side of `pixel` in it.
+    It is 1 on the face. Around the face it falls with the texture (dots, canvas, grain) that the restoration removed.
+
+    before: the crop [S, S, 3]. after: the same restored, of any size. pixel: size of a pixel of the photo in the crop.
     """
     side = before.shape[0]
     small = cv2.resize(after, (side, side), interpolation=cv2.INTER_AREA)
