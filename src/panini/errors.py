@@ -10,7 +10,7 @@ from __future__ import annotations
 
 
 class PaniniError(Exception):
-    """Something that the user can fix: bad input, an unwritable output, a missing extra."""
+    """An error that the user can fix: bad input, an unwritable output, a missing extra."""
 
     exit_code = 2
 
@@ -39,5 +39,5 @@ def first_line(error: BaseException) -> str:
 
 
 def how_to_get(extra: str) -> str:
-    """The command that installs an extra. It cannot use our name, which belongs to another project on PyPI."""
+    """The command that installs an extra. On PyPI, our name belongs to another project."""
     return f"pip install '.[{extra}]' in Panini's own folder"

@@ -1,4 +1,4 @@
-"""What several verbs share."""
+"""Helpers of several verbs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from panini.api import Restorer
 
 MinFace = Annotated[float, typer.Option(help="Ignore faces less wide than this, in pixels; at least 8.")]
-Salvage = Annotated[bool, typer.Option("--salvage", help="Take what is left of a damaged or truncated picture.")]
+Salvage = Annotated[bool, typer.Option("--salvage", help="Restore what is left of a damaged or truncated picture.")]
 DEFAULT_MIN_FACE = 24.0
 
 
 def load_restorer(engine: str, min_face: float = DEFAULT_MIN_FACE) -> Restorer:
-    """A restorer with the engine of that name, for faces at least `min_face` pixels wide. Raises PaniniError."""
+    """A restorer with the engine `engine`, for faces at least `min_face` pixels wide. Raises PaniniError."""
     from panini.api import Restorer
     from panini.faces.detect import CenterFace
     from panini.inference import load_engine
@@ -44,10 +44,10 @@ def count(faces: int) -> str:
 
 
 def outcome(faces: int) -> str:
-    """What became of a photo, in words."""
+    """The outcome for a photo, in words."""
     return count(faces) if faces else "no face, kept as it is"
 
 
 def one_line(text: object) -> str:
-    """Without newlines, which file names can have."""
+    """The text without newlines, which file names can contain."""
     return " ".join(str(text).split())

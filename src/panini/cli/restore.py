@@ -45,15 +45,13 @@ _NOT_FOR = {
     "a video": ("recursive", "strip", "explain", "json"),
     "--strip": ("recursive", "explain", "json"),
 }
-"""Options of the command line alone that make no sense for each kind of work; `RestoreOptions` knows its own."""
-
-
-_FINDING, _RESTORING = 1, 4  # how long the two steps of a video take, in proportion
+"""The command line's own options that make no sense for a kind of work; `RestoreOptions` checks the others."""
+_FINDING, _RESTORING = 1, 4  # relative durations of the two steps of a video
 
 
 @dataclass(frozen=True)
 class Output:
-    """What to write, and where."""
+    """What to write and where."""
 
     target: Path | None
     """None: beside the input."""
@@ -63,7 +61,7 @@ class Output:
     as_json: bool = False
     salvage: bool = False
     again: bool = False
-    """Restore also what Panini restored before."""
+    """Also restore Panini's own results."""
 
 
 def restore(
@@ -198,7 +196,7 @@ def restore(
 
 
 def _refuse(work: str, extras: Mapping[str, bool], options: RestoreOptions | None = None) -> None:
-    """Raises PaniniError if an option makes no sense for the work."""
+    """Raises PaniniError if an option makes no sense for a kind of work."""
     for name in _NOT_FOR[work]:
         if extras[name]:
             raise PaniniError(f"--{name} does not go with {work}")
@@ -207,10 +205,10 @@ def _refuse(work: str, extras: Mapping[str, bool], options: RestoreOptions | Non
 
 
 def restore_several(restorer: Restorer, sources: list[Path], to: Output, options: RestoreOptions) -> None:
-    """Restores photos and videos into the folder `to.target`, or beside them.
+    """Restores photos and videos into the folder `to.target`, or beside the originals.
 
-    Results of Panini are left out, and finished files are skipped. One without a face is copied into the folder. If one
-    fails, the others are still restored; SomeFailedError follows at the end.
+    Skips Panini's own results and finished files. Copies photos without a face into the folder. If a file fails, the
+    others are still restored, and SomeFailedError is raised at the end.
     """
     from panini.photo import io as photo_io
     from panini.photo.ours import what_is
@@ -218,7 +216,7 @@ def restore_several(restorer: Restorer, sources: list[Path], to: Output, options
     names = [source.name for source in sources]
     chosen = [source for source in sources if to.again or not what_is(source, names)]
     targets = _targets(chosen, to)
-    restorer.prepare(options)  # what suits no photo fails once, not for each
+    restorer.prepare(options)  # fails once, not for each photo
     done = failed = 0
     for source, path in zip(chosen, targets, strict=True):
         try:
@@ -244,9 +242,9 @@ def restore_several(restorer: Restorer, sources: list[Path], to: Output, options
 
 
 def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOptions, marked: bool) -> bool:
-    """Whether an earlier run with the same options made `target` of `source` as it is now, or copied it.
+    """Whether `target` is the result of the unchanged `source` with the same options, or a copy of it.
 
-    Of a file that carries no mark its age has to do.
+    A file without a mark counts if it is newer than the source.
     """
     from panini.photo.ours import mark_of
 
@@ -256,7 +254,7 @@ def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOpt
             return filecmp.cmp(source, copy, shallow=False)
         if not target.exists() or target.stat().st_mtime_ns < source.stat().st_mtime_ns:
             return False
-        if filecmp.cmp(source, target, shallow=False):  # a copy, which has the name of a result
+        if filecmp.cmp(source, target, shallow=False):  # a copy with the name of a result
             return not target.samefile(source)
     except (OSError, ValueError):
         return False
@@ -284,7 +282,7 @@ def _copy(source: Path, target: Path | None, to: Output, why: str) -> None:
 
 
 def _targets(sources: list[Path], to: Output) -> list[Path]:
-    """Where the result for each photo goes. Raises PaniniError if two results, or a result and a photo, collide."""
+    """The path of each result. Raises PaniniError if two results, or a result and a photo, have the same path."""
     from panini.photo import io as photo_io
 
     if to.target is None:
@@ -322,7 +320,7 @@ def restore_photo(
     explained = _explained(target)
     photo_io.check_input(source)
     for path in (target, explained) if to.explain else (target,):
-        photo_io.check_output(path, source, overwrite=to.overwrite)  # before the work, not after
+        photo_io.check_output(path, source, overwrite=to.overwrite)  # before the work
     photo = photo_io.load(source, salvage=to.salvage)
     with Bar(Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("finding faces", total=None)
@@ -393,7 +391,6 @@ def restore_folder(
     if to.target is None:
         raise PaniniError(f"{source} is a folder: name one for the results with -o")
     restorer.prepare(options)
-    maker = f"{restorer.engine.digest}, {maker}"  # new weights may have the name of others
     start = perf_counter()
     job = FolderJob(
         source,
@@ -401,7 +398,7 @@ def restore_folder(
         options,
         recursive=recursive,
         overwrite=to.overwrite,
-        maker=maker,
+        maker=f"{restorer.engine.digest}, {maker}",  # new weights may have an old name
         mark=to.mark,
         salvage=to.salvage,
         again=to.again,
@@ -424,7 +421,7 @@ def restore_folder(
 
 @contextmanager
 def _stop_gently() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C or SIGTERM into a flag; the second Ctrl-C raises KeyboardInterrupt."""
+    """The first Ctrl-C or SIGTERM sets a flag, which the yielded function returns. A second one interrupts."""
     stop = threading.Event()
 
     def on_interrupt(*_: object) -> None:
@@ -442,7 +439,7 @@ def _stop_gently() -> Iterator[Callable[[], bool]]:
 
 
 def _print_folder(job: FolderJob, seconds: float, stopped: bool) -> None:
-    """Writes the reports and prints the totals; raises StoppedError or SomeFailedError if something is missing."""
+    """Writes the reports and prints the totals. Raises StoppedError or SomeFailedError if files are missing."""
     from panini.jobs.journal import COPIED, FAILED, RESTORED
 
     total, report = job.summary(seconds), job.write_reports(seconds)[-1]
@@ -476,7 +473,7 @@ def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreO
         bar = progress.add_task("finding faces", total=None)
 
         def show(step: str, done: int, of: int) -> None:
-            # One bar for both steps, so that what is left is what is left of all; restoring takes longer.
+            # One bar for both steps, so that the remaining time is that of the whole work.
             progress.update(bar, description=step)
             whole = _FINDING + _RESTORING
             before, weight = (0, _FINDING) if step == "finding faces" else (_FINDING * of, _RESTORING)
@@ -492,7 +489,7 @@ def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreO
 
 
 def _tell(console: Console, entry: Entry) -> None:
-    """Prints what went wrong with a file, or what its result lacks, in one line above the bar."""
+    """Prints an error, or what a result lacks, in one line above the bar."""
     words = f"panini: {one_line(entry.source)}: {one_line(entry.error or entry.note)}"
     console.print(words, markup=False, highlight=False, emoji=False, soft_wrap=True)
 

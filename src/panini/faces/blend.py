@@ -55,7 +55,7 @@ def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.fl
 
 
 def share_around(before: Pixels, after: Pixels, pixel: float) -> NDArray[np.float32]:
-    """[256, 256] in [0, 1]: the opacity of a restored crop that avoids a smooth patch around a head in a textured print.
+    """[256, 256] in [0, 1]: the opacity of a restored crop that avoids a smooth patch around a head in a print.
 
     It is 1 on the face. Around the face it falls with the texture (dots, canvas, grain) that the restoration removed.
 
