@@ -15,8 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-INTERVAL = 30.0
-"""Seconds between two lines without a terminal."""
+INTERVAL = 30.0  # seconds between two lines without a terminal
 
 
 class Bar(Progress):

@@ -53,15 +53,13 @@ _FINDING, _RESTORING = 1, 4  # relative durations of the two steps of a video
 class Output:
     """What to write and where."""
 
-    target: Path | None
-    """None: beside the input."""
+    target: Path | None  # None: beside the input
     overwrite: bool
     mark: bool
     explain: bool = False
     as_json: bool = False
     salvage: bool = False
-    again: bool = False
-    """Also restore Panini's own results."""
+    again: bool = False  # also restore Panini's own results
 
 
 def restore(

@@ -1,4 +1,4 @@
-"""The damage model: steps, the distributions they are drawn from, the same on tensors, and whole folders of it."""
+"""The damage model: steps of damage, random sequences of them, the same for tensors, and for whole folders."""
 
 from panini.degradation.recipes import draw
 from panini.degradation.steps import ADDING, Blur, Degradation, Downsample, Enlarge, Jpeg, Noise

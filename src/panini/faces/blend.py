@@ -81,10 +81,8 @@ def share_around(before: Pixels, after: Pixels, pixel: float) -> NDArray[np.floa
 class Patch:
     """What replaces a face: `pixels` plus `kept` times the photo."""
 
-    pixels: NDArray[np.float32]
-    """[S, S, 3]: the restored crop minus `kept` times the original crop."""
-    kept: float
-    """In [0, 1]: how much of the photo's detail is kept that is too fine for a crop of side S."""
+    pixels: NDArray[np.float32]  # [S, S, 3]: the restored crop minus `kept` times the original crop
+    kept: float  # in [0, 1]: how much of the photo's detail is kept that is too fine for a crop of side S
 
 
 def patch(photo: Pixels, restored: Pixels, transform: Transform, crop_size: int, grain: float = 0.0) -> Patch:

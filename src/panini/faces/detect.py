@@ -34,8 +34,7 @@ _CLOSE_UP_FACE = 0.47  # width of the face relative to these views, for which th
 _SAME = 0.7  # share of the smaller box that two boxes of one face have in common
 
 Maps = NDArray[np.float32]
-Box = tuple[float, float, float, float]
-"""x, y, width, height in pixels."""
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 
 
 @dataclass(frozen=True)

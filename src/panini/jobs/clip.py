@@ -55,19 +55,13 @@ class Plan:
 
     codec: str
     pix_fmt: str
-    size: tuple[int, int]
-    """Stored width and height."""
-    rotation: int
-    """Degrees by which players turn it counterclockwise."""
-    matrix: int
-    """The number in ITU-T H.273 of the matrix that converts to RGB."""
+    size: tuple[int, int]  # stored width and height
+    rotation: int  # degrees by which players turn it counterclockwise
+    matrix: int  # the number in ITU-T H.273 of the matrix that converts to RGB
     full_range: bool
-    interlaced: str
-    """The first field of an interlaced frame, `tff` or `bff`; empty if it is progressive."""
-    tags: dict[str, str] = field(default_factory=dict)
-    """The tags of the file, with XMP under `xmp`."""
-    lost: tuple[str, ...] = ()
-    """The parts that are not kept, in words."""
+    interlaced: str  # the first field of an interlaced frame, `tff` or `bff`; empty if it is progressive
+    tags: dict[str, str] = field(default_factory=dict)  # the tags of the file, with XMP under `xmp`
+    lost: tuple[str, ...] = ()  # the parts that are not kept, in words
 
 
 def opened(source: Path) -> Any:

@@ -9,8 +9,7 @@ from typing import Any
 
 from panini.errors import PaniniError
 
-STATE = ".panini"
-"""The folder inside the output folder that holds the journal and the report's thumbnails."""
+STATE = ".panini"  # the folder inside the output folder that holds the journal and the report's thumbnails
 _JOURNAL = "journal.jsonl"
 
 RESTORED, COPIED, FAILED, BEGUN = "restored", "copied", "failed", "begun"
@@ -20,22 +19,18 @@ RESTORED, COPIED, FAILED, BEGUN = "restored", "copied", "failed", "begun"
 class Entry:
     """The outcome for one file."""
 
-    source: str
-    """Relative to the input folder."""
+    source: str  # relative to the input folder
     output: str = ""
     """Relative to the output folder. For a file that failed, the result of an earlier run, if there is one."""
     outcome: str = FAILED
     """`restored`, `copied` (it has no face) or `failed`. In the journal also `begun`, before a result is written."""
     error: str = ""
-    note: str = ""
-    """What the result lacks of the original, or that somebody changed the result."""
+    note: str = ""  # what the result lacks of the original, or that somebody changed the result
     faces: list[dict[str, Any]] = field(default_factory=list)
     """The faces in `Restoration.as_dict`. Entries of older versions may have less."""
     seconds: float = 0.0
-    thumbnail: str = ""
-    """Relative to the output folder."""
-    source_stamp: tuple[int, int] = (0, 0)
-    """Size in bytes and modification time in ns, which reveal changes."""
+    thumbnail: str = ""  # relative to the output folder
+    source_stamp: tuple[int, int] = (0, 0)  # size in bytes and modification time in ns, which reveal changes
     output_stamp: tuple[int, int] = (0, 0)
     settings: str = ""
 

@@ -46,26 +46,17 @@ _DEFAULTS = RestoreOptions()
 class Track:
     """One face through consecutive frames."""
 
-    first: int
-    """Number of its first frame."""
+    first: int  # number of its first frame
     places: list[NDArray[np.float64]]
     """Its crop in each frame: x, y of the center, log of the side, angle in radians. Smoothed when it is complete."""
-    last: Face
-    """The face where it was found last."""
-    missed: int = 0
-    """Number of frames since then."""
-    fades: tuple[bool, bool] = (True, True)
-    """Whether it fades in and out; not at a cut."""
-    v: NDArray[np.float32] | None = None
-    """v_DR [dim], smoothed over time."""
-    passes: int | None = None
-    """Number of passes of the network, chosen in the first frame."""
-    reused: bool = False
-    """Whether the last frame reused an earlier restoration."""
-    before: NDArray[np.float32] | None = None
-    """The last restored crop, [64, 64, 3], as `_blurred` makes it."""
-    after: NDArray[np.float32] | None = None
-    """The last restoration, averaged over frames."""
+    last: Face  # the face where it was found last
+    missed: int = 0  # number of frames since then
+    fades: tuple[bool, bool] = (True, True)  # whether it fades in and out; not at a cut
+    v: NDArray[np.float32] | None = None  # v_DR [dim], smoothed over time
+    passes: int | None = None  # number of passes of the network, chosen in the first frame
+    reused: bool = False  # whether the last frame reused an earlier restoration
+    before: NDArray[np.float32] | None = None  # the last restored crop, [64, 64, 3], as `_blurred` makes it
+    after: NDArray[np.float32] | None = None  # the last restoration, averaged over frames
 
     def weight(self, frame: int) -> float:
         """The opacity of its restoration in a frame, in (0, 1]."""

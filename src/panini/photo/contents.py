@@ -20,24 +20,17 @@ _PREVIEWS = (0x010001, 0x010002)  # the types of a large thumbnail in a multi-pi
 class Contents:
     """The findings about a file; see `panini.photo.io.Metadata` for what is kept."""
 
-    damage: str = ""
-    """Why the picture is incomplete, in words that follow the file's name; empty if it is complete."""
+    damage: str = ""  # why the picture is incomplete, in words that follow the file's name; empty if it is complete
     whole: bytes = b""
     """The file without damaged parts beside the picture, if there are any. Decoders would refuse them."""
-    left_out: list[str] = field(default_factory=list)
-    """The parts that are not kept, in words."""
+    left_out: list[str] = field(default_factory=list)  # the parts that are not kept, in words
     chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
     """The text and color chunks of a PNG: name and content."""
-    blocks: bytes = b""
-    """The segments of a JPEG that are copied (captions, extended XMP)."""
-    trailer: bytes = b""
-    """The video of a motion photo, which follows the picture in a JPEG."""
-    lossless: bool = False
-    """Whether it is a lossless WebP."""
-    xmp: bytes = b""
-    """The XMP of a JPEG XL file, which its decoder does not return."""
-    pictures: int = 0
-    """Number of further pictures in a JPEG."""
+    blocks: bytes = b""  # the segments of a JPEG that are copied (captions, extended XMP)
+    trailer: bytes = b""  # the video of a motion photo, which follows the picture in a JPEG
+    lossless: bool = False  # whether it is a lossless WebP
+    xmp: bytes = b""  # the XMP of a JPEG XL file, which its decoder does not return
+    pictures: int = 0  # number of further pictures in a JPEG
 
 
 def head_of(file: Path | bytes, length: int) -> bytes:
@@ -246,5 +239,4 @@ def _behind(size: int) -> str:
     return f"without {size} bytes that stand behind the picture"
 
 
-_EXAMINERS = ((PNG_START, _png), (b"\xff\xd8\xff", _jpeg), (b"\0\0\0\x0cJXL ", _jxl))
-"""By the first bytes of a file."""
+_EXAMINERS = ((PNG_START, _png), (b"\xff\xd8\xff", _jpeg), (b"\0\0\0\x0cJXL ", _jxl))  # by the first bytes of a file

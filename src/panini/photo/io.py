@@ -47,13 +47,11 @@ if find_spec("pillow_heif"):  # the extra `heif`
 
 READABLE = {*FORMATS, ".gif", ".jp2", ".mpo", ".pgm", ".ppm", ".tga", ".heic", ".heif", ".avif", ".jxl"}
 """Suffixes of the pictures in a folder. Without their extras, HEIC and JPEG XL files fail with a message."""
-VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}
-"""Suffixes of videos."""
+VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}  # suffixes of videos
 VIDEOS_WRITTEN = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Containers of videos that can be written, by suffix."""
 
-JPEG_QUALITY = 95
-"""The lowest quality that is written. A photo of higher quality keeps its own."""
+JPEG_QUALITY = 95  # the lowest quality that is written; a photo of higher quality keeps its own
 _JPEG_TABLE_SUM = 3692  # the sum of the luminance table in the JPEG standard, which means quality 50
 _JPEG_BLOCK = 65_500  # bytes: longer EXIF or XMP does not fit into a JPEG and is left out
 _XMP_TAG = 700  # in TIFF
@@ -63,8 +61,7 @@ _DNG = 50706  # the TIFF tag that marks DNG files
 _NO_DENSITY = {"WEBP", "AVIF", "HEIF"}
 _EXTENDED = b"http://ns.adobe.com/xmp/extension/"
 _REDUCED = "8 bits are left"
-OURS = "Faces restored by Panini"
-"""Our comments begin with this."""
+OURS = "Faces restored by Panini"  # our comments begin with this
 SECOND = {"Comment": "Restoration", "Software": "Processing Software"}
 """Our keywords in a PNG, if the photo's own text uses the first ones already."""
 

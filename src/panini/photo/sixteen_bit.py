@@ -114,8 +114,7 @@ def write_tiff(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> 
     file.write(data.data)
 
 
-WRITERS = {"PNG": write_png, "TIFF": write_tiff}
-"""By Pillow's name of the format."""
+WRITERS = {"PNG": write_png, "TIFF": write_tiff}  # by Pillow's name of the format
 
 
 def _chunks(png: bytes) -> list[bytes]:

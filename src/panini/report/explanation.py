@@ -15,10 +15,8 @@ from panini.errors import PaniniError
 from panini.photo.pixels import Pixels, resize
 from panini.report.face_report import FaceReport, describe
 
-SIDE = 512
-"""Side of each face in these pictures, in pixels."""
-MOST = 40.0
-"""Expected error, of 255, in the brightest color of the map."""
+SIDE = 512  # side of each face in these pictures, in pixels
+MOST = 40.0  # expected error, of 255, in the brightest color of the map
 _LINE = 30
 _FONT = 20
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
