@@ -348,7 +348,7 @@ class Restorer:
             faces.append(self.restore_face(photo.pixels, face, transform, monochrome, settings, timings))
             with _clock(timings, "blend"):
                 patch = blend.patch(photo.pixels, faces[-1].after, transform, size, options.grain)
-                around = blend.share_around(faces[-1].before, faces[-1].after, align.scale_of(transform))
+                around = blend.share_around(faces[-1].before, faces[-1].after, align.scale_of(transform), face.yaw)
                 blend.paste(result.pixels, patch, mask * around, transform, size, options.scale)
         min_face = getattr(self.detector, "min_face", 0.0)
         restored = Restoration(result, faces, timings, self.engine.digest, smaller=smaller, min_face=min_face)

@@ -59,6 +59,15 @@ class Face:
         return float(np.degrees(np.arctan2(y, x)))
 
     @property
+    def yaw(self) -> float:
+        """Offset of the nose from the line between eyes and mouth, in eye distances: negative if turned to the left."""
+        left_eye, right_eye, nose, left_mouth, right_mouth = self.landmarks
+        eyes, along = (left_eye + right_eye) / 2, right_eye - left_eye
+        down = (left_mouth + right_mouth) / 2 - eyes
+        x, y = nose - eyes
+        return float((x * down[1] - y * down[0]) / max(np.hypot(*down) * np.hypot(*along), 1e-6))
+
+    @property
     def center(self) -> tuple[float, float]:
         """x, y of the box's center."""
         x, y, w, h = self.box
