@@ -249,13 +249,12 @@ def write(
         copies = _copied_streams(container, output, form)
         output.set_chapters(container.chapters())
         number = 0
-        for item in ahead(_items(container, stream, copies)):
-            if not isinstance(item, av.VideoFrame):
+        for item, before in ahead(_items(container, stream, copies, how)):
+            if before is None:
                 item.stream = copies[item.stream.index]
                 writer.submit(output.mux, item)
                 continue
-            pixels = rgb(item, how)
-            before = pixels.copy()
+            pixels = before.copy()
             retouch(pixels, number)
             writer.submit(_encode, output, video, item, before, pixels, how)
             number += 1
@@ -290,14 +289,14 @@ class _InTurn:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _items(container: Any, picture: Any, copies: dict[int, Any]) -> Iterator[Any]:
-    """Decoded frames of the picture and packets of the copied streams, in the order of the file."""
+def _items(container: Any, picture: Any, copies: dict[int, Any], how: Plan) -> Iterator[tuple[Any, Pixels | None]]:
+    """Decoded frames with their pixels, and packets of the copied streams, in the order of the file."""
     streams = [stream for stream in container.streams if stream is picture or stream.index in copies]
     for packet in container.demux(*streams):
         if packet.stream.index == picture.index:
-            yield from packet.decode()
+            yield from ((frame, rgb(frame, how)) for frame in packet.decode())
         elif packet.dts is not None:
-            yield packet
+            yield packet, None
 
 
 def _copied_streams(container: Any, output: Any, form: str) -> dict[int, Any]:
@@ -362,10 +361,10 @@ def add_change(frame: Any, before: Pixels, after: Pixels, how: Plan) -> None:
     """Adds the changes of the upright pixels to a stored frame. Everything else stays the same."""
     turns = -round(frame.rotation / 90)
     before, after = (np.rot90(picture, turns) for picture in (before, after))
-    rows = np.flatnonzero((before != after).any((1, 2)))
+    changed = before != after
+    rows, columns = np.flatnonzero(changed.reshape(len(changed), -1).any(1)), np.flatnonzero(changed.any(0).any(1))
     if not len(rows):
         return
-    columns = np.flatnonzero((before != after).any((0, 2)))
     # Chroma may have a lower resolution, so the sides are at multiples of four.
     top, left = rows[0] // 4 * 4, columns[0] // 4 * 4
     bottom, right = min(-(-(rows[-1] + 1) // 4) * 4, len(before)), min(-(-(columns[-1] + 1) // 4) * 4, before.shape[1])
