@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Writes files whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
+
+from panini.errors import PaniniError, one_line
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -26,6 +28,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def make_folder(path: Path) -> None:
+    """Creates a folder, if need be, with its parents. Raises PaniniError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise PaniniError(f"{path} is no folder to write to: {one_line(error)}") from error
 
 
 def copy_atomically(source: Path, path: Path) -> None:

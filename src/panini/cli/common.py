@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +30,23 @@ def load_restorer(engine: str, min_face: float = DEFAULT_MIN_FACE) -> Restorer:
 
 
 @contextmanager
+def progress_bar(transient: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr; yields a function that takes the step, the work done and all work (0: unknown)."""
+    from rich.console import Console
+
+    from panini.progress import Bar
+
+    with Bar(Console(stderr=True), transient=transient) as progress:
+        bar = progress.add_task("finding faces", total=None)
+
+        def show(step: str, done: int, of: int) -> None:
+            progress.update(bar, description=step)
+            progress.reached(bar, done, of)
+
+        yield show
+
+
+@contextmanager
 def needs_train_extra(verb: str) -> Iterator[None]:
     """Turns a missing library into a PaniniError that says how to install it."""
     try:
@@ -46,8 +63,3 @@ def count(faces: int) -> str:
 def outcome(faces: int) -> str:
     """The outcome for a photo, in words."""
     return count(faces) if faces else "no face, kept as it is"
-
-
-def one_line(text: object) -> str:
-    """The text without newlines, which file names can contain."""
-    return " ".join(str(text).split())

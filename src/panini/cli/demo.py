@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from panini.cli.common import count, load_restorer
-from panini.errors import PaniniError
 
 SCALE = 2
 
@@ -30,14 +29,11 @@ def demo(
     """Restore a sample photo that comes with the package; write before, after and both side by side."""
     from PIL import Image
 
-    from panini.files import write_atomically
+    from panini.files import make_folder, write_atomically
     from panini.photo import io as photo_io
 
     start = perf_counter()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PaniniError(f"{output} is no folder to write to: {error.strerror}") from error
+    make_folder(output)
     before, after, both = (output / f"demo-{name}.jpg" for name in ("before", "after", "side-by-side"))
     for path in (before, after, both):
         photo_io.check_output(path, overwrite=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer, one_line
+from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer
+from panini.errors import one_line
 
 _YELLOW = (255, 220, 0)
 _READABLE = 48  # pixels: drawings are enlarged, at most four times, until each face is this wide

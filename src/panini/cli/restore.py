@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer, one_line, outcome
-from panini.errors import NoFaceError, PaniniError, SomeFailedError, StoppedError
+from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer, outcome, progress_bar
+from panini.errors import NoFaceError, PaniniError, SomeFailedError, StoppedError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -144,6 +144,7 @@ def restore(
     engine: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore the faces in each PHOTO and VIDEO, or in FOLDER. The originals stay unchanged."""
+    # Long, because each option of the command line is an argument.
     from panini.api import RestoreOptions
     from panini.photo import io as photo_io
 
@@ -281,6 +282,7 @@ def _copy(source: Path, target: Path | None, to: Output, why: str) -> None:
 
 def _targets(sources: list[Path], to: Output) -> list[Path]:
     """The path of each result. Raises PaniniError if two results, or a result and a photo, have the same path."""
+    from panini.files import make_folder
     from panini.photo import io as photo_io
 
     if to.target is None:
@@ -288,11 +290,7 @@ def _targets(sources: list[Path], to: Output) -> list[Path]:
     elif len(sources) == 1 and not photo_io.is_folder(to.target):
         targets = [to.target]
     else:
-        try:
-            to.target.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise PaniniError(f"{to.target} is no folder to write several photos to: {reason}") from error
+        make_folder(to.target)
         targets = [to.target / photo_io.output_name(source.name) for source in sources]
     if len(sources) > 1:
         taken = {os.path.realpath(source) for source in sources}
@@ -307,11 +305,8 @@ def restore_photo(
     restorer: Restorer, source: Path, target: Path, to: Output, options: RestoreOptions, indent: int | None = 1
 ) -> None:
     """Restores one photo and prints a line about it, or JSON with this `indent` (None: on one line)."""
-    from rich.console import Console
-
     from panini.photo import io as photo_io
     from panini.photo.provenance import EXPLANATION
-    from panini.progress import Bar
     from panini.report.explanation import explanation
 
     start = perf_counter()
@@ -320,13 +315,7 @@ def restore_photo(
     for path in (target, explained) if to.explain else (target,):
         photo_io.check_output(path, source, overwrite=to.overwrite)  # before the work
     photo = photo_io.load(source, salvage=to.salvage)
-    with Bar(Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("finding faces", total=None)
-
-        def show(step: str, done: int, of: int) -> None:
-            progress.update(bar, description=step)
-            progress.reached(bar, done, of)
-
+    with progress_bar(transient=True) as show:
         restorer.progress = show
         try:
             result = restorer.restore(photo, options)
@@ -458,30 +447,24 @@ def _print_folder(job: FolderJob, seconds: float, stopped: bool) -> None:
 
 def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreOptions) -> None:
     """Restores a video with a progress bar on stderr."""
-    from rich.console import Console
-
     from panini.jobs.video import restore_video
     from panini.photo import io as photo_io
-    from panini.progress import Bar
 
     photo_io.check_input(source)
     (target,) = _targets([source], to)
     start = perf_counter()
-    with Bar(Console(stderr=True)) as progress:
-        bar = progress.add_task("finding faces", total=None)
+    with progress_bar() as show:
 
-        def show(step: str, done: int, of: int) -> None:
+        def show_whole(step: str, done: int, of: int) -> None:
             # One bar for both steps, so that the remaining time is that of the whole work.
-            progress.update(bar, description=step)
-            whole = _FINDING + _RESTORING
             before, weight = (0, _FINDING) if step == "finding faces" else (_FINDING * of, _RESTORING)
-            progress.reached(bar, (before + weight * done) // whole if of else done, of)
+            show(step, (before + weight * done) // (_FINDING + _RESTORING) if of else done, of)
 
         def tell(words: str) -> None:
             print(f"panini: {one_line(source)}: {words}", file=sys.stderr)
 
         faces = restore_video(
-            restorer, source, target, options, overwrite=to.overwrite, mark=to.mark, progress=show, tell=tell
+            restorer, source, target, options, overwrite=to.overwrite, mark=to.mark, progress=show_whole, tell=tell
         )
     print(f"{one_line(target)}: {count(faces)}, {perf_counter() - start:.1f} s")
 

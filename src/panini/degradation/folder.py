@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from panini.degradation.recipes import DISTRIBUTIONS, draw
-from panini.errors import PaniniError
+from panini.errors import PaniniError, one_line
 from panini.photo import io as photo_io
 
 MANIFEST = "manifest.json"
@@ -74,7 +74,7 @@ def degrade_folder(
             target.rmdir()
         work.replace(target)
     except OSError as error:
-        raise PaniniError(f"{target} cannot be written: {error.strerror or error}") from error
+        raise PaniniError(f"{target} cannot be written: {one_line(error)}") from error
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)

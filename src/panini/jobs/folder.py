@@ -20,8 +20,8 @@ from typing import Any
 
 from panini import __version__
 from panini.api import Restoration, RestoreOptions, Restorer
-from panini.errors import NoFaceError, PaniniError
-from panini.files import copy_atomically
+from panini.errors import NoFaceError, PaniniError, one_line
+from panini.files import copy_atomically, make_folder
 from panini.jobs.html_report import report_paths, thumbnail, write_reports
 from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, append, read
 from panini.photo import io as photo_io
@@ -68,10 +68,9 @@ class FolderJob:
             there = next(filter(os.path.lexists, report_paths(target)), None)
             if there is not None and not (target / STATE).exists() and not overwrite:  # not ours
                 raise PaniniError(f"{there} exists already (--overwrite replaces it)")
-            (target / STATE).mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise PaniniError(f"{target} is no folder to write to: {reason}") from error
+            raise PaniniError(f"{target} is no folder to write to: {one_line(error)}") from error
+        make_folder(target / STATE)
         self.entries = read(target)
         """The entry of every file that was ever processed, by its relative name."""
         for entry in self.entries.values():
@@ -323,5 +322,4 @@ def _words(error: Exception, source: Path) -> str:
     """The message of an error in one line, without the file's name, which is printed beside it."""
     if isinstance(error, MemoryError):
         return "does not fit in memory"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return " ".join(text.removeprefix(f"{source} ").split())
+    return one_line(error).removeprefix(f"{one_line(source)} ")

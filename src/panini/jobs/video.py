@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini.api import FaceSettings, RestoredFace, RestoreOptions, Restorer, mean_imagined, most_passes
-from panini.errors import NoFaceError, PaniniError
+from panini.errors import NoFaceError, PaniniError, one_line
 from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
 from panini.files import write_atomically
@@ -117,8 +117,7 @@ def restore_video(
 
         write_atomically(target, lambda file: clip.write(source, target, file, how, retouch, told))
     except (clip.FFmpegError, OSError, ValueError) as error:
-        text = getattr(error, "strerror", None) or str(error)
-        raise PaniniError(f"{source} cannot be restored: {' '.join(text.split())}") from error
+        raise PaniniError(f"{source} cannot be restored: {one_line(error)}") from error
     return len(tracks)
 
 

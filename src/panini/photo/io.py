@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, features
 
-from panini.errors import PaniniError
+from panini.errors import PaniniError, one_line
 from panini.files import write_atomically
 from panini.photo import kinds, xmp
 from panini.photo.contents import Contents, examine
@@ -179,7 +179,7 @@ def load(source: Source, *, salvage: bool = False) -> Photo:
     except MemoryError:
         raise ImageError(f"{name} does not fit in memory") from None
     except Exception as error:  # on broken files, decoders raise exceptions of every kind
-        raise ImageError(f"{name} cannot be read: {_line(error)}") from error
+        raise ImageError(f"{name} cannot be read: {one_line(error)}") from error
 
 
 def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
@@ -200,7 +200,7 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
                 said = f"the lowest {part} % are one gray, as where a file was damaged"
                 return replace(photo, left_out=(*photo.left_out, said))
             except (OSError, SyntaxError, ValueError) as error:
-                damage = f"cannot be read: {_line(error)}"
+                damage = f"cannot be read: {one_line(error)}"
     try:
         left, share = salvaged(file)
     except Image.DecompressionBombError:
@@ -234,7 +234,7 @@ def save(
         else:
             write(target)
     except (OSError, ValueError, OverflowError, MemoryError) as error:
-        raise ImageError(f"{path or 'the picture'} cannot be written: {_line(error)}") from error
+        raise ImageError(f"{path or 'the picture'} cannot be written: {one_line(error)}") from error
     return path
 
 
@@ -328,7 +328,7 @@ def check_input(path: Path) -> None:
         if path.stat().st_size == 0:
             raise ImageError(f"{path} is empty")
     except (OSError, ValueError) as error:
-        raise ImageError(f"{path} cannot be read: {_line(error)}") from error
+        raise ImageError(f"{path} cannot be read: {one_line(error)}") from error
 
 
 def check_output(path: Path, source: Path | None = None, *, overwrite: bool = False) -> None:
@@ -356,13 +356,7 @@ def check_place(path: Path, source: Path | None = None, *, overwrite: bool = Fal
             if not overwrite:
                 raise ImageError(f"{path} exists already (--overwrite, in Python overwrite=True, replaces it)")
     except OSError as error:
-        raise ImageError(f"{path} cannot be written: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    """The error's message in one line and without the path."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
+        raise ImageError(f"{path} cannot be written: {one_line(error)}") from error
 
 
 def _from_array(array: NDArray[np.uint8]) -> Photo:
