@@ -21,6 +21,7 @@ from panini.api import Restoration
 from panini.errors import PaniniError
 from panini.files import write_atomically
 from panini.jobs.journal import COPIED, FAILED, RESTORED, Entry
+from panini.photo.pixels import resize
 from panini.report.face_report import share_in_words
 
 _HEIGHT = 160  # pixels: height of a thumbnail
@@ -30,15 +31,11 @@ def thumbnail(made: Restoration, folder: Path, name: str) -> str:
     """Writes a thumbnail of the photo and its largest face before and after; returns its path from the parent
     folder."""
     pixels = made.photo.pixels
-    size = (min(3 * _HEIGHT, max(1, round(_HEIGHT * pixels.shape[1] / pixels.shape[0]))), _HEIGHT)
-    pictures = [Image.fromarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))]
-    for face in made.faces[:1]:
-        pictures += [Image.fromarray(crop).resize((_HEIGHT, _HEIGHT)) for crop in (face.before, face.after)]
-    strip = Image.new("RGB", (sum(picture.width + 4 for picture in pictures) - 4, _HEIGHT), "white")
-    x = 0
-    for picture in pictures:
-        strip.paste(picture, (x, 0))
-        x += picture.width + 4
+    width = min(3 * _HEIGHT, max(1, round(_HEIGHT * pixels.shape[1] / pixels.shape[0])))
+    parts = [np.asarray(cv2.resize(pixels, (width, _HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)]
+    for crop in (crop for face in made.faces[:1] for crop in (face.before, face.after)):
+        parts += [np.full((_HEIGHT, 4, 3), 255, np.uint8), resize(crop, _HEIGHT, cv2.INTER_AREA)]
+    strip = Image.fromarray(np.hstack(parts))
     path = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.jpg"
     write_atomically(path, lambda file: strip.save(file, "JPEG", quality=85))
     return f"{folder.name}/{path.name}"

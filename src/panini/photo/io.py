@@ -412,7 +412,7 @@ def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
             exif=exif,
             xmp=xmp.mended(said, xmp.PICTURES) if contents.pictures else said,
             icc_profile=icc_profile,
-            dpi=None if _no_density(image, exif) else _dpi(info.get("dpi")),
+            dpi=_dpi(image, exif),
             jpeg_quality=quality,
             jpeg_subsampling=subsampling,
             jpeg_blocks=contents.blocks,
@@ -444,11 +444,6 @@ def _beside(image: Image.Image) -> list[str]:
     found = ["without a depth map"] if info.get("depth_images") else []
     found += ["without auxiliary pictures, such as the gain map for HDR screens"] if info.get("aux") else []
     return found + ([_REDUCED] if info.get("bit_depth", 8) > 8 else [])
-
-
-def _no_density(image: Image.Image, exif: bytes) -> bool:
-    """Whether it is a JPEG without a resolution, for which Pillow gives 72 dpi."""
-    return image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not exif
 
 
 def _rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -503,9 +498,11 @@ def _jpeg_encoding(image: Image.Image) -> tuple[int, int]:
     return min(max(quality, JPEG_QUALITY), 100), max(JpegImagePlugin.get_sampling(image), 0)
 
 
-def _dpi(value: Any) -> tuple[float, float] | None:
+def _dpi(image: Image.Image, exif: bytes) -> tuple[float, float] | None:
+    if image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not exif:
+        return None  # for a JPEG without a resolution, Pillow gives 72 dpi
     try:
-        x, y = (float(v) for v in value)
+        x, y = (float(v) for v in image.info.get("dpi", ()))
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None

@@ -31,7 +31,7 @@ def salvaged(file: Path | bytes) -> tuple[Image.Image, float]:
             image.load()
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = before
-    share = _share_of_rows(image)
+    share = 1 - _plain_rows(np.asarray(image.convert("RGB"))) / image.height
     if not share:
         raise OSError("nothing can be decoded")
     return image, share
@@ -44,19 +44,12 @@ def in_words(share: float) -> str:
     return f"about {max(1, min(99, round(100 * share)))} % of it is there"
 
 
-def _share_of_rows(image: Image.Image) -> float:
-    """Decoders fill missing rows with one color."""
-    pixels = np.asarray(image.convert("RGB"))
-    last = pixels[-1, -1]
-    empty = (pixels == last).all((1, 2))
-    if not empty[-1] or empty.all():
-        return 1.0 if not empty.all() else 0.0
-    return float(1 - np.argmin(empty[::-1]) / len(pixels))
-
-
 def empty_rows(pixels: NDArray[np.uint8]) -> int:
     """Number of rows at the end of a JPEG that have the gray of missing data."""
-    if np.abs(pixels[-1].astype(int) - _NO_DATA).max() > 1:
-        return 0
-    empty = (pixels == pixels[-1, -1]).all((1, 2))
-    return len(empty) if empty.all() else int(np.argmin(empty[::-1]))
+    return _plain_rows(pixels) if np.abs(pixels[-1].astype(int) - _NO_DATA).max() <= 1 else 0
+
+
+def _plain_rows(pixels: NDArray[np.uint8]) -> int:
+    """Number of rows at the end that have a single color, with which decoders fill missing rows."""
+    plain = (pixels == pixels[-1, -1]).all((1, 2))
+    return len(plain) if plain.all() else int(np.argmin(plain[::-1]))
