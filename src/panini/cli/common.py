@@ -13,7 +13,7 @@ from panini.errors import PaniniError, how_to_get
 if TYPE_CHECKING:
     from panini.api import Restorer
 
-MinFace = Annotated[float, typer.Option(help="Ignore faces less wide than this, in pixels; at least 8.")]
+MinFace = Annotated[float, typer.Option(help="Ignore faces narrower than this, in pixels (at least 8).")]
 Salvage = Annotated[bool, typer.Option("--salvage", help="Restore what is left of a damaged or truncated picture.")]
 DEFAULT_MIN_FACE = 24.0
 

@@ -70,7 +70,7 @@ def restore(
             "--output",
             "-o",
             metavar="OUT",
-            help="File to write, or folder for several. Default: PHOTO-restored beside each photo or video.",
+            help="File to write, or folder for several files. Default: NAME-restored beside each file.",
         ),
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders of FOLDER.")] = False,
@@ -110,19 +110,19 @@ def restore(
         int | None,
         typer.Option(
             metavar="1…8",
-            help="Restore each face this often and average: calmer, slower. Default: 2 for noise or JPEG, else 1.",
+            help="Passes over each face to average: calmer, but slower. Default: 2 for noise or JPEG, else 1.",
         ),
     ] = None,
     consistent: Annotated[
         bool | None,
         typer.Option(
             "--consistent/--no-consistent",
-            help="Make the enlarged result shrink back to the photo exactly. Default: for small, clean face crops.",
+            help="Make the result downsample to exactly the photo. Default: only for small, clean face crops.",
         ),
     ] = None,
     strip: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Only write N dial settings side by side, to PHOTO-strip.png."),
+        typer.Option(metavar="N", help="Only write a picture of N dial settings side by side, to PHOTO-strip.png."),
     ] = None,
     explain: Annotated[
         bool,
@@ -133,7 +133,7 @@ def restore(
     ] = False,
     salvage: Salvage = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Of several photos or a folder, also restore results of Panini.")
+        bool, typer.Option("--again", help="In a list or folder, also restore Panini's own results.")
     ] = False,
     no_mark: Annotated[
         bool, typer.Option("--no-mark", help="Do not note the restoration in the file's metadata.")

@@ -80,7 +80,7 @@ class FolderJob:
         self.unreadable: list[Entry] = []
         """Folders that could not be listed."""
         self.others = 0
-        """Number of other files, which are left alone; hidden ones do not count."""
+        """Number of other files, without hidden ones. They are left alone."""
         self.ours = 0
         """Number of Panini's own results and explanations, which are left alone."""
         self.names = self._list(recursive)
@@ -180,7 +180,7 @@ class FolderJob:
         return names
 
     def _is_ours(self, path: Path, among: list[str]) -> bool:
-        """Whether a picture is of Panini's making; one that was restored before is not opened for it again."""
+        """Whether Panini wrote a picture. Does not open files that were restored from this folder before."""
         if path.suffix.lower() not in photo_io.READABLE and not photo_io.is_video(path):
             return False
         entry = self.entries.get(os.path.relpath(path, self.source))
