@@ -266,17 +266,7 @@ class Restoration:
         """
         if not self.faces:
             return photo
-        first = self.faces[0].report
-        said = provenance.entries(
-            self.weights,
-            first.dial,
-            first.strength,
-            len(self.faces),
-            self.imagined,
-            like=first.like,
-            consistent=self.consistent,
-            passes=most_passes(self.faces),
-        )
+        said = mark_entries(self.weights, self.faces, self.consistent)
         more = ({"Dial": dial} if dial else {}) | ({"Shows": shows} if shows else {})
         return replace(photo, metadata=provenance.add_to_metadata(photo.metadata, said | more))
 
@@ -287,9 +277,12 @@ def mean_imagined(faces: Sequence[RestoredFace]) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def most_passes(faces: Sequence[RestoredFace]) -> int:
-    """The largest number of passes that were averaged for a face."""
-    return max((face.report.passes for face in faces), default=1)
+def mark_entries(weights: str, faces: Sequence[RestoredFace], consistent: bool = False) -> dict[str, str]:
+    """The entries of the mark for a picture or video with these faces; see `panini.photo.provenance`."""
+    first, passes = faces[0].report, max(face.report.passes for face in faces)
+    return provenance.entries(
+        weights, first.dial, first.strength, len(faces), mean_imagined(faces), first.like, consistent, passes
+    )
 
 
 class Restorer:

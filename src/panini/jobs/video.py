@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from panini.api import FaceSettings, RestoredFace, RestoreOptions, Restorer, mean_imagined, most_passes
+from panini.api import FaceSettings, RestoredFace, RestoreOptions, Restorer, mark_entries
 from panini.errors import NoFaceError, PaniniError, one_line
 from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
@@ -98,15 +98,7 @@ def restore_video(
             raise NoFaceError(f"{source}: no face found")
         if mark:
             faces = _examples(restorer, source, how, tracks, settings)
-            said = provenance.entries(
-                restorer.engine.digest,
-                options.dial,
-                options.strength,
-                len(tracks),
-                mean_imagined(faces),
-                options.like is not None,
-                passes=most_passes(faces),
-            )
+            said = mark_entries(restorer.engine.digest, faces)
             how = replace(how, tags=provenance.add_to_tags(how.tags, said))
 
         def retouch(pixels: Pixels, number: int) -> None:

@@ -55,34 +55,41 @@ def examine(file: Path | bytes) -> Contents:
 
 
 def _png(data: bytes) -> Contents:
-    found, at, ended, kept = Contents(), len(PNG_START), False, [PNG_START]
-    while at < len(data) and not ended:
-        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        end = at + 12 + length
-        if end > len(data):
-            break
-        body, sum_ = data[at + 8 : end - 4], int.from_bytes(data[end - 4 : end], "big")
-        if zlib.crc32(data[at + 4 : end - 4]) != sum_:
+    found, at, name, kept = Contents(), len(PNG_START), b"", [PNG_START]
+    for chunk in png_chunks(data):
+        at += len(chunk)
+        name, body = chunk[4:8], chunk[8:-4]
+        if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
             words = name.decode("latin-1")
             if not (name[:1].islower() and words.isalpha() and words.isascii()) or name == b"tRNS":
                 found.damage = f"is damaged: its part {words!a} fails its checksum"
                 return found
             found.left_out.append(f"without a damaged part of the file ({words})")
-            at = end
             continue
-        kept.append(data[at:end])
+        kept.append(chunk)
         if name in _CARRIED and not body.startswith(b"XML:com.adobe.xmp\0"):
             found.chunks.append((name, body))
         elif name == b"caBX":
             found.left_out.append(_CREDENTIALS)
-        at, ended = end, name == b"IEND"
-    if not ended:
+    if name != b"IEND":
         found.damage = "is cut short: the end of the PNG file is missing"
-    elif sum(map(len, kept)) < at:
+        return found
+    if sum(map(len, kept)) < at:
         found.whole = b"".join(kept)
-    if ended and at < len(data):
+    if at < len(data):
         found.left_out.append(_behind(len(data) - at))
     return found
+
+
+def png_chunks(data: bytes) -> Iterator[bytes]:
+    """The complete chunks of a PNG file up to its end, each with its length, name and checksum."""
+    at, name = len(PNG_START), b""
+    while at < len(data) and name != b"IEND":
+        end, name = at + 12 + int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if end > len(data):
+            return
+        yield data[at:end]
+        at = end
 
 
 def _webp(data: bytes) -> Contents:

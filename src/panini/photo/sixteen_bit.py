@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
-from panini.photo.contents import PNG_START
+from panini.photo.contents import PNG_START, png_chunks
 
 Pixels16 = NDArray[np.uint16]
 
@@ -82,12 +82,12 @@ def write_png(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> N
     """Writes [H, W, 3] RGB or [H, W, 4] RGBA as PNG. options: Pillow's, for the metadata."""
     small = io.BytesIO()
     Image.new("RGB", (1, 1)).save(small, "PNG", **options)
-    ours = [chunk for chunk in _chunks(small.getvalue()) if chunk[4:8] not in (b"IHDR", b"IDAT", b"IEND")]
+    ours = [chunk for chunk in png_chunks(small.getvalue()) if chunk[4:8] not in (b"IHDR", b"IDAT", b"IEND")]
     # Pillow writes no 16-bit color PNG, so its metadata chunks are put into OpenCV's file, after the header.
     done, encoded = cv2.imencode(".png", pixels16[..., [2, 1, 0, 3][: pixels16.shape[2]]])
     if not done:
         raise OSError("the picture cannot be encoded")
-    header, *rest = _chunks(encoded.tobytes())
+    header, *rest = png_chunks(encoded.tobytes())
     file.write(b"".join([PNG_START, header, *ours, *rest]))
 
 
@@ -115,13 +115,3 @@ def write_tiff(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> 
 
 
 WRITERS = {"PNG": write_png, "TIFF": write_tiff}  # by Pillow's name of the format
-
-
-def _chunks(png: bytes) -> list[bytes]:
-    """The chunks of a PNG file, each with its length, name and checksum."""
-    chunks, start = [], len(PNG_START)
-    while start < len(png):
-        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
-        chunks.append(png[start:end])
-        start = end
-    return chunks
