@@ -54,6 +54,7 @@ class Step:
     """One step of damage. Raises ValueError for fields out of range, and for fractions in ranges of integers."""
 
     kind: ClassVar[str] = ""  # steps of one kind have comparable strengths; "": no damage
+    measure: ClassVar[str] = ""  # the field that is the strength, if it is one
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -78,7 +79,7 @@ class Step:
     @property
     def strength(self) -> float:
         """Larger is worse. Comparable within a `kind`."""
-        return 0.0
+        return float(getattr(self, self.measure)) if self.measure else 0.0
 
     def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         """The damaged picture. full: the size of the degradation's input."""
@@ -121,15 +122,12 @@ class Motion(Step):
     """Motion blur: a straight stroke of `length` pixels at `angle` degrees."""
 
     kind: ClassVar[str] = "motion"
+    measure: ClassVar[str] = "length"
     length: float = _number(0.5, 100.0)
     angle: float = _number(0.0, 180.0, 0.0)
 
     def __str__(self) -> str:
         return f"motion {self.length:.2g} px at {self.angle:.0f}°"
-
-    @property
-    def strength(self) -> float:
-        return self.length
 
     def kernel(self, size: Size) -> FloatPixels:
         """[k, k], k odd, sum 1, for a picture of that size."""
@@ -150,15 +148,12 @@ class Sharpen(Step):
     """Unsharp mask: adds `amount` times the detail that a Gaussian of `sigma` pixels removes. Edges get halos."""
 
     kind: ClassVar[str] = "sharpen"
+    measure: ClassVar[str] = "amount"
     amount: float = _number(0.0, 5.0)
     sigma: float = _number(0.3, 5.0, 1.0)
 
     def __str__(self) -> str:
         return f"sharpened by {100 * self.amount:.0f} % (σ={self.sigma:.2g} px)"
-
-    @property
-    def strength(self) -> float:
-        return self.amount
 
     def kernel(self, size: Size) -> FloatPixels:
         """[k, k], k odd, sum 1; the same for every size."""
@@ -215,16 +210,13 @@ class Noise(Step):
     `shot`: like Poisson noise, `sigma` at white and proportional to the root of the value."""
 
     kind: ClassVar[str] = "noise"
+    measure: ClassVar[str] = "sigma"
     sigma: float = _number(0.0, 128.0)
     grey: bool = _choice(False, True, default=False)
     shot: bool = _choice(False, True, default=False)
 
     def __str__(self) -> str:
         return f"{'gray ' if self.grey else ''}{'shot ' if self.shot else ''}noise {self.sigma:.2g}/255"
-
-    @property
-    def strength(self) -> float:
-        return self.sigma
 
     def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         height, width = _size(image)
@@ -282,15 +274,12 @@ class Tone(Step):
     """Moves every color toward gray, or with `sepia` toward brown, by `amount` (1: completely)."""
 
     kind: ClassVar[str] = "tone"
+    measure: ClassVar[str] = "amount"
     amount: float = _number(0.0, 1.0, 1.0)
     sepia: bool = _choice(False, True, default=False)
 
     def __str__(self) -> str:
         return ("sepia" if self.sepia else "gray") + (f" {100 * self.amount:.0f} %" if self.amount < 1 else "")
-
-    @property
-    def strength(self) -> float:
-        return self.amount
 
     def matrix(self) -> FloatPixels:
         """[3, 3]: output channel by input channel."""

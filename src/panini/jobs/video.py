@@ -129,7 +129,7 @@ def _track_faces(restorer: Restorer, source: Path, how: clip.Plan, steady: bool,
     A new face is tracked back to its first frame.
     """
     detector, done, active = restorer.detector, list[Track](), list[Track]()
-    look_again = getattr(detector, "look_again", None)
+    every = _SEARCHED_EVERY if hasattr(detector, "look_again") else 1
     number, before, recent = -1, None, deque[Pixels](maxlen=_SEARCHED_EVERY - 1)
     for number, (pixels, total) in enumerate(clip.frames(source, how)):
         small = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -140,17 +140,18 @@ def _track_faces(restorer: Restorer, source: Path, how: clip.Plan, steady: bool,
             done, active = done + active, []
             recent.clear()
         before = small
-        if cut or look_again is None or number % _SEARCHED_EVERY == 0:
+        whole = cut or number % every == 0
+        if whole:
             faces = detector(pixels)
         else:
-            faces = [face for track in active if (face := look_again(pixels, track.last)) is not None]
+            faces = [face for track in active if (face := _look_again(restorer, pixels, track.last)) is not None]
         for track in active:
             match = _same(track, faces)
             faces = [face for face in faces if face is not match]
             _continue(track, match, restorer, pixels)
         done += [track for track in active if track.missed > _LOST]
         active = [track for track in active if track.missed <= _LOST]
-        if cut or look_again is None or number % _SEARCHED_EVERY == 0:
+        if whole:
             active += [_begun(restorer, face, pixels, number, recent, cut) for face in faces]
         recent.append(pixels)
         progress("finding faces", number + 1, total)
@@ -180,11 +181,8 @@ def _begun(restorer: Restorer, face: Face, pixels: Pixels, number: int, recent: 
     """A new track. It begins before the frame `number` if the face is visible in the `recent` frames."""
     size, last = restorer.engine.input_size, face
     places = [_place(restorer.transform(pixels, face), size)]
-    look_again = getattr(restorer.detector, "look_again", None)
     for earlier in reversed(list(recent)):
-        if look_again is None:
-            break
-        found = look_again(earlier, last)
+        found = _look_again(restorer, earlier, last)
         if found is None or overlap(found, last)[0] <= _SAME_FACE:
             break
         place, last = _place(restorer.transform(earlier, found), size), found
@@ -192,6 +190,12 @@ def _begun(restorer: Restorer, face: Face, pixels: Pixels, number: int, recent: 
         places.insert(0, place)
     first = number - len(places) + 1
     return Track(first, places, face, fades=(not cut and first > 0, True))
+
+
+def _look_again(restorer: Restorer, pixels: Pixels, face: Face) -> Face | None:
+    """The face in another frame, near its last place; None if it is not there, or the detector cannot do this."""
+    look_again = getattr(restorer.detector, "look_again", lambda pixels, face: None)
+    return look_again(pixels, face)
 
 
 def _same(track: Track, faces: list[Face]) -> Face | None:
