@@ -102,7 +102,7 @@ class FolderJob:
                 start = perf_counter()
                 loaded = (reading or reader.submit(self._load, name)).result()
                 reading = None
-                # A video and a large photo have the machine to themselves.
+                # Videos and large photos are processed alone, to save memory.
                 alone = loaded is None or (isinstance(loaded, photo_io.Photo) and loaded.pixels.size > 3 * _LARGE)
                 if writing is not None and alone:
                     yield writing.result()
