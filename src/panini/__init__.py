@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-# ONNX Runtime reads this when it is imported: nothing leaves the machine. Each of our modules imports this one first.
+# Turns off ONNX Runtime's telemetry, which reads this when it is imported. Python imports this module before all others
+# of the package.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ __all__ = ["NoFaceError", "PaniniError", "Restoration", "RestoreOptions", "Resto
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the public names when they are first used, so that `import panini` is quick."""
+    """Loads the public names when they are first used, so that `import panini` is fast."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from panini import api, errors

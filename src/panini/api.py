@@ -45,7 +45,7 @@ _NOT_FOR = {
         "background",
     ),
 }
-"""The fields of `RestoreOptions` that make no sense for each kind of work."""
+"""The fields of `RestoreOptions` that make no sense for a kind of work."""
 _OPTION_NAMES = {"boxes": "box", "dial_level": "dial-level"}
 
 
@@ -59,7 +59,8 @@ class RestoreOptions:
     scale: int = 1
     """1, 2 or 4: how many times larger the result is than the photo. Not with `aligned`."""
     background: Path | None = None
-    """An ONNX super-resolution network for all but the faces; wants `scale` 2 or 4. None: cubic interpolation."""
+    """An ONNX super-resolution network that enlarges the rest of the photo; needs `scale` 2 or 4. None: cubic
+    interpolation."""
     grain: float = 0.0
     """In [0, 1]: how much of the photo's grain to add to the restored faces. Not with `aligned`."""
     dial: float = 0.0
@@ -72,7 +73,7 @@ class RestoreOptions:
     """Treat the faces as if they had the damage of the largest face in this other photo. With `aligned`, that photo is
     a face crop too."""
     passes: int = 1
-    """1 to 8: average so many passes of the network (test-time augmentation)."""
+    """1 to 8: the number of passes of the network to average (test-time augmentation)."""
     only: tuple[int, ...] = ()
     """Restore only these faces, by number; 1 is the largest. Not with `aligned`."""
     boxes: tuple[Box, ...] = ()
@@ -83,9 +84,8 @@ class RestoreOptions:
     keep: bool = False
     """Return a photo without faces as it is, or enlarged, instead of raising NoFaceError."""
     consistent: bool | None = None
-    """Make the result equal to the photo when it is downsampled again; see `panini.photo.consistency`. None: only for
-    an `aligned` crop that looks like a plain downsampling: small, without noise or compression artifacts, and nearly
-    consistent already."""
+    """Make the result downsample to exactly the photo; see `panini.photo.consistency`. None: only for an `aligned`
+    crop that is probably a plain downsampling: small, clean, and with a nearly consistent result."""
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
@@ -98,7 +98,7 @@ class RestoreOptions:
         object.__setattr__(self, "only", tuple(self.only))
         object.__setattr__(self, "boxes", tuple(self.boxes))
         if self.dial_level is not None and not self.dial:
-            raise PaniniError("--dial-level wants --dial: at 0 there is nothing to turn")
+            raise PaniniError("--dial-level wants --dial with a value other than 0")
         if self.background is not None and self.scale == 1:
             raise PaniniError("--background wants --scale 2 or 4")
         if self.aligned and (self.scale != 1 or self.only or self.boxes or self.grain):
@@ -129,7 +129,7 @@ class FaceSettings:
     passes: int = 1
 
     def blend(self, after: Pixels, crop: Pixels) -> Pixels:
-        """A restored crop blended with the crop itself by `strength`; both are square."""
+        """A restored crop blended with the original crop by `strength`; both are square."""
         if self.strength == 1:
             return after
         share = self.strength
@@ -147,7 +147,7 @@ class RestoredFace:
     after: Pixels
     """[1024, 1024, 3] RGB: the crop restored, in the photo's color and light."""
     degradation: NDArray[np.float32]
-    """[256]: what the network saw of the damage (v_DR), before any dial."""
+    """[256]: the face's degradation representation (v_DR), before any dial."""
     prior_share: NDArray[np.float32]
     """[levels] in [0, 1], coarse to fine: how much came from the GAN prior and not from the photo."""
     report: FaceReport
@@ -168,9 +168,9 @@ class Restoration:
     weights: str = ""
     """Digest of the network's weights file."""
     consistent: bool = False
-    """Whether the result, made small again, is the photo; see `panini.photo.consistency`."""
+    """Whether the result downsamples to exactly the photo; see `panini.photo.consistency`."""
     smaller: int = 0
-    """How many faces were left alone because they are smaller than `min_face`."""
+    """Number of faces that were left alone because they are smaller than `min_face`."""
     min_face: float = 0.0
     """Width in pixels below which faces are left alone."""
 
@@ -181,24 +181,24 @@ class Restoration:
 
     @property
     def imagined(self) -> float | None:
-        """Share of the faces' detail that is imagined, 0..1, their mean; None if it is not known."""
+        """The imagined share of detail, 0..1, averaged over the faces; None if it is unknown."""
         return mean_imagined(self.faces)
 
     @property
     def earlier(self) -> dict[str, str]:
-        """What the photo's metadata say of restorations before this one, as `panini.photo.provenance.read` tells."""
+        """The mark of earlier restorations in the photo's metadata; see `panini.photo.provenance.read`."""
         return provenance.read(self.photo.metadata.xmp)
 
     @property
     def imagined_in_all(self) -> float | None:
-        """The share imagined by this restoration and those before it; None if one of them is not known."""
+        """The share imagined by this restoration and all earlier ones; None if one of them is unknown."""
         if self.imagined is None:
             return None
         return provenance.imagined(provenance.with_earlier({"Imagined": str(self.imagined)}, self.earlier))
 
     @property
     def remarks(self) -> list[str]:
-        """What one should know of the result, in words."""
+        """What the user should know about the result, in words."""
         said = []
         if self.smaller:
             faces = "1 face" if self.smaller == 1 else f"{self.smaller} faces"
@@ -214,7 +214,7 @@ class Restoration:
         return said
 
     def as_dict(self) -> dict[str, Any]:
-        """All that is known of it, for JSON."""
+        """All data about the restoration, for JSON."""
         faces = [
             {"box": [round(float(x), 1) for x in face.face.box], "score": round(face.face.score, 3)}
             | as_dict(face.report)
@@ -235,9 +235,9 @@ class Restoration:
         }
 
     def made_consistent(self, given: photo_io.Photo) -> Restoration:
-        """The same, its picture changed so that, made as small as `given`, it is that. Raises PaniniError."""
+        """The restoration, changed so that it downsamples to exactly the photo `given`. Raises PaniniError."""
         pixels = consistency.consistent(self.photo.pixels, given.pixels)
-        aligned = self.photo.pixels  # such a photo is its face
+        aligned = self.photo.pixels  # of an aligned photo, these are the face's own pixels
         faces = [replace(face, after=pixels) if face.after is aligned else face for face in self.faces]
         return replace(self, photo=replace(self.photo.of_eight_bits(), pixels=pixels), faces=faces, consistent=True)
 
@@ -249,44 +249,39 @@ class Restoration:
         overwrite: bool = False,
         mark: bool = True,
     ) -> Path | None:
-        """Writes the result with the photo's metadata to a path or a binary file object; returns the path.
+        """Writes the result with the photo's metadata to a path or a binary file object. Returns the path.
 
-        format: such as "PNG" or "JPEG"; None: that of the path's suffix. A file object needs one.
+        format: such as "PNG" or "JPEG"; None: the one of the path's suffix. A file object needs a format.
         overwrite: replace an existing file, but never the photo itself.
         mark: note in the metadata that faces were restored, by what, and how much is imagined.
-        Raises PaniniError if it cannot be written.
+        Raises PaniniError if the result cannot be written.
         """
         return photo_io.save(self.marked(self.photo) if mark else self.photo, target, format, overwrite=overwrite)
 
     def marked(self, photo: photo_io.Photo, dial: str = "", shows: str = "") -> photo_io.Photo:
-        """A picture that shows the restored faces, its metadata saying so. dial: words for its setting, if not one.
-        shows: what it is, if it is not the result itself: an explanation or a strip."""
+        """`photo`, a picture of the restored faces, with the mark in its metadata.
+
+        dial: the settings in words, if there are several. shows: the kind of picture, if it is not the result.
+        """
         if not self.faces:
             return photo
-        first = self.faces[0].report
-        said = provenance.entries(
-            self.weights,
-            first.dial,
-            first.strength,
-            len(self.faces),
-            self.imagined,
-            like=first.like,
-            consistent=self.consistent,
-            passes=most_passes(self.faces),
-        )
+        said = mark_entries(self.weights, self.faces, self.consistent)
         more = ({"Dial": dial} if dial else {}) | ({"Shows": shows} if shows else {})
         return replace(photo, metadata=provenance.add_to_metadata(photo.metadata, said | more))
 
 
 def mean_imagined(faces: Sequence[RestoredFace]) -> float | None:
-    """Share of the faces' detail that is imagined, 0..1, their mean; None if it is not known."""
+    """The imagined share of detail, 0..1, averaged over the faces; None if it is unknown."""
     shares = [face.report.imagined for face in faces if face.report.imagined is not None]
     return sum(shares) / len(shares) if shares else None
 
 
-def most_passes(faces: Sequence[RestoredFace]) -> int:
-    """How many restorations one of the faces is the mean of, at most."""
-    return max((face.report.passes for face in faces), default=1)
+def mark_entries(weights: str, faces: Sequence[RestoredFace], consistent: bool = False) -> dict[str, str]:
+    """The entries of the mark for a picture or video with these faces; see `panini.photo.provenance`."""
+    first, passes = faces[0].report, max(face.report.passes for face in faces)
+    return provenance.entries(
+        weights, first.dial, first.strength, len(faces), mean_imagined(faces), first.like, consistent, passes
+    )
 
 
 class Restorer:
@@ -298,11 +293,11 @@ class Restorer:
         self._detector = detector
         self._aligner: Aligner | None = None
         self.progress: Progress = lambda step, done, of: None
-        """Is told, within a photo, the step and how much of it is done: parts searched for faces, faces restored."""
+        """Called with the step, the number of parts done and of all parts: parts of the photo, then faces."""
 
     @property
     def detector(self) -> Detector:
-        """Loaded when a photo first needs it."""
+        """The face detector. It is loaded when it is first needed."""
         if self._detector is None:
             self._detector = CenterFace()
         return self._detector
@@ -310,7 +305,7 @@ class Restorer:
     def restore(self, image: Source, options: RestoreOptions | None = None, **choices: Any) -> Restoration:
         """Restores every face in a photo.
 
-        options: how. choices: fields of `RestoreOptions`, which replace those of `options`: `restore(photo, dial=0.5)`.
+        choices: fields of `RestoreOptions`, which replace those of `options`, as in `restore(photo, dial=0.5)`.
         Raises PaniniError if the photo cannot be read or the options do not fit it, NoFaceError if it has no face.
         """
         options = replace(options or RestoreOptions(), **choices)
@@ -345,14 +340,14 @@ class Restorer:
             faces.append(self.restore_face(photo.pixels, face, transform, monochrome, settings, timings))
             with _clock(timings, "blend"):
                 patch = blend.patch(photo.pixels, faces[-1].after, transform, size, options.grain)
-                around = blend.share_around(faces[-1].before, faces[-1].after, align.scale_of(transform))
+                around = blend.share_around(faces[-1].before, faces[-1].after, align.scale_of(transform), face.yaw)
                 blend.paste(result.pixels, patch, mask * around, transform, size, options.scale)
         min_face = getattr(self.detector, "min_face", 0.0)
         restored = Restoration(result, faces, timings, self.engine.digest, smaller=smaller, min_face=min_face)
         return restored.made_consistent(photo) if options.consistent else restored
 
     def prepare(self, options: RestoreOptions) -> FaceSettings:
-        """What the options mean for each face. Raises PaniniError if `like`, `background` or the network forbid it."""
+        """The options for each face. Raises PaniniError if `like`, `background` or the dial cannot be used."""
         edit = Edit(options.dial, options.dial_level)
         edit.check(self.engine)  # before the slow part
         if options.background is not None:
@@ -362,7 +357,7 @@ class Restorer:
         return FaceSettings(edit, options.strength, options.passes)
 
     def _is_plain(self, restored: Restoration, given: photo_io.Photo) -> bool:
-        """Whether an aligned crop looks like a plain downsampling, according to its restoration."""
+        """Whether an aligned crop is probably a plain downsampling, judged by its restoration."""
         calibration, (face,) = self.engine.calibration, restored.faces
         if max(given.pixels.shape[:2]) >= self.engine.input_size or calibration is None:
             return False
@@ -377,18 +372,18 @@ class Restorer:
         return NoFaceError(f"{photo.path or 'the picture'}: no face{among} found{others}")
 
     def transform(self, pixels: Pixels, face: Face) -> align.Transform:
-        """From a photo uint8 RGB [H, W, 3] to the crop of a face in it that the network sees."""
+        """The transform from a photo uint8 RGB [H, W, 3] to the network's crop of a face in it."""
         if self._aligner is None:
             self._aligner = Aligner()
         size = self.engine.input_size
         return self._aligner(pixels, align.ffhq_transform(face.landmarks, size, align.DETECTED_ZOOM), size)
 
     def crop(self, pixels: Pixels, transform: align.Transform) -> Pixels:
-        """The crop [input_size, input_size, 3] that a transform takes from a photo uint8 RGB [H, W, 3]."""
+        """The crop [input_size, input_size, 3] of a photo uint8 RGB [H, W, 3]."""
         return np.asarray(align.warp(pixels, transform, 2 * (self.engine.input_size,)), np.uint8)
 
     def degradation(self, image: Source, *, aligned: bool = False) -> NDArray[np.float32]:
-        """v_DR [dim] of the largest face in a photo, or of the photo itself if it is an `aligned` face crop.
+        """v_DR [dim] of the largest face in a photo, or of an `aligned` face crop.
 
         Raises PaniniError if the photo cannot be read, NoFaceError if it has no face.
         """
@@ -425,9 +420,9 @@ class Restorer:
         settings: FaceSettings,
         timings: dict[str, float],
     ) -> RestoredFace:
-        """Restores the crop that a transform takes from a photo uint8 RGB [H, W, 3]; adds seconds by step to `timings`.
+        """Restores one face of a photo uint8 RGB [H, W, 3], and adds seconds by step to `timings`.
 
-        monochrome: as of `panini.photo.color.is_monochrome` for the whole photo.
+        transform: as of `transform`. monochrome: as of `panini.photo.color.is_monochrome` for the whole photo.
         """
         with _clock(timings, "align"):
             crop = self.crop(pixels, transform)
@@ -447,7 +442,7 @@ class Restorer:
         settings: FaceSettings,
         timings: dict[str, float],
     ) -> RestoredFace:
-        """native: side of the crop in the photo's own pixels."""
+        """native: side of the crop in pixels of the photo."""
         with _clock(timings, "blend"):
             after = settings.blend(made.image, crop)
         with _clock(timings, "report"):
@@ -471,7 +466,7 @@ class Restorer:
 
 
 def restore(image: Source, options: RestoreOptions | None = None, **choices: Any) -> Restoration:
-    """`Restorer().restore(...)`, for a single photo."""
+    """Restores a single photo: `Restorer().restore(...)`."""
     return Restorer().restore(image, options, **choices)
 
 
@@ -481,7 +476,7 @@ def _upscaler(path: Path) -> Upscaler:
 
 
 def _square(array: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """[S, S] or [S, S, C] brought to size x size: bicubic up, averaged down. Raises PaniniError if not square."""
+    """Resizes [S, S] or [S, S, C] to size x size: bicubic or averaged. Raises PaniniError if it is not square."""
     height, width = array.shape[:2]
     if height != width:
         raise PaniniError(f"an aligned face must be square, not {width}x{height}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 
 class PaniniError(Exception):
-    """Something that the user can fix: bad input, an unwritable output, a missing extra."""
+    """An error that the user can fix: bad input, an unwritable output, a missing extra."""
 
     exit_code = 2
 
@@ -38,6 +38,13 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def one_line(text: object) -> str:
+    """A text, or the message of an error without its path, without line breaks."""
+    if isinstance(text, OSError) and text.strerror:
+        text = text.strerror
+    return " ".join(str(text).split()) or type(text).__name__
+
+
 def how_to_get(extra: str) -> str:
-    """The command that installs an extra. It cannot use our name, which belongs to another project on PyPI."""
+    """The command that installs an extra. On PyPI, our name belongs to another project."""
     return f"pip install '.[{extra}]' in Panini's own folder"

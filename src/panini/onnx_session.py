@@ -1,4 +1,4 @@
-"""How all networks run in ONNX Runtime: on the CPU, on no more cores than the process may use."""
+"""Opens networks in ONNX Runtime, on the CPU and on the cores that the process may use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnxruntime
 
-onnxruntime.disable_telemetry_events()  # if a program imported it before `panini`, which turns it off from the start
+onnxruntime.disable_telemetry_events()  # for programs that import it before `panini`
 
 
 def open_network(model: Path | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:

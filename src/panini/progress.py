@@ -1,4 +1,4 @@
-"""A progress bar on stderr that becomes an occasional line where there is no terminal."""
+"""A progress bar on stderr; without a terminal, a line now and then."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-INTERVAL = 30.0
-"""Seconds between two lines where no bar can be drawn."""
+INTERVAL = 30.0  # seconds between two lines without a terminal
 
 
 class Bar(Progress):
-    """Shows how much of the work is done and how long the rest takes: a bar on a terminal, lines in a log."""
+    """Shows how much work is done and how long the rest takes."""
 
     def __init__(self, console: Console, *, transient: bool = False) -> None:
         columns = (
@@ -32,7 +31,7 @@ class Bar(Progress):
         self._first: dict[TaskID, tuple[float, int]] = {}
 
     def reached(self, task: TaskID, done: int, of: int) -> None:
-        """Updates a task. of: the total, 0 if it is not known."""
+        """Updates a task. of: the total; 0: unknown."""
         self.update(task, completed=done, total=of or None)
         now = perf_counter()
         began, before = self._first.setdefault(task, (now, done))

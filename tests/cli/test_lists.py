@@ -152,7 +152,7 @@ def test_a_face_that_is_nearly_all_imagined_is_said_to_be():
 
 
 def test_the_warning_reaches_the_command_line_and_json(tmp_path, capsys):
-    # A face of one grey says nothing: whatever the weights make of it, they imagine.
+    # A face of one gray says nothing: whatever the weights make of it, they imagine.
     Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(tmp_path / "in.png")
     assert run(["restore", str(tmp_path / "in.png"), "--aligned", "--json"]) == 0
     out, err = capsys.readouterr()

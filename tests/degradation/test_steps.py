@@ -14,8 +14,9 @@ from PIL import Image
 from skimage import data
 
 from panini.cli import run
-from panini.degradation import (
-    DISTRIBUTIONS,
+from panini.degradation.folder import degrade_folder
+from panini.degradation.recipes import DISTRIBUTIONS, draw
+from panini.degradation.steps import (
     KINDS,
     Blur,
     Degradation,
@@ -30,9 +31,7 @@ from panini.degradation import (
     Step,
     Tone,
     WebP,
-    draw,
 )
-from panini.degradation.folder import degrade_folder
 from panini.errors import PaniniError
 
 FACE = np.asarray(
@@ -52,7 +51,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @given(drawn)
-def test_serialisation_round_trip(damage: Degradation) -> None:
+def test_serialization_round_trip(damage: Degradation) -> None:
     again = Degradation.from_dict(json.loads(json.dumps(damage.to_dict())))
     assert again == damage
     assert str(again) == str(damage)
@@ -82,7 +81,7 @@ def test_apply_keeps_shape_and_is_reproducible(damage: Degradation, seed: int, h
             [(Downsample(f, k), Enlarge("bilinear")) for f in (2, 4, 8, 16)]
             for k in ("area", "bicubic", "bicubic-aa", "nearest")
         ),
-        *([(Noise(s, grey, shot),) for s in (3, 9, 27)] for grey in (False, True) for shot in (False, True)),
+        *([(Noise(s, gray, shot),) for s in (3, 9, 27)] for gray in (False, True) for shot in (False, True)),
         [(Jpeg(q),) for q in (95, 70, 40, 15)],
         [(WebP(q),) for q in (95, 70, 40, 15)],
         [(Tone(a, True),) for a in (0.2, 0.5, 1.0)],
@@ -151,7 +150,7 @@ def test_strengths_are_those_of_a_512_face() -> None:
         lambda: Degradation.from_dict({"steps": ["blur"]}),
         lambda: Degradation.from_dict({"steps": [{"step": "rust"}]}),
         lambda: Degradation.from_dict({"steps": [{"step": "blur"}]}),
-        lambda: Degradation.from_dict({"steps": [{"step": "blur", "sigma": 1, "colour": 1}]}),
+        lambda: Degradation.from_dict({"steps": [{"step": "blur", "sigma": 1, "color": 1}]}),
     ],
 )
 def test_wrong_values_are_named(make: Any) -> None:

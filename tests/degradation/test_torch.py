@@ -1,4 +1,4 @@
-"""The batched torch path against the NumPy path: same pixels within the tolerances stated here."""
+"""The torch path against the NumPy path: same pixels within the tolerances stated here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from panini.degradation import (
+from panini.degradation.recipes import draw
+from panini.degradation.steps import (
     SUBSAMPLING,
     Blur,
     Degradation,
@@ -21,11 +22,10 @@ from panini.degradation import (
     Sharpen,
     Tone,
     WebP,
-    draw,
 )
 
 torch = pytest.importorskip("torch")
-from panini.degradation.torch import apply_batch  # noqa: E402
+from panini.degradation.torch import apply_shared  # noqa: E402
 
 ASTRONAUT = Image.fromarray(data.astronaut())
 PICTURES = {
@@ -38,7 +38,8 @@ EXACT, ANTIALIASED, CODED, CODED_SMALL = 60.0, 50.0, 45.0, 40.0
 
 def batch(picture: np.ndarray, damages: list[Degradation], seed: int = 0) -> np.ndarray:
     images = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 127.5 - 1
-    result = apply_batch(images.expand(len(damages), -1, -1, -1), damages, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    result = torch.cat([apply_shared(images[None], damage, generator) for damage in damages])
     return ((result + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
@@ -50,7 +51,7 @@ PARITY = {
     "blur": (EXACT, [(Blur(1.0),), (Blur(9.0),), (Blur(6.0, 0.3, 30.0),)]),
     "motion": (EXACT, [(Motion(12.0, 70.0),), (Motion(40.0, 0.0),)]),
     "sharpen": (EXACT, [(Sharpen(0.5),), (Sharpen(3.0, 2.0),), (Downsample(4), Sharpen(2.0, 0.7), Enlarge())]),
-    "colour": (EXACT, [(Tone(),), (Tone(0.5),), (Tone(1.0, True),), (Fade(0.6, 0.7),)]),
+    "color": (EXACT, [(Tone(),), (Tone(0.5),), (Tone(1.0, True),), (Fade(0.6, 0.7),)]),
     "down": (
         EXACT,
         [
@@ -92,11 +93,11 @@ def test_both_paths_agree(picture: np.ndarray, least: float, steps: list[tuple])
         assert score > least, f"{score:.1f} dB: {damage}"
 
 
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("shot", [False, True])
-def test_noise_has_the_same_statistics(grey: bool, shot: bool) -> None:
+def test_noise_has_the_same_statistics(gray: bool, shot: bool) -> None:
     """Mean, deviation (2 %) and correlation of channels, at two brightnesses."""
-    damage = Degradation((Noise(12.0, grey, shot),))
+    damage = Degradation((Noise(12.0, gray, shot),))
     for value in (60, 180):
         flat = np.full((256, 256, 3), value, np.uint8)
         for result in (damage.apply(flat, 0), batch(flat, [damage])[0]):
@@ -104,17 +105,19 @@ def test_noise_has_the_same_statistics(grey: bool, shot: bool) -> None:
             assert noise.mean() == pytest.approx(0, abs=0.15)
             assert noise.std() == pytest.approx(12 * (np.sqrt(value / 255) if shot else 1), rel=0.02)
             assert np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1] == pytest.approx(
-                float(grey), abs=0.03
+                float(gray), abs=0.03
             )
 
 
 def test_batch_does_not_change_a_picture() -> None:
     """Each picture comes out as it would alone, whatever shares its batch."""
     rng = np.random.default_rng(0)
-    picture = PICTURES["square"]
+    images = torch.from_numpy(np.stack([PICTURES["square"], PICTURES["square"][::-1]])).permute(0, 3, 1, 2) / 127.5 - 1
     quiet = [Degradation(tuple(s for s in draw("wild", rng).steps if s.kind != "noise")) for _ in range(6)]
-    for damage, result in zip(quiet, batch(picture, quiet), strict=True):
-        assert psnr(result, batch(picture, [damage])[0]) > CODED, damage
+    for damage in quiet:
+        for together, image in zip(apply_shared(images, damage), images, strict=True):
+            alone = apply_shared(image[None], damage)[0]
+            assert psnr(127.5 * together.numpy(), 127.5 * alone.numpy()) > CODED, damage
 
 
 def test_generator_decides_the_noise() -> None:
@@ -125,18 +128,24 @@ def test_generator_decides_the_noise() -> None:
     assert not np.array_equal(first[0], first[1])
 
 
+def test_pictures_of_a_batch_have_noise_of_their_own() -> None:
+    images = torch.zeros(2, 3, 40, 40)
+    first, second = apply_shared(images, Degradation((Noise(10.0),)))
+    assert not torch.equal(first, second)
+
+
 def test_type_and_device_stay() -> None:
     images = torch.rand(2, 3, 40, 40, dtype=torch.float16) * 2 - 1
     before = images.clone()
-    result = apply_batch(images, [Degradation((Jpeg(50),)), Degradation((Blur(3.0),))])
-    assert result.dtype == torch.float16
-    assert result.shape == images.shape
-    assert torch.equal(images, before)
-    assert apply_batch(images[:0], []).shape == (0, 3, 40, 40)
+    for damage in (Degradation((Jpeg(50),)), Degradation((Blur(3.0),))):
+        result = apply_shared(images, damage)
+        assert result.dtype == torch.float16
+        assert result.shape == images.shape
+        assert torch.equal(images, before)
+    assert apply_shared(images[:0], Degradation()).shape == (0, 3, 40, 40)
 
 
 def test_wrong_batches_are_refused() -> None:
-    with pytest.raises(ValueError, match="batch"):
-        apply_batch(torch.zeros(2, 3, 8, 8), [Degradation()])
-    with pytest.raises(ValueError, match="batch"):
-        apply_batch(torch.zeros(1, 1, 8, 8), [Degradation()])
+    for wrong in (torch.zeros(1, 1, 8, 8), torch.zeros(3, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match="batch"):
+            apply_shared(wrong, Degradation())

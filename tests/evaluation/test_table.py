@@ -72,13 +72,13 @@ def test_groups_by_kind_and_strength(rows):
 
 
 def test_groups_by_skin(rows):
-    colours = {"light": (235, 200, 180), "medium": (180, 130, 105), "dark": (95, 65, 50)}
-    for name, colour in colours.items():
-        assert skin(np.full((512, 512, 3), colour, np.uint8)) == name
+    colors = {"light": (235, 200, 180), "medium": (180, 130, 105), "dark": (95, 65, 50)}
+    for name, color in colors.items():
+        assert skin(np.full((512, 512, 3), color, np.uint8)) == name
     assert skin(np.full((512, 512, 3), 128, np.uint8)) is None
     assert skin(np.full((512, 512, 3), (90, 130, 200), np.uint8)) is None
     painted = [
-        replace(row, case=replace(row.case, truth=np.full((64, 64, 3), colours[name], np.uint8)))
+        replace(row, case=replace(row.case, truth=np.full((64, 64, 3), colors[name], np.uint8)))
         for row, name in zip(rows, ["dark", "light", "light"] * 4, strict=True)
     ]
     found = {group.name: group for group in groups(painted)}

@@ -107,7 +107,7 @@ def test_mask_is_zero_at_the_border_and_one_inside():
     np.testing.assert_array_equal(mask, mask.T)
 
 
-def test_colour_and_light_come_from_the_photo():
+def test_color_and_light_come_from_the_photo():
     photo = data.astronaut()
     crop = align.warp(photo, FACE, (512, 512))
     restored = np.clip(identity(photo, FACE).astype(int) * 0.8 + [40, 0, -20], 0, 255).astype(np.uint8)
@@ -115,10 +115,10 @@ def test_colour_and_light_come_from_the_photo():
     assert np.abs(matched.mean((0, 1)) - crop.mean((0, 1))).max() < 1.5
 
 
-def test_a_grey_photo_stays_exactly_grey():
-    grey = np.repeat(cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    assert color.is_monochrome(grey)
-    matched = color.match_color(identity(data.astronaut(), FACE), align.warp(grey, FACE, (512, 512)), monochrome=True)
+def test_a_gray_photo_stays_exactly_gray():
+    gray = np.repeat(cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    assert color.is_monochrome(gray)
+    matched = color.match_color(identity(data.astronaut(), FACE), align.warp(gray, FACE, (512, 512)), monochrome=True)
     assert np.ptp(matched, axis=2).max() == 0
 
 
@@ -132,5 +132,5 @@ def test_sepia_is_one_tone_and_stays_so():
     assert np.abs(matched.mean((0, 1)) - crop.mean((0, 1))).max() < 4
 
 
-def test_a_colour_photo_is_not_one_tone():
+def test_a_color_photo_is_not_one_tone():
     assert not color.is_monochrome(data.astronaut())

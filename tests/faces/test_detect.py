@@ -81,7 +81,7 @@ def test_faces_at_any_angle_are_found_once(detector, width, angle):
     faces = detector(canvas)
     assert len(faces) == len(middles)
     for middle in middles:
-        (face,) = (face for face in faces if np.hypot(*(face.centre - middle)) < width / 2)
+        (face,) = (face for face in faces if np.hypot(*(face.center - middle)) < width / 2)
         assert abs((face.angle - angle + 180) % 360 - 180) < 8
         assert face.spread < 0.2
 

@@ -141,6 +141,33 @@ def test_streams_languages_and_chapters_stay(faults, tmp_path, capsys):
     assert "an attached file (font.ttf)" in err
 
 
+@pytest.mark.parametrize(("codec", "advice"), [("pcm_alaw", "name a .mov with -o"), ("wmav2", "no container")])
+def test_sound_that_the_container_cannot_hold_is_refused_before_the_work(faults, tmp_path, capsys, codec, advice):
+    source = tmp_path / "in.mkv"
+    ffmpeg(
+        *("-i", faults / "interlaced-flag-lost.mp4", "-f", "lavfi", "-i", "sine=d=0.5", "-map", 0, "-map", 1),
+        *("-c:v", "copy", "-c:a", codec, source),
+    )
+    restored(source, tmp_path / "out.mp4", code=2)
+    err = capsys.readouterr().err
+    assert f"has sound ({codec}) that .mp4 cannot hold: {advice}" in err
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+    if codec == "pcm_alaw":
+        restored(source, tmp_path / "out.mov")
+        assert [stream["codec_name"] for stream in probe(tmp_path / "out.mov")["streams"]] == ["h264", "pcm_alaw"]
+
+
+def test_a_track_of_data_is_said_to_be_gone(faults, tmp_path, capsys):
+    source = tmp_path / "in.mov"
+    ffmpeg("-i", faults / "interlaced-flag-lost.mp4", "-c", "copy", "-timecode", "01:00:00:00", source)
+    assert "data" in {stream["codec_type"] for stream in probe(source)["streams"]}
+    restored(source, tmp_path / "out.mov")
+    err = capsys.readouterr().err
+    assert "without a track of data" in err
+    assert err.count("\n") == 1
+
+
 def test_a_playlist_that_is_named_as_a_video_opens_nothing_else(tmp_path, capsys):
     (tmp_path / "in.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
     restored(tmp_path / "in.mp4", tmp_path / "out.mp4", code=2)

@@ -9,7 +9,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 from skimage import data
 
 from panini.cli import run
@@ -63,7 +63,7 @@ def test_text_of_a_png_goes_into_a_jpegs_comment_and_its_loss_elsewhere_is_said(
     assert "captions of the PNG (Title, Author, Comment, Creation Time)" in capsys.readouterr().err
 
 
-def test_compressed_text_and_colour_chunks_of_a_png_stay(tmp_path):
+def test_compressed_text_and_color_chunks_of_a_png_stay(tmp_path):
     text = PngImagePlugin.PngInfo()
     text.add_text("Description", "long " * 100, zip=True)
     text.add_itxt("Title", "Großmutter", lang="de", tkey="Titel", zip=True)
@@ -215,6 +215,39 @@ def test_the_resolution_that_webp_does_not_hold_is_said(tmp_path, capsys):
     saved(tmp_path / "in.png", dpi=(300, 300))
     restored(tmp_path / "in.png", tmp_path / "out.webp")
     assert "the resolution (300 dpi)" in capsys.readouterr().err
+
+
+def test_what_avif_does_not_hold_is_said(tmp_path, capsys):
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    block = b"Photoshop 3.0\x008BIM\x04\x04\x00\x00\x00\x00"
+    marker = b"\xff\xed" + (len(block) + 2).to_bytes(2, "big") + block
+    saved(tmp_path / "in.jpg", dpi=(300, 300), extra=marker)
+    restored(tmp_path / "in.jpg", tmp_path / "out.avif")
+    err = capsys.readouterr().err
+    assert "the resolution (300 dpi)" in err
+    assert "IPTC captions" in err
+
+
+def test_metadata_too_long_for_a_jpeg_are_said_to_be_gone(tmp_path, capsys):
+    tags = Image.Exif()
+    tags[0x010E] = "long " * 14_000
+    packet = CONTAINER.replace(b"image/jpeg", b"image/jpeg" + b"x" * 40_000)
+    saved(tmp_path / "in.webp", exif=tags.tobytes(), xmp=packet)
+    restored(tmp_path / "in.webp", tmp_path / "out.jpg")
+    err = capsys.readouterr().err
+    assert "without EXIF, too long for a JPEG" in err
+    assert "without XMP, too long for a JPEG" in err
+    assert Image.open(tmp_path / "out.jpg").size == (1024, 1024)
+
+
+def test_a_gifs_comment_becomes_text_of_a_png(tmp_path, capsys):
+    saved(tmp_path / "in.gif", comment="Großmutter".encode())
+    restored(tmp_path / "in.gif", tmp_path / "out.png")
+    assert Image.open(tmp_path / "out.png").text["Comment"] == "Großmutter"
+    assert capsys.readouterr().err == ""
+    restored(tmp_path / "in.gif", tmp_path / "out.webp")
+    assert "the comment" in capsys.readouterr().err
 
 
 def test_a_jpegs_comment_becomes_text_of_a_png(tmp_path):
@@ -424,7 +457,7 @@ def test_a_raw_file_is_not_taken_for_its_preview(tmp_path, capsys):
     assert "RAW" in fails(capsys, tmp_path / "in.tif")
 
 
-def test_ten_bits_and_hdr_colours_of_avif_are_said_to_be_lost():
+def test_ten_bits_and_hdr_colors_of_avif_are_said_to_be_lost():
     head = b"\0\0\0\x14ftypavif\0\0\0\0" + b"\0\0\0\x13colrnclx" + struct.pack(">HHH", 9, 16, 9) + b"\x80"
     found = contents.examine(head + b"\0\0\0\x0cav1C\x81\x20\x4c\0mdat").left_out
     assert found == ["8 bits are left", "without its brightness for HDR screens, so that colors may look flat"]

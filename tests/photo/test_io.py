@@ -83,7 +83,7 @@ def test_pixels_and_mode_survive_where_the_format_holds_them(tmp_path, suffix, m
         np.testing.assert_array_equal(np.asarray(result), np.asarray(image))
 
 
-def test_grey_with_alpha_survives_in_png_and_lies_on_white_in_jpeg(tmp_path):
+def test_gray_with_alpha_survives_in_png_and_lies_on_white_in_jpeg(tmp_path):
     source = tmp_path / "in.png"
     Image.merge("LA", [Image.new("L", (32, 32), 10), Image.new("L", (32, 32), 0)]).save(source)
     assert Image.open(round_trip(source, ".png")).mode == "LA"
@@ -98,14 +98,14 @@ def test_a_jpeg_without_a_resolution_stays_without(tmp_path):
         assert result.info["jfif_unit"] == 0
 
 
-@pytest.mark.parametrize(("mode", "colour"), [("L", 10), ("RGB", (9, 8, 7)), ("P", 3)])
-def test_a_transparent_colour_becomes_alpha(tmp_path, mode, colour):
-    image = Image.new(mode, (32, 32), colour)
+@pytest.mark.parametrize(("mode", "color"), [("L", 10), ("RGB", (9, 8, 7)), ("P", 3)])
+def test_a_transparent_color_becomes_alpha(tmp_path, mode, color):
+    image = Image.new(mode, (32, 32), color)
     if mode == "P":
         image.putpalette(list(range(256)) * 3)
-    image.paste(colour if mode == "RGB" else 200, (0, 0, 8, 8))
+    image.paste(color if mode == "RGB" else 200, (0, 0, 8, 8))
     image.putpixel((20, 20), (0, 0, 0) if mode == "RGB" else 5)
-    image.save(tmp_path / "in.png", transparency=colour)
+    image.save(tmp_path / "in.png", transparency=color)
     with Image.open(round_trip(tmp_path / "in.png", ".png")) as result:
         assert result.mode == ("LA" if mode == "L" else "RGBA")
         assert result.getpixel((30, 30))[-1] == 0
@@ -135,7 +135,7 @@ def test_sixteen_bits_become_eight(tmp_path):
     values = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "in.png")
     photo = photo_io.load(tmp_path / "in.png")
-    assert photo.grey
+    assert photo.gray
     np.testing.assert_allclose(photo.pixels[..., 0], values / 257, atol=1)
 
 
@@ -201,7 +201,7 @@ def test_metadata_survives_beside_sixteen_bits(tmp_path, suffix, channels, targe
         (4, {"extrasamples": ["unspecified"]}),
     ],
 )
-def test_sixteen_bits_of_a_colour_tiff_are_read_and_written(tmp_path, order, channels, options):
+def test_sixteen_bits_of_a_color_tiff_are_read_and_written(tmp_path, order, channels, options):
     tifffile = pytest.importorskip("tifffile")
     deep = np.random.default_rng(0).integers(0, 65536, (40, 60, channels)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "in.tif", deep, photometric="rgb", byteorder=order, **options)
@@ -216,7 +216,7 @@ def test_other_tiffs_of_sixteen_bits(tmp_path):
     # White is 0.
     tifffile.imwrite(path, deep[..., 0], photometric="miniswhite")
     np.testing.assert_array_equal(photo_io.load(path).pixels16, 65535 - deep[..., 0])
-    # Colours times alpha.
+    # Colors times alpha.
     multiplied = np.concatenate([deep[..., :3] * (deep[..., 3:] / 65535), deep[..., 3:]], 2).astype(np.uint16)
     tifffile.imwrite(path, multiplied, photometric="rgb", extrasamples=["assocalpha"])
     photo = photo_io.load(path)
@@ -226,7 +226,7 @@ def test_other_tiffs_of_sixteen_bits(tmp_path):
     tifffile.imwrite(path, deep, photometric="separated")
     photo = photo_io.load(path)
     assert (photo.pixels16, photo.alpha, photo.pixels.shape) == (None, None, (40, 60, 3))
-    # A plane for each colour: Pillow reads it right if it is compressed, OpenCV never.
+    # A plane for each color: Pillow reads it right if it is compressed, OpenCV never.
     planes = np.ascontiguousarray(deep[..., :3].transpose(2, 0, 1))
     tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", compression="zlib")
     assert np.abs(photo_io.load(path).pixels - deep[..., :3] / 257).max() < 1
@@ -283,7 +283,7 @@ def test_float_with_nan_is_read(tmp_path):
     assert photo_io.load(tmp_path / "in.tif").pixels.max() == 255
 
 
-def test_jpeg_keeps_better_quality_and_full_colour(tmp_path):
+def test_jpeg_keeps_better_quality_and_full_color(tmp_path):
     for quality, subsampling in ((99, 0), (60, 2)):
         ASTRONAUT.save(tmp_path / "in.jpg", quality=quality, subsampling=subsampling)
         metadata = photo_io.load(tmp_path / "in.jpg").metadata

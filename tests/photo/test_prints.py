@@ -83,6 +83,9 @@ def test_no_smooth_patch_lies_around_a_head_in_halftone(faults, restorer):
         return float(fine[where].std())
 
     assert texture(after, around) > 0.85 * texture(before, around)
+    # The face is turned to the left: no halo beside its far cheek, where an upright ellipse would reach.
+    beside = (across > 0.2) & (across < 0.27) & (down > 0.4) & (down < 0.75)
+    assert texture(after, beside) > 0.95 * texture(before, beside)
     face_itself = np.hypot((across - 0.5) / 0.15, (down - 0.55) / 0.2) < 1
     assert texture(after, face_itself) < 0.85 * texture(before, face_itself)
 
@@ -96,6 +99,24 @@ def test_a_head_before_a_plain_wall_is_taken_whole():
     assert share[:5, :5].max() < 0.1
     assert blend.share_around(grainy, grainy, 1.0).min() == pytest.approx(1, abs=0.1)
     assert align.scale_of(np.eye(2, 3)) == 1
+
+
+def test_a_turned_face_is_narrower_on_the_side_that_it_turns_to(restorer):
+    grainy = np.clip(np.random.default_rng(0).normal(120, 12, (512, 512, 3)), 0, 255).astype(np.uint8)
+    plain = np.full_like(grainy, 120)
+    straight, left, right = (blend.share_around(grainy, plain, 1.0, yaw) for yaw in (0.0, -0.3, 0.3))
+    np.testing.assert_allclose(left[:, ::-1], right, atol=1e-6)
+    assert left[:, :128].sum() < 0.75 * straight[:, :128].sum()
+    assert left[:, 128:].sum() > straight[:, 128:].sum()
+    assert np.abs(np.diff(left, axis=1)).max() < 0.15  # no hard edge
+    assert left[128, 90] == 1  # the far eye
+    face = Image.fromarray(data.astronaut()[0:220, 110:330])
+    yaws = []
+    for picture in (face, face.transpose(Image.Transpose.FLIP_LEFT_RIGHT), face.rotate(90)):
+        (found,) = restorer.detector(np.asarray(picture))
+        yaws.append(found.yaw)
+    assert yaws[1] == pytest.approx(-yaws[0], abs=0.05)
+    assert yaws[2] == pytest.approx(yaws[0], abs=0.05)
 
 
 @pytest.mark.parametrize(

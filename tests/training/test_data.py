@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from panini.degradation import Blur, Degradation, Fade, Noise, Tone
+from panini.degradation import Blur, Degradation, Noise
+from panini.degradation.steps import Fade, Tone
 from panini.errors import PaniniError
 from panini.training.batches import SampledFaces, toned, varied
 from panini.training.config import RestorerConfig

@@ -51,7 +51,7 @@ for verb in (*_USERS, *_RESEARCHERS):  # in the order of `panini --help`
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: runs the command line and exits with its code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # file names may not fit the terminal's encoding, or any encoding
+        if isinstance(stream, TextIOWrapper):  # the encoding may lack characters of file names
             stream.reconfigure(errors="backslashreplace")
     raise SystemExit(run(sys.argv[1:] if arguments is None else arguments))
 
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
     try:
         result = app(arguments or ["--help"], prog_name="panini", standalone_mode=False)
         sys.stdout.flush()
-        if result == 130:  # the library catches Ctrl-C silently
+        if result == 130:  # typer catches Ctrl-C silently
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except PaniniError as error:
@@ -69,13 +69,13 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        # The reader of our output is gone; keep Python from complaining when it flushes at exit.
+        # The reader of our output has exited. Without this, Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except MemoryError:
         return _fail("not enough memory", 2)
     except Exception as error:
-        usage = getattr(error, "format_message", None)  # how the command-line library words a usage error
+        usage = getattr(error, "format_message", None)  # typer's usage errors have it
         if usage is None:
             raise
         return _fail(usage().replace("Value error, ", ""), 2)

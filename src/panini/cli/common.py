@@ -1,8 +1,8 @@
-"""What several verbs share."""
+"""Helpers of several verbs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,13 +13,13 @@ from panini.errors import PaniniError, how_to_get
 if TYPE_CHECKING:
     from panini.api import Restorer
 
-MinFace = Annotated[float, typer.Option(help="Ignore faces less wide than this, in pixels; at least 8.")]
-Salvage = Annotated[bool, typer.Option("--salvage", help="Take what is left of a damaged or truncated picture.")]
+MinFace = Annotated[float, typer.Option(help="Ignore faces narrower than this, in pixels (at least 8).")]
+Salvage = Annotated[bool, typer.Option("--salvage", help="Restore what is left of a damaged or truncated picture.")]
 DEFAULT_MIN_FACE = 24.0
 
 
 def load_restorer(engine: str, min_face: float = DEFAULT_MIN_FACE) -> Restorer:
-    """A restorer with the engine of that name, for faces at least `min_face` pixels wide. Raises PaniniError."""
+    """A restorer with the engine `engine`, for faces at least `min_face` pixels wide. Raises PaniniError."""
     from panini.api import Restorer
     from panini.faces.detect import CenterFace
     from panini.inference import load_engine
@@ -27,6 +27,23 @@ def load_restorer(engine: str, min_face: float = DEFAULT_MIN_FACE) -> Restorer:
     if not min_face >= 8:
         raise PaniniError(f"--min-face must be at least 8, not {min_face:g}")
     return Restorer(load_engine(engine), None if min_face == DEFAULT_MIN_FACE else CenterFace(min_face=min_face))
+
+
+@contextmanager
+def progress_bar(transient: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr; yields a function that takes the step, the work done and all work (0: unknown)."""
+    from rich.console import Console
+
+    from panini.progress import Bar
+
+    with Bar(Console(stderr=True), transient=transient) as progress:
+        bar = progress.add_task("finding faces", total=None)
+
+        def show(step: str, done: int, of: int) -> None:
+            progress.update(bar, description=step)
+            progress.reached(bar, done, of)
+
+        yield show
 
 
 @contextmanager
@@ -44,10 +61,5 @@ def count(faces: int) -> str:
 
 
 def outcome(faces: int) -> str:
-    """What became of a photo, in words."""
+    """The outcome for a photo, in words."""
     return count(faces) if faces else "no face, kept as it is"
-
-
-def one_line(text: object) -> str:
-    """Without newlines, which file names can have."""
-    return " ".join(str(text).split())

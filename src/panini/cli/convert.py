@@ -13,7 +13,9 @@ from panini.cli.common import needs_train_extra
 def degrade(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A new or empty folder.")],
-    distribution: Annotated[str, typer.Option(help="Distribution of the damage: paper, wild or sr16.")] = "paper",
+    distribution: Annotated[
+        str, typer.Option(help="Distribution of the damage: paper, wild, sr16 or heavy.")
+    ] = "paper",
     seed: Annotated[int, typer.Option(help="The same seed makes the same damage.")] = 0,
     copies: Annotated[int, typer.Option(help="Number of copies of each picture.")] = 1,
 ) -> None:

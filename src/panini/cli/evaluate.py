@@ -88,6 +88,7 @@ def evaluate(
     sheet: Annotated[Path | None, typer.Option("--grid", metavar="FILE", help="Write ten faces as a picture.")] = None,
 ) -> None:
     """Score restored faces and their inputs against the truth, by kind and strength of damage."""
+    # Long, because each option of the command line is an argument.
     with needs_train_extra("evaluate"):
         from panini.evaluation import table
 

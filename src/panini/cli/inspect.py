@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer, one_line
+from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer
+from panini.errors import one_line
 
 _YELLOW = (255, 220, 0)
-_READABLE = 48  # pixels: the width that a face has at least in a drawing, if four times larger is enough for that
+_READABLE = 48  # pixels: drawings are enlarged, at most four times, until each face is this wide
 _SMALLEST_FONT = 16
-_LARGEST = 100_000_000  # values: a drawing has at most so many because of that
+_LARGEST = 100_000_000  # values: drawings are not enlarged beyond this size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -89,13 +90,13 @@ def draw(photo: Photo, faces: list[Face]) -> Image.Image:
 
 
 def _enlargement(faces: list[Face], size: int) -> int:
-    """How many times larger to draw a photo of `size` values, so that the number on its smallest face can be read."""
+    """The factor by which to enlarge a photo of `size` values, so that the number on its smallest face is readable."""
     smallest = min((face.box[2] for face in faces), default=_READABLE)
     return int(max(1, min(4, -(-_READABLE // smallest), (_LARGEST / size) ** 0.5)))
 
 
 def _write_number(pen: Any, size: tuple[int, int], number: int, box: tuple[float, float, float, float]) -> None:
-    """Writes a face's number on a dark plate: above its box, or inside where there is no room."""
+    """Writes a face's number on a dark background: above its box, or inside if there is no room."""
     x, y, w, _ = box
     font = max(_SMALLEST_FONT, w / 6)
     left, top, right, bottom = pen.textbbox((0, 0), str(number), font_size=font)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import filecmp
 import json
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer, one_line, outcome
-from panini.errors import NoFaceError, PaniniError, SomeFailedError, StoppedError
+from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer, outcome, progress_bar
+from panini.errors import NoFaceError, PaniniError, SomeFailedError, StoppedError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,25 +45,21 @@ _NOT_FOR = {
     "a video": ("recursive", "strip", "explain", "json"),
     "--strip": ("recursive", "explain", "json"),
 }
-"""Options of the command line alone that make no sense for each kind of work; `RestoreOptions` knows its own."""
-
-
-_FINDING, _RESTORING = 1, 4  # how long the two steps of a video take, in proportion
+"""The command line's own options that make no sense for a kind of work; `RestoreOptions` checks the others."""
+_FINDING, _RESTORING = 1, 4  # relative durations of the two steps of a video
 
 
 @dataclass(frozen=True)
 class Output:
-    """What to write, and where."""
+    """What to write and where."""
 
-    target: Path | None
-    """None: beside the input."""
+    target: Path | None  # None: beside the input
     overwrite: bool
     mark: bool
     explain: bool = False
     as_json: bool = False
     salvage: bool = False
-    again: bool = False
-    """Restore also what Panini restored before."""
+    again: bool = False  # also restore Panini's own results
 
 
 def restore(
@@ -75,7 +70,7 @@ def restore(
             "--output",
             "-o",
             metavar="OUT",
-            help="File to write, or folder for several. Default: PHOTO-restored beside each photo or video.",
+            help="File to write, or folder for several files. Default: NAME-restored beside each file.",
         ),
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders of FOLDER.")] = False,
@@ -112,18 +107,18 @@ def restore(
         float, typer.Option(metavar="0…1", help="Blend with the photo: 0 keeps it, 1 is fully restored.")
     ] = 1.0,
     passes: Annotated[
-        int, typer.Option(metavar="1…8", help="Restore each face this often and average: calmer, slower.")
+        int, typer.Option(metavar="1…8", help="Passes over each face to average: calmer, but slower.")
     ] = 1,
     consistent: Annotated[
         bool | None,
         typer.Option(
             "--consistent/--no-consistent",
-            help="Make the enlarged result shrink back to the photo exactly. Default: for small, clean face crops.",
+            help="Make the result downsample to exactly the photo. Default: only for small, clean face crops.",
         ),
     ] = None,
     strip: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Only write N dial settings side by side, to PHOTO-strip.png."),
+        typer.Option(metavar="N", help="Only write a picture of N dial settings side by side, to PHOTO-strip.png."),
     ] = None,
     explain: Annotated[
         bool,
@@ -134,7 +129,7 @@ def restore(
     ] = False,
     salvage: Salvage = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Of several photos or a folder, also restore results of Panini.")
+        bool, typer.Option("--again", help="In a list or folder, also restore Panini's own results.")
     ] = False,
     no_mark: Annotated[
         bool, typer.Option("--no-mark", help="Do not note the restoration in the file's metadata.")
@@ -145,6 +140,7 @@ def restore(
     engine: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore the faces in each PHOTO and VIDEO, or in FOLDER. The originals stay unchanged."""
+    # Long, because each option of the command line is an argument.
     from panini.api import RestoreOptions
     from panini.photo import io as photo_io
 
@@ -195,7 +191,7 @@ def restore(
 
 
 def _refuse(work: str, extras: Mapping[str, bool], options: RestoreOptions | None = None) -> None:
-    """Raises PaniniError if an option makes no sense for the work."""
+    """Raises PaniniError if an option makes no sense for a kind of work."""
     for name in _NOT_FOR[work]:
         if extras[name]:
             raise PaniniError(f"--{name} does not go with {work}")
@@ -204,10 +200,10 @@ def _refuse(work: str, extras: Mapping[str, bool], options: RestoreOptions | Non
 
 
 def restore_several(restorer: Restorer, sources: list[Path], to: Output, options: RestoreOptions) -> None:
-    """Restores photos and videos into the folder `to.target`, or beside them.
+    """Restores photos and videos into the folder `to.target`, or beside the originals.
 
-    Results of Panini are left out, and finished files are skipped. One without a face is copied into the folder. If one
-    fails, the others are still restored; SomeFailedError follows at the end.
+    Skips Panini's own results and finished files. Copies photos without a face into the folder. If a file fails, the
+    others are still restored, and SomeFailedError is raised at the end.
     """
     from panini.photo import io as photo_io
     from panini.photo.ours import what_is
@@ -215,7 +211,7 @@ def restore_several(restorer: Restorer, sources: list[Path], to: Output, options
     names = [source.name for source in sources]
     chosen = [source for source in sources if to.again or not what_is(source, names)]
     targets = _targets(chosen, to)
-    restorer.prepare(options)  # what suits no photo fails once, not for each
+    restorer.prepare(options)  # fails once, not for each photo
     done = failed = 0
     for source, path in zip(chosen, targets, strict=True):
         try:
@@ -241,9 +237,9 @@ def restore_several(restorer: Restorer, sources: list[Path], to: Output, options
 
 
 def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOptions, marked: bool) -> bool:
-    """Whether an earlier run with the same options made `target` of `source` as it is now, or copied it.
+    """Whether `target` is the result of the unchanged `source` with the same options, or a copy of it.
 
-    Of a file that carries no mark its age has to do.
+    A file without a mark counts if it is newer than the source.
     """
     from panini.photo.ours import mark_of
 
@@ -253,7 +249,7 @@ def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOpt
             return filecmp.cmp(source, copy, shallow=False)
         if not target.exists() or target.stat().st_mtime_ns < source.stat().st_mtime_ns:
             return False
-        if filecmp.cmp(source, target, shallow=False):  # a copy, which has the name of a result
+        if filecmp.cmp(source, target, shallow=False):  # a copy with the name of a result
             return not target.samefile(source)
     except (OSError, ValueError):
         return False
@@ -266,15 +262,13 @@ def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOpt
 
 
 def _copy(source: Path, target: Path | None, to: Output, why: str) -> None:
-    """Copies a photo without a face byte for byte, as a folder's are; says why. target: None: it stays where it is."""
-    from panini.files import write_atomically
+    """Copies a photo without a face, as in a folder, and says why. target: None leaves it where it is."""
+    from panini.files import copy_atomically
     from panini.photo import io as photo_io
 
     if target is not None:
         photo_io.check_place(target, source, overwrite=to.overwrite)
-        with source.open("rb") as original:
-            write_atomically(target, lambda file: shutil.copyfileobj(original, file))
-        shutil.copystat(source, target)
+        copy_atomically(source, target)
     what = "left as it is" if target is None else "copied"
     if to.as_json:
         print(json.dumps({"photo": str(source), "output": None if target is None else str(target), "faces": []}))
@@ -283,7 +277,8 @@ def _copy(source: Path, target: Path | None, to: Output, why: str) -> None:
 
 
 def _targets(sources: list[Path], to: Output) -> list[Path]:
-    """Where the result for each photo goes. Raises PaniniError if two results, or a result and a photo, collide."""
+    """The path of each result. Raises PaniniError if two results, or a result and a photo, have the same path."""
+    from panini.files import make_folder
     from panini.photo import io as photo_io
 
     if to.target is None:
@@ -291,11 +286,7 @@ def _targets(sources: list[Path], to: Output) -> list[Path]:
     elif len(sources) == 1 and not photo_io.is_folder(to.target):
         targets = [to.target]
     else:
-        try:
-            to.target.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise PaniniError(f"{to.target} is no folder to write several photos to: {reason}") from error
+        make_folder(to.target)
         targets = [to.target / photo_io.output_name(source.name) for source in sources]
     if len(sources) > 1:
         taken = {os.path.realpath(source) for source in sources}
@@ -310,26 +301,17 @@ def restore_photo(
     restorer: Restorer, source: Path, target: Path, to: Output, options: RestoreOptions, indent: int | None = 1
 ) -> None:
     """Restores one photo and prints a line about it, or JSON with this `indent` (None: on one line)."""
-    from rich.console import Console
-
     from panini.photo import io as photo_io
     from panini.photo.provenance import EXPLANATION
-    from panini.progress import Bar
     from panini.report.explanation import explanation
 
     start = perf_counter()
     explained = _explained(target)
     photo_io.check_input(source)
     for path in (target, explained) if to.explain else (target,):
-        photo_io.check_output(path, source, overwrite=to.overwrite)  # before the work, not after
+        photo_io.check_output(path, source, overwrite=to.overwrite)  # before the work
     photo = photo_io.load(source, salvage=to.salvage)
-    with Bar(Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("finding faces", total=None)
-
-        def show(step: str, done: int, of: int) -> None:
-            progress.update(bar, description=step)
-            progress.reached(bar, done, of)
-
+    with progress_bar(transient=True) as show:
         restorer.progress = show
         try:
             result = restorer.restore(photo, options)
@@ -392,7 +374,6 @@ def restore_folder(
     if to.target is None:
         raise PaniniError(f"{source} is a folder: name one for the results with -o")
     restorer.prepare(options)
-    maker = f"{restorer.engine.digest}, {maker}"  # new weights may have the name of others
     start = perf_counter()
     job = FolderJob(
         source,
@@ -400,7 +381,7 @@ def restore_folder(
         options,
         recursive=recursive,
         overwrite=to.overwrite,
-        maker=maker,
+        maker=f"{restorer.engine.digest}, {maker}",  # new weights may have an old name
         mark=to.mark,
         salvage=to.salvage,
         again=to.again,
@@ -423,7 +404,7 @@ def restore_folder(
 
 @contextmanager
 def _stop_gently() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C or SIGTERM into a flag; the second Ctrl-C raises KeyboardInterrupt."""
+    """The first Ctrl-C or SIGTERM sets a flag, which the yielded function returns. A second one interrupts."""
     stop = threading.Event()
 
     def on_interrupt(*_: object) -> None:
@@ -441,61 +422,51 @@ def _stop_gently() -> Iterator[Callable[[], bool]]:
 
 
 def _print_folder(job: FolderJob, seconds: float, stopped: bool) -> None:
-    """Writes the reports and prints the totals; raises StoppedError or SomeFailedError if something is missing."""
-    from panini.jobs.journal import FAILED
+    """Writes the reports and prints the totals. Raises StoppedError or SomeFailedError if files are missing."""
+    from panini.jobs.journal import COPIED, FAILED, RESTORED
 
-    entries = job.finished()
-    report = job.write_reports(seconds)[-1]
-    restored = [entry for entry in entries if entry.faces]
+    total, report = job.summary(seconds), job.write_reports(seconds)[-1]
     earlier = len(job.names) - len(job.todo)
-    failed = sum(entry.outcome == FAILED for entry in entries) + len(job.unreadable)
-    faces = sum(len(entry.faces) for entry in restored)
     print(
-        f"{one_line(job.target)}: {len(restored)} of {len(job.names)} restored ({count(faces)}), "
-        f"{len(entries) - len(restored) - failed + len(job.unreadable)} without a face copied, {failed} failed, "
+        f"{one_line(job.target)}: {total[RESTORED]} of {len(job.names)} restored ({count(total['faces'])}), "
+        f"{total[COPIED]} without a face copied, {total[FAILED]} failed, "
         f"{f'{job.ours} of our own left alone, ' if job.ours else ''}"
         f"{f'{job.others} of other kinds left alone, ' if job.others else ''}"
         f"{f'{earlier} of all that in earlier runs, ' if earlier else ''}"
         f"{seconds:.1f} s; {one_line(report)}"
     )
     if stopped:
-        raise StoppedError(f"stopped with {len(job.names) - len(entries)} to go; the same command goes on")
-    if failed:
-        raise SomeFailedError(f"{failed} of {len(job.names)} failed: see {report}")
+        raise StoppedError(f"stopped with {len(job.names) - len(job.finished())} to go; the same command goes on")
+    if total[FAILED]:
+        raise SomeFailedError(f"{total[FAILED]} of {len(job.names)} failed: see {report}")
 
 
 def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreOptions) -> None:
     """Restores a video with a progress bar on stderr."""
-    from rich.console import Console
-
     from panini.jobs.video import restore_video
     from panini.photo import io as photo_io
-    from panini.progress import Bar
 
     photo_io.check_input(source)
     (target,) = _targets([source], to)
     start = perf_counter()
-    with Bar(Console(stderr=True)) as progress:
-        bar = progress.add_task("finding faces", total=None)
+    with progress_bar() as show:
 
-        def show(step: str, done: int, of: int) -> None:
-            # One bar for both steps, so that what is left is what is left of all; restoring takes longer.
-            progress.update(bar, description=step)
-            whole = _FINDING + _RESTORING
+        def show_whole(step: str, done: int, of: int) -> None:
+            # One bar for both steps, so that the remaining time is that of the whole work.
             before, weight = (0, _FINDING) if step == "finding faces" else (_FINDING * of, _RESTORING)
-            progress.reached(bar, (before + weight * done) // whole if of else done, of)
+            show(step, (before + weight * done) // (_FINDING + _RESTORING) if of else done, of)
 
         def tell(words: str) -> None:
             print(f"panini: {one_line(source)}: {words}", file=sys.stderr)
 
         faces = restore_video(
-            restorer, source, target, options, overwrite=to.overwrite, mark=to.mark, progress=show, tell=tell
+            restorer, source, target, options, overwrite=to.overwrite, mark=to.mark, progress=show_whole, tell=tell
         )
     print(f"{one_line(target)}: {count(faces)}, {perf_counter() - start:.1f} s")
 
 
 def _tell(console: Console, entry: Entry) -> None:
-    """Prints what went wrong with a file, or what its result lacks, in one line above the bar."""
+    """Prints an error, or what a result lacks, in one line above the bar."""
     words = f"panini: {one_line(entry.source)}: {one_line(entry.error or entry.note)}"
     console.print(words, markup=False, highlight=False, emoji=False, soft_wrap=True)
 

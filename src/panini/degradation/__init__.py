@@ -1,56 +1,6 @@
-"""The damage model: steps, the distributions they are drawn from, the same on tensors, and whole folders of it."""
+"""The damage model: steps of damage, random sequences of them, the same for tensors, and for whole folders."""
 
-from panini.degradation.recipes import DISTRIBUTIONS, HEAVY, PAPER, SR16, WILD, draw
-from panini.degradation.steps import (
-    ADDING,
-    ANTIALIASED,
-    KERNELS,
-    KINDS,
-    REFERENCE,
-    STEPS,
-    SUBSAMPLING,
-    Blur,
-    Degradation,
-    Downsample,
-    Enlarge,
-    Fade,
-    Halftone,
-    Jpeg,
-    Motion,
-    Noise,
-    Sharpen,
-    Size,
-    Step,
-    Tone,
-    WebP,
-)
+from panini.degradation.recipes import draw
+from panini.degradation.steps import ADDING, Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 
-__all__ = [
-    "ADDING",
-    "ANTIALIASED",
-    "DISTRIBUTIONS",
-    "HEAVY",
-    "KERNELS",
-    "KINDS",
-    "PAPER",
-    "REFERENCE",
-    "SR16",
-    "STEPS",
-    "SUBSAMPLING",
-    "WILD",
-    "Blur",
-    "Degradation",
-    "Downsample",
-    "Enlarge",
-    "Fade",
-    "Halftone",
-    "Jpeg",
-    "Motion",
-    "Noise",
-    "Sharpen",
-    "Size",
-    "Step",
-    "Tone",
-    "WebP",
-    "draw",
-]
+__all__ = ["ADDING", "Blur", "Degradation", "Downsample", "Enlarge", "Jpeg", "Noise", "draw"]

@@ -1,4 +1,4 @@
-"""Degraded copies of a folder of faces, with a manifest that says what was done to each."""
+"""Degraded copies of a folder of faces, with a manifest of the damage."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from panini.degradation import DISTRIBUTIONS, draw
-from panini.errors import PaniniError
+from panini.degradation.recipes import DISTRIBUTIONS, draw
+from panini.errors import PaniniError, one_line
 from panini.photo import io as photo_io
 
 MANIFEST = "manifest.json"
@@ -26,13 +26,13 @@ def degrade_folder(
 ) -> list[dict[str, Any]]:
     """Writes `copies` degraded copies of every picture under `source` to the same place under `target`, as PNG.
 
-    `target` is made whole or not at all, so it must be new or empty. Its manifest.json, also returned, lists for every
-    copy `name` and `source` (relative to their folders), `seed`, `degradation` (as `Degradation.to_dict`) and `words`;
-    `Degradation.from_dict(entry["degradation"]).apply(picture, entry["seed"])` makes the copy again. A picture's damage
-    depends on `seed`, its name and the number of the copy, not on what else the folder holds.
+    `target` must be new or empty; it is written whole or not at all. Its manifest.json, also returned, lists `name`,
+    `source`, `seed`, `degradation` (as `Degradation.to_dict`) and `words` of every copy.
+    `Degradation.from_dict(entry["degradation"]).apply(picture, entry["seed"])` makes the copy again. The damage of a
+    picture depends on `seed`, its name and the number of the copy, not on the other files.
 
-    Raises PaniniError for an unknown distribution, a negative seed, no copies, a folder that is missing, without
-    pictures or not writable, a picture that cannot be read, and names that differ in their suffix alone."""
+    Raises PaniniError for wrong arguments, folders and pictures, and for names that only differ in their suffix.
+    """
     if distribution not in DISTRIBUTIONS:
         raise PaniniError(f"unknown distribution {distribution!r}; known are {', '.join(DISTRIBUTIONS)}")
     if seed < 0 or copies < 1:
@@ -74,7 +74,7 @@ def degrade_folder(
             target.rmdir()
         work.replace(target)
     except OSError as error:
-        raise PaniniError(f"{target} cannot be written: {error.strerror or error}") from error
+        raise PaniniError(f"{target} cannot be written: {one_line(error)}") from error
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)

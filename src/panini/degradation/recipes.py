@@ -34,8 +34,8 @@ class Log(NamedTuple):
 
 
 class Maybe(NamedTuple):
-    """A step that is there with probability `p`. Each argument is drawn by what it is: (lo, hi) uniform, `Log`
-    log-uniform, a range a whole number of it, a list one of its items; anything else is taken as it is."""
+    """A step that happens with probability `p`. Its arguments are drawn: (lo, hi) and `Log` uniformly, ranges and lists
+    by choosing an item; other values are fixed."""
 
     p: float
     step: type[Step]
@@ -101,7 +101,7 @@ PAPER = (
 )
 WILD = (
     *(recipe._replace(share=0.2 * recipe.share) for recipe in PAPER),
-    Recipe(0.10, "messenger", (  # resized, compressed, passed on, compressed again
+    Recipe(0.10, "messenger", (  # resized, compressed, forwarded, compressed again
         maybe(0.3, Noise, sigma=(1.0, 8.0), shot=True),
         maybe(0.7, Jpeg, quality=range(50, 95)),
         always(Downsample, factor=Log(1.2, 10.0), kernel=_AA),
@@ -121,7 +121,7 @@ WILD = (
         maybe(0.4, Sharpen, **_UNSHARP),
         always(WebP, quality=range(15, 90)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.20, "thumbnail", (  # made small for a page, grey or in colour, and sharpened into halos
+    Recipe(0.20, "thumbnail", (  # reduced for a web page, gray or in color, and sharpened until edges have halos
         maybe(0.3, Tone, amount=1.0),
         maybe(0.5, Blur, sigma=Log(0.6, 6.0)),
         maybe(0.3, Noise, sigma=(1.0, 12.0), grey=_EITHER),
@@ -164,10 +164,10 @@ WILD = (
         maybe(0.3, Noise, sigma=(0.5, 3.0)),
         maybe(0.8, Jpeg, quality=range(70, 99), subsampling=_CHROMA))),
 )
-SR16 = (Recipe(1.0, "sr16", (  # the paper's SR: bicubic 16x, 64 px for a face of 512 (or 1024), no chance in it
+SR16 = (Recipe(1.0, "sr16", (  # the paper's SR: bicubic, 64 px are left; nothing is random
     always(Downsample, factor=8.0, kernel="bicubic-aa"),
     always(Enlarge, kernel="bicubic"))),)
-HEAVY = (Recipe(1.0, "heavy", (  # the heaviest of the paper's family: 18 to 72 pixels are left of a face
+HEAVY = (Recipe(1.0, "heavy", (  # the heaviest of the paper's family: 18 to 72 pixels are left
     maybe(0.9, Blur, sigma=(0.8, 6.0)),
     always(Downsample, factor=Log(512 / 72, 512 / 18), kernel=["area", "bilinear", "bicubic", "bicubic-aa"]),
     maybe(0.6, Noise, sigma=(1.0, 14.0)),
@@ -187,7 +187,7 @@ def draw(distribution: str, rng: np.random.Generator) -> Degradation:
     steps: list[Step] = []
     small = False
     for p, step, arguments in recipe.steps:
-        if step is Enlarge and not small:  # nothing was made smaller
+        if step is Enlarge and not small:  # there was no downsampling
             continue
         if rng.random() < p:
             steps.append(step(**{name: _draw(spec, rng) for name, spec in arguments.items()}))

@@ -1,17 +1,14 @@
 """The damage model: a degradation is a value that can be drawn, printed, stored and applied.
 
-The paper's family (section "Degradation") is blur, downsampling by r, Gaussian noise and JPEG, in this order, and back
-to the input's size; noise and JPEG act on the *small* picture, so they come out coarse. `wild` is longer sequences of
-these steps and a few more, as life has it. Base install only: `panini.degradation.torch`
-does the same to batches of tensors.
+The paper's family (section "Degradation") is blur, downsampling, Gaussian noise, JPEG and enlargement to the input's
+size. Noise and JPEG act on the small picture, so they look coarse. `panini.degradation.torch` does the same to tensors.
 
     damage = draw("paper", np.random.default_rng(7))
     print(damage)                      # blur σ=3.1 px, down 4x (area), noise 12/255, JPEG q 35, up (bilinear)
     bad = damage.apply(face, seed=7)   # uint8 [H, W, 3] RGB, as `face`
 
-Strengths are those of a 512 px face. A picture of another size keeps the look: a blur's pixels scale with the current
-side, and a downsampling by r leaves a face of 512 / r pixels whatever the input had (it never enlarges). Sharpening,
-noise and compression act on the pixels that are there. (The face's side is the picture's shorter one.)
+Strengths refer to a picture whose shorter side is 512 pixels. In other pictures, blurs scale with the side, and a
+downsampling by r always leaves 512 / r pixels (it never enlarges). Sharpening, noise and compression do not scale.
 """
 
 from __future__ import annotations
@@ -28,26 +25,21 @@ from PIL import Image
 
 from panini.photo.pixels import LUMA
 
-Pixels = NDArray[np.float32]  # [h, w, 3] RGB, 0..255, not rounded between steps
+FloatPixels = NDArray[np.float32]  # [h, w, 3] RGB, 0..255, not rounded between steps
 Size = tuple[int, int]  # height, width
 
-REFERENCE = 512  # side of the face, in pixels, that strengths refer to
+REFERENCE = 512  # pixels: shorter side of the picture that strengths refer to
 KERNELS = {
     "area": cv2.INTER_AREA,
     "bilinear": cv2.INTER_LINEAR,
     "bicubic": cv2.INTER_CUBIC,
     "nearest": cv2.INTER_NEAREST,
 }
-ANTIALIASED = {  # Pillow's: they widen as the picture shrinks, where OpenCV's skip pixels and so alias
-    "bilinear-aa": Image.Resampling.BILINEAR,
-    "bicubic-aa": Image.Resampling.BICUBIC,
-}
-SUBSAMPLING = {"4:2:0": (2, 2), "4:2:2": (1, 2), "4:4:4": (1, 1)}  # luma samples a chroma sample: vertical, horizontal
-SOFTNESS = 12.0  # of a printed dot's edge, in levels of the tone that is printed
-SEPIA = (1.10, 0.98, 0.78)  # a grey's colour when toned
-
-
-# --- steps: one act of damage each -----------------------------------------------------------------------------------
+# Pillow's kernels widen as the picture shrinks, while OpenCV's skip pixels and alias.
+ANTIALIASED = {"bilinear-aa": Image.Resampling.BILINEAR, "bicubic-aa": Image.Resampling.BICUBIC}
+SUBSAMPLING = {"4:2:0": (2, 2), "4:2:2": (1, 2), "4:4:4": (1, 1)}  # luma samples per chroma sample: down, across
+SOFTNESS = 12.0  # of the edge of a printed dot, in levels of the printed tone
+SEPIA = (1.10, 0.98, 0.78)  # relative to gray
 
 
 def _number(lo: float, hi: float, default: Any = dataclasses.MISSING) -> Any:
@@ -60,9 +52,10 @@ def _choice(*options: Any, default: Any = dataclasses.MISSING) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One act of damage. Fields out of their range raise ValueError; whole ranges ask for whole numbers."""
+    """One step of damage. Raises ValueError for fields out of range, and for fractions in ranges of integers."""
 
-    kind: ClassVar[str] = ""  # the family that `Degradation.strength` compares in; "" for steps that are no damage
+    kind: ClassVar[str] = ""  # steps of one kind have comparable strengths; "": no damage
+    measure: ClassVar[str] = ""  # the field that is the strength, if it is one
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -78,7 +71,7 @@ class Step:
                 raise ValueError(f"{self.name}.{field.name} is {value!r}, not a number in {lo}..{hi}")
             if number(value) != value:
                 raise ValueError(f"{self.name}.{field.name} is {value!r}, not a whole number")
-            object.__setattr__(self, field.name, number(value))  # one type a field, so that equal values print alike
+            object.__setattr__(self, field.name, number(value))  # so that equal values print alike
 
     @property
     def name(self) -> str:
@@ -86,17 +79,17 @@ class Step:
 
     @property
     def strength(self) -> float:
-        """More is worse, within `kind`."""
-        return 0.0
+        """Larger is worse. Comparable within a `kind`."""
+        return float(getattr(self, self.measure)) if self.measure else 0.0
 
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
-        """The damaged picture; `full` is the size of the whole degradation's input."""
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
+        """The damaged picture. full: the size of the degradation's input."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
 class Blur(Step):
-    """Gaussian blur: `sigma` in pixels along `angle` (degrees), `ratio` times that across it."""
+    """Gaussian blur of `sigma` pixels in the direction `angle` (degrees), and `ratio` times as many across it."""
 
     kind: ClassVar[str] = "blur"
     sigma: float = _number(0.05, 40.0)
@@ -112,16 +105,16 @@ class Blur(Step):
     def strength(self) -> float:
         return self.sigma * math.sqrt(self.ratio)
 
-    def kernel(self, size: Size) -> Pixels:
+    def kernel(self, size: Size) -> FloatPixels:
         """[k, k], k odd, sum 1, for a picture of that size."""
         along = self.sigma * min(size) / REFERENCE
         return _gaussian(along, along * self.ratio, self.angle)
 
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         kernel = self.kernel(_size(image))
         if self.ratio < 1:
             return _convolve(image, kernel)
-        line = kernel.sum(axis=0)  # a round Gaussian is separable, and so much faster
+        line = kernel.sum(axis=0)  # a round Gaussian is separable, which is faster
         return _pixels(cv2.sepFilter2D(image, -1, line, line, borderType=cv2.BORDER_REFLECT_101))
 
 
@@ -130,17 +123,14 @@ class Motion(Step):
     """Motion blur: a straight stroke of `length` pixels at `angle` degrees."""
 
     kind: ClassVar[str] = "motion"
+    measure: ClassVar[str] = "length"
     length: float = _number(0.5, 100.0)
     angle: float = _number(0.0, 180.0, 0.0)
 
     def __str__(self) -> str:
         return f"motion {self.length:.2g} px at {self.angle:.0f}°"
 
-    @property
-    def strength(self) -> float:
-        return self.length
-
-    def kernel(self, size: Size) -> Pixels:
+    def kernel(self, size: Size) -> FloatPixels:
         """[k, k], k odd, sum 1, for a picture of that size."""
         half = self.length * min(size) / REFERENCE / 2
         y, x = _kernel_grid(half)
@@ -150,33 +140,29 @@ class Motion(Step):
             kernel += np.maximum(0, 1 - abs(x - dx)) * np.maximum(0, 1 - abs(y - dy))
         return _pixels(kernel / kernel.sum())
 
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         return _convolve(image, self.kernel(_size(image)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Sharpen(Step):
-    """Unsharp mask, as software sharpens what it has made smaller: adds `amount` times what a Gaussian blur of `sigma`
-    pixels (of the picture as it then is) takes away. Edges get halos."""
+    """Unsharp mask: adds `amount` times the detail that a Gaussian of `sigma` pixels removes. Edges get halos."""
 
     kind: ClassVar[str] = "sharpen"
+    measure: ClassVar[str] = "amount"
     amount: float = _number(0.0, 5.0)
     sigma: float = _number(0.3, 5.0, 1.0)
 
     def __str__(self) -> str:
         return f"sharpened by {100 * self.amount:.0f} % (σ={self.sigma:.2g} px)"
 
-    @property
-    def strength(self) -> float:
-        return self.amount
-
-    def kernel(self, size: Size) -> Pixels:
+    def kernel(self, size: Size) -> FloatPixels:
         """[k, k], k odd, sum 1; the same for every size."""
         kernel = -self.amount * _gaussian(self.sigma, self.sigma)
         kernel[len(kernel) // 2, len(kernel) // 2] += 1 + self.amount
         return kernel
 
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         sharp = _convolve(image, self.kernel(_size(image)))
         return np.clip(sharp, 0, 255, out=sharp)
 
@@ -197,12 +183,12 @@ class Downsample(Step):
         return math.log2(self.factor)
 
     def size(self, image: Size, full: Size) -> Size:
-        """The size that a picture of size `image`, made from one of size `full`, comes to."""
+        """The new size of a picture of size `image`, in a degradation of a picture of size `full`."""
         per_pixel = REFERENCE / min(full) / self.factor
         height, width = (max(1, min(now, round(whole * per_pixel))) for now, whole in zip(image, full, strict=True))
         return height, width
 
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         return _resize(image, self.size(_size(image), full), self.kernel)
 
 
@@ -215,28 +201,25 @@ class Enlarge(Step):
     def __str__(self) -> str:
         return f"up ({self.kernel})"
 
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         return _resize(image, full, self.kernel)
 
 
 @dataclasses.dataclass(frozen=True)
 class Noise(Step):
-    """Gaussian noise of standard deviation `sigma` (8-bit units). `grey`: the same in all channels, as film grain.
-    `shot`: Poisson-like, `sigma` at white and falling as the root of the value."""
+    """Gaussian noise of standard deviation `sigma` (8-bit units). `grey`: the same in all channels, like film grain.
+    `shot`: like Poisson noise, `sigma` at white and proportional to the root of the value."""
 
     kind: ClassVar[str] = "noise"
+    measure: ClassVar[str] = "sigma"
     sigma: float = _number(0.0, 128.0)
     grey: bool = _choice(False, True, default=False)
     shot: bool = _choice(False, True, default=False)
 
     def __str__(self) -> str:
-        return f"{'grey ' if self.grey else ''}{'shot ' if self.shot else ''}noise {self.sigma:.2g}/255"
+        return f"{'gray ' if self.grey else ''}{'shot ' if self.shot else ''}noise {self.sigma:.2g}/255"
 
-    @property
-    def strength(self) -> float:
-        return self.sigma
-
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         height, width = _size(image)
         noise = rng.standard_normal((height, width, 1 if self.grey else 3), dtype=np.float32)
         noise *= np.float32(self.sigma)
@@ -263,7 +246,7 @@ class Jpeg(Step):
     def strength(self) -> float:
         return 100.0 - self.quality
 
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         sampling = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{self.subsampling.replace(':', '')}")
         settings = [cv2.IMWRITE_JPEG_QUALITY, self.quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
         return _through_codec(image, ".jpg", settings)
@@ -283,38 +266,35 @@ class WebP(Step):
     def strength(self) -> float:
         return 100.0 - self.quality
 
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         return _through_codec(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, self.quality])
 
 
 @dataclasses.dataclass(frozen=True)
 class Tone(Step):
-    """Moves every colour towards grey, or with `sepia` towards brown, by `amount`; 1 leaves no colour."""
+    """Moves every color toward gray, or with `sepia` toward brown, by `amount` (1: completely)."""
 
     kind: ClassVar[str] = "tone"
+    measure: ClassVar[str] = "amount"
     amount: float = _number(0.0, 1.0, 1.0)
     sepia: bool = _choice(False, True, default=False)
 
     def __str__(self) -> str:
-        return ("sepia" if self.sepia else "grey") + (f" {100 * self.amount:.0f} %" if self.amount < 1 else "")
+        return ("sepia" if self.sepia else "gray") + (f" {100 * self.amount:.0f} %" if self.amount < 1 else "")
 
-    @property
-    def strength(self) -> float:
-        return self.amount
-
-    def matrix(self) -> Pixels:
+    def matrix(self) -> FloatPixels:
         """[3, 3]: output channel by input channel."""
         toned = np.outer(SEPIA if self.sepia else (1, 1, 1), LUMA)
         return _pixels((1 - self.amount) * np.eye(3) + self.amount * toned)
 
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         toned = _pixels(cv2.transform(image, self.matrix()))
         return np.minimum(toned, 255, out=toned)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fade(Step):
-    """Keeps `contrast` of the range of tones and rests it at `base` (0: whites fall, 1: blacks rise)."""
+    """Reduces the range of tones to `contrast`. base: 0 darkens white, 1 brightens black."""
 
     kind: ClassVar[str] = "fade"
     contrast: float = _number(0.05, 1.0)
@@ -332,7 +312,7 @@ class Fade(Step):
         """The value that black becomes."""
         return 255 * self.base * (1 - self.contrast)
 
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         return image * np.float32(self.contrast) + np.float32(self.offset)
 
 
@@ -355,14 +335,14 @@ class Halftone(Step):
     def strength(self) -> float:
         return 64 * self.amount
 
-    def screen(self, size: Size) -> Pixels:
+    def screen(self, size: Size) -> FloatPixels:
         """[H, W, 1]: the threshold of each pixel, 0..255, for a picture of that size."""
         pitch, turn = self.pitch * min(size) / REFERENCE, math.radians(self.angle)
         y, x = np.mgrid[: size[0], : size[1]].astype(np.float32) * np.float32(2 * math.pi / pitch)
         across, along = x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
         return _pixels(127.5 + 63.75 * (np.cos(across) + np.cos(along)))[..., None]
 
-    def run(self, image: Pixels, full: Size, rng: np.random.Generator) -> Pixels:
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         dots = 255 / (1 + np.exp((self.screen(_size(image)) - image) / np.float32(SOFTNESS)))
         return _pixels(image + self.amount * (dots - image))
 
@@ -373,15 +353,12 @@ STEPS: dict[str, type[Step]] = {
 }
 KINDS = tuple(dict.fromkeys(cls.kind for cls in STEPS.values() if cls.kind))
 ADDING = frozenset({"noise", "jpeg", "webp"})
-"""Kinds that lay something over a picture; what the others do is take from it."""
-
-
-# --- the value -------------------------------------------------------------------------------------------------------
+"""Kinds that add something to a picture; the others only remove detail."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Degradation:
-    """Steps of damage in the order in which they happen; a `Downsample` has an `Enlarge` somewhere after it."""
+    """Steps of damage in order. After a `Downsample` there must be an `Enlarge`."""
 
     steps: tuple[Step, ...] = ()
 
@@ -400,28 +377,29 @@ class Degradation:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Those of `KINDS` that it has, in order of first appearance."""
+        """The kinds of its steps, in order of first appearance."""
         return tuple(dict.fromkeys(step.kind for step in self.steps if step.kind))
 
     @property
     def adds(self) -> bool:
-        """Whether it lays something over the picture (`ADDING`; or blocks, which pass for JPEG's) and does not only
-        take from it."""
+        """Whether it adds something to the picture: one of `ADDING`, or the blocks of nearest-neighbor enlargement."""
         return any(step.kind in ADDING or step == Enlarge("nearest") for step in self.steps)
 
     def strength(self, kind: str) -> float:
-        """How much damage of that kind, 0 for none; orders degradations within a kind (its worst step counts).
+        """The strength of its worst step of a kind; 0 without one. Raises ValueError for an unknown kind.
 
-        Units: blur σ and motion length in px of a 512 face, sharpen its amount, down log2 of the factor, noise σ in
-        8-bit units, jpeg and webp 100 - quality, tone its amount, fade the contrast lost. Raises ValueError for an
-        unknown kind."""
+        Units: blur σ and motion length in pixels, amount of sharpen and tone, log2 of the factor of down, noise σ in
+        8-bit units, 100 - quality for jpeg and webp, lost contrast for fade.
+        """
         if kind not in KINDS:
             raise ValueError(f"unknown kind of damage {kind!r}")
         return max((step.strength for step in self.steps if step.kind == kind), default=0.0)
 
     def apply(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-        """Damages `image`, uint8 [H, W, 3] RGB, into a new array of its shape. The same seed gives the same pixels (to
-        the bit for one build of OpenCV and Pillow). ValueError for another shape or type, or an empty picture."""
+        """A damaged copy of `image`, uint8 [H, W, 3] RGB. Raises ValueError for other shapes and types.
+
+        The same seed gives the same pixels, with the same builds of OpenCV and Pillow.
+        """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ValueError(f"expected a uint8 picture [H, W, 3], got {image.dtype} {list(image.shape)}")
         rng = np.random.Generator(np.random.PCG64(seed))
@@ -437,7 +415,7 @@ class Degradation:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Degradation:
-        """The inverse of `to_dict`. Raises ValueError for unknown or missing keys or steps, and values out of range."""
+        """The inverse of `to_dict`. Raises ValueError for anything else."""
         if not isinstance(data, Mapping) or set(data) != {"steps"} or not isinstance(data["steps"], list | tuple):
             raise ValueError(f'a degradation is {{"steps": [...]}}, got {data!r}')
         return cls(tuple(_step_from_dict(step) for step in data["steps"]))
@@ -456,35 +434,32 @@ def _step_from_dict(data: Any) -> Step:
         raise ValueError(f"step {name}: {error}") from None
 
 
-# --- pixels ----------------------------------------------------------------------------------------------------------
-
-
-def _size(image: Pixels | NDArray[np.uint8]) -> Size:
+def _size(image: FloatPixels | NDArray[np.uint8]) -> Size:
     return image.shape[0], image.shape[1]
 
 
-def _pixels(array: Any) -> Pixels:
+def _pixels(array: Any) -> FloatPixels:
     return np.asarray(array, np.float32)
 
 
-def _convolve(image: Pixels, kernel: Pixels) -> Pixels:
+def _convolve(image: FloatPixels, kernel: FloatPixels) -> FloatPixels:
     return _pixels(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101))
 
 
-def _to_uint8(image: Pixels) -> NDArray[np.uint8]:
+def _to_uint8(image: FloatPixels) -> NDArray[np.uint8]:
     rounded = np.rint(image)
     return np.clip(rounded, 0, 255, out=rounded).astype(np.uint8)
 
 
-def _kernel_grid(reach: float) -> tuple[Pixels, Pixels]:
-    """Row and column offsets [k, k] from the middle of a kernel that holds `reach` pixels either way."""
+def _kernel_grid(reach: float) -> tuple[FloatPixels, FloatPixels]:
+    """Row and column offsets [k, k] from the center of a kernel that reaches `reach` pixels in each direction."""
     radius = max(1, math.ceil(reach))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
     return y, x
 
 
-def _gaussian(along: float, across: float, angle: float = 0.0) -> Pixels:
-    """[k, k], sum 1: of standard deviation `along` pixels at `angle` degrees, and `across` pixels across it."""
+def _gaussian(along: float, across: float, angle: float = 0.0) -> FloatPixels:
+    """[k, k], sum 1: standard deviation `along` in the direction `angle` (degrees), `across` perpendicular to it."""
     y, x = _kernel_grid(3 * along)
     c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     u, v = c * x - s * y, s * x + c * y  # angles turn counter-clockwise, rows grow downwards
@@ -492,7 +467,7 @@ def _gaussian(along: float, across: float, angle: float = 0.0) -> Pixels:
     return _pixels(kernel / kernel.sum())
 
 
-def _resize(image: Pixels, size: Size, kernel: str) -> Pixels:
+def _resize(image: FloatPixels, size: Size, kernel: str) -> FloatPixels:
     if size == _size(image):
         return image
     if kernel in ANTIALIASED:
@@ -501,7 +476,7 @@ def _resize(image: Pixels, size: Size, kernel: str) -> Pixels:
     return _pixels(cv2.resize(image, size[::-1], interpolation=KERNELS[kernel]))
 
 
-def _through_codec(image: Pixels, suffix: str, settings: list[int]) -> Pixels:
+def _through_codec(image: FloatPixels, suffix: str, settings: list[int]) -> FloatPixels:
     _, data = cv2.imencode(suffix, cv2.cvtColor(_to_uint8(image), cv2.COLOR_RGB2BGR), settings)
     decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     return _pixels(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))

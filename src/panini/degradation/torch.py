@@ -1,23 +1,18 @@
-"""`panini.degradation` for batches of tensors on any device: each picture its own damage, for training.
+"""`panini.degradation` for batches of tensors on any device, for training.
 
 Same steps, same order, same pixels as the NumPy path but for rounding and the noise, whose numbers differ (their
-statistics do not). JPEG is computed, not called: libjpeg's colour transform, chroma averaging, 8x8 DCT, tables,
-rounding and smooth chroma enlargement. WebP has no such model here: on a CPU it goes through the codec, elsewhere JPEG
-of the same quality stands in for it, since a codec would make a GPU wait.
+statistics do not). JPEG is computed here: libjpeg's color transform, chroma averaging, 8x8 DCT, tables, rounding and
+smooth chroma enlargement. WebP goes through its codec on a CPU; elsewhere JPEG of the same quality stands in for it,
+because a codec would make a GPU wait.
 
-Agreement for 512 px faces, of which tests/degradation/test_torch.py holds the lower bounds: linear steps within one
-8-bit step (over 60 dB), antialiased downsampling over 50 dB (Pillow rounds in between), JPEG over 45 dB, and over 40 dB
-on pictures of a few blocks or after other steps (a coefficient on the edge of two steps may fall either way). TF32
-matrix products, if the caller allows them, cost some of that.
+`tests/degradation/test_torch.py` holds how closely both paths agree. TF32 matrix products, if the caller allows them,
+cost some of that.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,26 +21,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from panini.degradation import (
-    ANTIALIASED,
-    KERNELS,
-    SUBSAMPLING,
-    Blur,
-    Degradation,
-    Downsample,
-    Enlarge,
-    Fade,
-    Halftone,
-    Jpeg,
-    Motion,
-    Noise,
-    Sharpen,
-    Size,
-    Step,
-    Tone,
-    WebP,
-)
-from panini.degradation.steps import SOFTNESS
+from panini.degradation import steps
+from panini.degradation.steps import ANTIALIASED, SOFTNESS, Degradation, Halftone, Jpeg, Noise, Size, Step, WebP
 
 # The tables of ITU-T T.81, annex K.1 (luma, chroma), which libjpeg scales by quality.
 _TABLES = """
@@ -60,60 +37,51 @@ _TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], np
 
 
 @torch.no_grad()
-def apply_batch(
-    images: Tensor, degradations: Sequence[Degradation], generator: torch.Generator | None = None
-) -> Tensor:
-    """Damages `images`, float [N, 3, H, W] in [-1, 1], the i-th by `degradations[i]`; the result has their shape, type
-    and device, and 8-bit values. `generator` (of any device) decides the noise. ValueError for other shapes or counts.
+def apply_shared(images: Tensor, degradation: Degradation, generator: torch.Generator | None = None) -> Tensor:
+    """Damages `images`, float [N, 3, H, W] in [-1, 1]; the result has their shape, type and device, and 8-bit values.
 
-    Pictures whose next step is alike (same kind, same size) go through it together; kinds wait for each other in the
-    paper's order, so a batch takes few launches. Nothing but WebP brings pixels back to the host."""
-    if images.ndim != 4 or images.shape[1] != 3 or len(degradations) != len(images) or not images.is_floating_point():
-        raise ValueError(f"{len(degradations)} degradations for a {images.dtype} batch of shape {list(images.shape)}")
-    if not degradations:
+    `generator` (of any device) decides the noise. Nothing but WebP brings pixels back to the host. Raises ValueError
+    for other shapes or types.
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ValueError(f"not a batch of pictures: {images.dtype}, shape {list(images.shape)}")
+    if not len(images):
         return images.clone()
     full: Size = (images.shape[2], images.shape[3])
     with torch.autocast(images.device.type, enabled=False):
-        pictures = list((images.float() + 1).mul_(127.5).unbind())
-        done = [0] * len(pictures)
-        while pending := [i for i, d in enumerate(degradations) if done[i] < len(d.steps)]:
-            groups: dict[Hashable, list[int]] = defaultdict(list)
-            first = min(_ORDER[type(degradations[i].steps[done[i]])] for i in pending)
-            for i in pending:
-                step = degradations[i].steps[done[i]]
-                if _ORDER[type(step)] == first:
-                    size = (pictures[i].shape[1], pictures[i].shape[2])
-                    groups[size, _shared(step, size, full)].append(i)
-            for members in groups.values():
-                steps = [degradations[i].steps[done[i]] for i in members]
-                damaged = _RUN[type(steps[0])](torch.stack([pictures[i] for i in members]), steps, full, generator)
-                for i, picture in zip(members, damaged.unbind(), strict=True):
-                    pictures[i] = picture
-                    done[i] += 1
-        return _to_8bit(torch.stack(pictures)).div_(127.5).sub_(1).to(images.dtype)
-
-
-@torch.no_grad()
-def apply_shared(images: Tensor, degradation: Degradation, generator: torch.Generator | None = None) -> Tensor:
-    """`apply_batch` with one degradation for all pictures: as few launches as it has steps."""
-    full: Size = (images.shape[2], images.shape[3])
-    with torch.autocast(images.device.type, enabled=False):
-        pictures = (images.float() + 1).mul_(127.5)
+        x = (images.float() + 1).mul_(127.5)
         for step in degradation.steps:
-            pictures = _RUN[type(step)](pictures, [step], full, generator)
-        return _to_8bit(pictures).div_(127.5).sub_(1).to(images.dtype)
+            x = _run(x, step, full, generator)
+        return _to_8bit(x).div_(127.5).sub_(1).to(images.dtype)
 
 
-def _shared(step: Step, size: Size, full: Size) -> Hashable:
-    """What pictures must have in common, besides their size, to take this step in one batch."""
+def _run(x: Tensor, step: Step, full: Size, generator: torch.Generator | None) -> Tensor:  # noqa: PLR0911  a line a step
+    """Pictures [N, 3, h, w] after one more step; `full` is the size of the whole degradation's input."""
+    size: Size = (x.shape[2], x.shape[3])
     match step:
-        case Downsample():
-            return step.kernel, step.size(size, full)
-        case Enlarge():
-            return step.kernel
+        case steps.Blur() | steps.Motion():
+            return _convolve(x, step.kernel(size))
+        case steps.Sharpen():
+            return _convolve(x, step.kernel(size)).clamp_(0, 255)
+        case steps.Tone():
+            return _transform(x, step.matrix()).clamp_(max=255)
+        case steps.Fade():
+            return x * step.contrast + step.offset
+        case steps.Downsample(kernel=kernel) if kernel in ANTIALIASED:  # Pillow works on 8 bits
+            return _to_8bit(_resize(_to_8bit(x), step.size(size, full), kernel))
+        case steps.Downsample(kernel=kernel):
+            return _resize(x, step.size(size, full), kernel)
+        case steps.Enlarge(kernel=kernel):
+            return _resize(x, full, kernel)
+        case Noise():
+            return _noise(x, step, generator)
+        case Halftone():
+            return _halftone(x, step)
         case Jpeg():
-            return step.subsampling
-    return None
+            return _jpeg(x, step)
+        case WebP(quality=quality):
+            return _webp(x, step) if x.device.type == "cpu" else _jpeg(x, Jpeg(quality))
+    raise TypeError(f"{step!r} has no version for tensors")
 
 
 def _put(array: np.ndarray, device: torch.device) -> Tensor:
@@ -126,30 +94,15 @@ def _to_8bit(x: Tensor) -> Tensor:
     return x.round().clamp_(0, 255)
 
 
-def _column(steps: Sequence[Any], name: str, like: Tensor) -> Tensor:
-    """[n, 1, 1, 1]: one field of each step."""
-    values = np.array([getattr(step, name) for step in steps], np.float32)
-    return _put(values, like.device).view(-1, 1, 1, 1)
-
-
-def _convolve(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
-    """By FFT: kernels are up to 55 px wide and differ from picture to picture."""
+def _convolve(x: Tensor, kernel: np.ndarray) -> Tensor:
+    """By FFT: kernels are up to 55 px wide."""
     height, width = x.shape[2:]
-    kernels = [step.kernel((height, width)) for step in steps]
-    radius = max(kernel.shape[0] for kernel in kernels) // 2
-    stacked = np.zeros((len(kernels), 1, 2 * radius + 1, 2 * radius + 1), np.float32)
-    for square, kernel in zip(stacked, kernels, strict=True):
-        inset = radius - kernel.shape[0] // 2
-        square[0, inset : inset + kernel.shape[0], inset : inset + kernel.shape[0]] = kernel
+    radius = kernel.shape[0] // 2
     padded = F.pad(x, (radius,) * 4, mode="reflect" if radius < min(height, width) else "replicate")
     size = [math.ceil(side / 32) * 32 for side in padded.shape[2:]]  # lengths that FFTs like
-    spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(_put(stacked, x.device), s=size)
+    spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(_put(kernel, x.device), s=size)
     blurred: Tensor = torch.fft.irfft2(spectrum, s=size)
     return blurred[..., 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]
-
-
-def _sharpen(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
-    return _convolve(x, steps, full, generator).clamp_(0, 255)
 
 
 @lru_cache(maxsize=2048)  # some 400 MB: every size that a downsampling leaves
@@ -159,75 +112,52 @@ def _resize_matrix(before: int, after: int, kernel: str, device: torch.device) -
     if kernel in ANTIALIASED:
         matrix = np.array(Image.fromarray(identity).resize((before, after), ANTIALIASED[kernel]))
     else:
-        matrix = np.asarray(cv2.resize(identity, (before, after), interpolation=KERNELS[kernel]))
+        matrix = np.asarray(cv2.resize(identity, (before, after), interpolation=steps.KERNELS[kernel]))
     return _put(matrix, device)
 
 
 def _resize(x: Tensor, size: Size, kernel: str) -> Tensor:
+    if size == tuple(x.shape[2:]):
+        return x
     rows = _resize_matrix(x.shape[2], size[0], kernel, x.device)
     columns = _resize_matrix(x.shape[3], size[1], kernel, x.device)
     return rows @ (x @ columns.T) if size[1] < x.shape[3] else (rows @ x) @ columns.T
 
 
-def _downsample(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
-    size, kernel = steps[0].size((x.shape[2], x.shape[3]), full), steps[0].kernel
-    if size == tuple(x.shape[2:]):
-        return x
-    return _to_8bit(_resize(_to_8bit(x), size, kernel)) if kernel in ANTIALIASED else _resize(x, size, kernel)
-
-
-def _enlarge(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
-    return x if full == tuple(x.shape[2:]) else _resize(x, full, steps[0].kernel)
-
-
-def _noise(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
+def _noise(x: Tensor, step: Noise, generator: torch.Generator | None) -> Tensor:
     device = generator.device if generator is not None else x.device
-    noise = torch.randn(x.shape, generator=generator, device=device).to(x.device)
-    noise = torch.where(_column(steps, "grey", x) > 0, noise[:, :1], noise) * _column(steps, "sigma", x)
-    return x + torch.where(_column(steps, "shot", x) > 0, noise * (x.clamp(0, 255) / 255).sqrt(), noise)
+    noise = torch.randn(x.shape, generator=generator, device=device).to(x.device) * step.sigma
+    noise = noise[:, :1] if step.grey else noise
+    return x + (noise * (x.clamp(0, 255) / 255).sqrt() if step.shot else noise)
 
 
-def _tone(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
-    matrices = _put(np.stack([step.matrix() for step in steps]), x.device)
-    return (matrices @ x.flatten(2)).view_as(x).clamp_(max=255)
+def _halftone(x: Tensor, step: Halftone) -> Tensor:
+    screen = _put(step.screen((x.shape[2], x.shape[3]))[..., 0], x.device)
+    return torch.lerp(x, 255 * ((x - screen) / SOFTNESS).sigmoid(), step.amount)
 
 
-def _fade(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
-    return x * _column(steps, "contrast", x) + _column(steps, "offset", x)
-
-
-def _halftone(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
-    size = (x.shape[2], x.shape[3])
-    screens = _put(np.stack([step.screen(size)[..., 0] for step in steps])[:, None], x.device)
-    return torch.lerp(x, 255 * ((x - screens) / SOFTNESS).sigmoid(), _column(steps, "amount", x))
-
-
-def _webp(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
-    if x.device.type != "cpu":
-        return _jpeg(x, [Jpeg(step.quality) for step in steps], full, generator)
-    unused = np.random.default_rng(0)
-    steps = list(steps) * (len(x) // len(steps))
-    pictures = np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())
-    coded = [step.run(picture, full, unused) for step, picture in zip(steps, pictures, strict=True)]
-    return torch.from_numpy(np.stack(coded)).permute(0, 3, 1, 2).to(x.device)
+def _webp(x: Tensor, step: WebP) -> Tensor:
+    pictures = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+    coded = [step.run(picture, (0, 0), np.random.default_rng(0)) for picture in pictures]  # no chance in it
+    return torch.from_numpy(np.stack(coded)).permute(0, 3, 1, 2)
 
 
 # --- JPEG ------------------------------------------------------------------------------------------------------------
 
 
-def _jpeg(x: Tensor, steps: Sequence[Any], full: Size, generator: torch.Generator | None) -> Tensor:
+def _jpeg(x: Tensor, step: Jpeg) -> Tensor:
     height, width = x.shape[2:]
-    down, across = SUBSAMPLING[steps[0].subsampling]
-    tables = _put(np.stack([_tables(step.quality) for step in steps]), x.device)  # [n or 1, 2, 8, 8]
-    ycc = _colours(_to_8bit(x), _TO_YCC)
+    down, across = steps.SUBSAMPLING[step.subsampling]
+    luma_table, chroma_table = _put(_tables(step.quality), x.device)
+    ycc = _transform(_to_8bit(x), _TO_YCC)
     ycc[:, 1:] += 128
     ycc = F.pad(_to_8bit(ycc), (0, -width % (8 * across), 0, -height % (8 * down)), mode="replicate")
-    luma = _code(ycc[:, :1], tables[:, :1])[:, :, :height, :width]
-    chroma = _code(_average(ycc[:, 1:], down, across), tables[:, 1:])
+    luma = _code(ycc[:, :1], luma_table)[:, :, :height, :width]
+    chroma = _code(_average(ycc[:, 1:], down, across), chroma_table)
     chroma = chroma[:, :, : math.ceil(height / down), : math.ceil(width / across)]
     if down * across > 1:
         chroma = F.interpolate(chroma, scale_factor=(float(down), float(across)), mode="bilinear").round()
-    return _to_8bit(_colours(torch.cat([luma, chroma[:, :, :height, :width] - 128], 1), _TO_RGB))
+    return _to_8bit(_transform(torch.cat([luma, chroma[:, :, :height, :width] - 128], 1), _TO_RGB))
 
 
 def _tables(quality: int) -> np.ndarray:
@@ -236,13 +166,9 @@ def _tables(quality: int) -> np.ndarray:
     return np.clip((_JPEG_TABLES * scale + 50) // 100, 1, 255).astype(np.float32)
 
 
-def _colours(x: Tensor, matrix: np.ndarray) -> Tensor:
-    return (_matrix(matrix.tobytes(), x.device) @ x.flatten(2)).view_as(x)
-
-
-@lru_cache(maxsize=8)
-def _matrix(data: bytes, device: torch.device) -> Tensor:
-    return _put(np.frombuffer(data, np.float32).reshape(3, 3), device)
+def _transform(x: Tensor, matrix: np.ndarray) -> Tensor:
+    """Colors [N, 3, h, w] through a matrix [3, 3]."""
+    return (_put(matrix, x.device) @ x.flatten(2)).view_as(x)
 
 
 def _average(x: Tensor, down: int, across: int) -> Tensor:
@@ -262,27 +188,11 @@ def _dct(device: torch.device) -> Tensor:
     return _put(np.kron(matrix, matrix).astype(np.float32), device)
 
 
-def _code(x: Tensor, tables: Tensor) -> Tensor:
-    """[n, c, h, w] (whole blocks) through DCT and quantisation by `tables` [n or 1, 1, 8, 8], and back to 8 bit."""
+def _code(x: Tensor, table: Tensor) -> Tensor:
+    """[n, c, h, w] (whole blocks) through DCT and quantization by `table` [8, 8], and back to 8 bits."""
     n, c, height, width = x.shape
     blocks = (x - 128).view(n, c, height // 8, 8, width // 8, 8).transpose(3, 4).reshape(n, -1, 64)
-    dct, steps = _dct(x.device), tables.reshape(-1, 1, 64)
-    coefficients = (blocks @ dct.T).div_(steps).round_().mul_(steps)
+    dct, table = _dct(x.device), table.flatten()
+    coefficients = (blocks @ dct.T).div_(table).round_().mul_(table)
     blocks = _to_8bit((coefficients @ dct).add_(128)).view(n, c, height // 8, width // 8, 8, 8)
     return blocks.transpose(3, 4).reshape(n, c, height, width)
-
-
-_RUN: dict[type[Step], Callable[[Tensor, Sequence[Any], Size, torch.Generator | None], Tensor]] = {
-    Blur: _convolve,
-    Motion: _convolve,
-    Tone: _tone,
-    Fade: _fade,
-    Downsample: _downsample,
-    Noise: _noise,
-    Halftone: _halftone,
-    Sharpen: _sharpen,
-    Jpeg: _jpeg,
-    WebP: _webp,
-    Enlarge: _enlarge,
-}
-_ORDER = {step: rank for rank, step in enumerate(_RUN)}

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 Transform = NDArray[np.float64]
 Picture = NDArray[np.uint8] | NDArray[np.float32]
 
-
 DETECTED_ZOOM = 1.045
 """Landmarks of `CenterFace` are too far apart by this factor (median over faces with a known alignment)."""
 
@@ -35,9 +34,9 @@ def ffhq_transform(landmarks: NDArray[np.floating], size: int = 512, zoom: float
     if length < 1e-6:
         raise ValueError("the landmarks coincide")
     half = max(2.0 * np.hypot(*along), 1.8 * np.hypot(*down)) / zoom
-    (cos, sin), centre = axis / length, eyes + 0.1 * down
+    (cos, sin), center = axis / length, eyes + 0.1 * down
     turn = np.array([[cos, sin], [-sin, cos]]) * (size / (2 * half))
-    return np.hstack([turn, (size / 2 - turn @ centre)[:, None]])
+    return np.hstack([turn, (size / 2 - turn @ center)[:, None]])
 
 
 def invert(transform: Transform) -> Transform:

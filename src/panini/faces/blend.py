@@ -17,6 +17,8 @@ _MASK_SIZE = 256
 _NEARNESS = 60.0  # how sharply overlapping faces are separated: at half a crop from its center, a face has e^-15
 _FACE = (0.5, 0.52, 0.19, 0.3)  # relative to the crop: center and semi-axes of the ellipse of a face
 _FACE_EDGE = 0.7  # width of the ellipse's soft edge, relative to the semi-axes
+_TURNED = 0.33  # `Face.yaw` of a face that is turned so far that its far cheek ends beside the eye
+_FAR_AXIS, _FAR_EDGE, _NEAR_AXIS = 0.84, 0.3, 1.25  # factors of the ellipse's horizontal axis and edge in such a face
 _TEXTURE = 2.0  # pixels of the photo: sigma of the Gaussian that texture is the difference to
 _VISIBLE = (1.0, 3.0)  # of 255: spread of texture that is just visible, and plainly so
 _BAND = 1 << 20  # pixels blended at once
@@ -54,17 +56,22 @@ def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.fl
     return found
 
 
-def share_around(before: Pixels, after: Pixels, pixel: float) -> NDArray[np.float32]:
-    """[256, 256] in [0, 1]: how much of a restored crop to take where, so that no smooth patch lies around a head amid
-    a print's dots, canvas or grain: all of the face; of what is around it the less the more texture it lost.
+def share_around(before: Pixels, after: Pixels, pixel: float, yaw: float = 0.0) -> NDArray[np.float32]:
+    """[256, 256] in [0, 1]: the opacity of a restored crop that avoids a smooth patch around a head in a print.
 
-    before: the crop [S, S, 3]; after: the same restored, of any size; a pixel of the photo has a side of `pixel` in it.
+    It is 1 on the face. Around the face it falls with the texture (dots, canvas, grain) that the restoration removed.
+
+    before: the crop [S, S, 3]. after: the same restored, of any size. pixel: size of a pixel of the photo in the crop.
+    yaw: as of `Face.yaw`. A turned face is narrower on the side that it turns to.
     """
     side = before.shape[0]
     small = cv2.resize(after, (side, side), interpolation=cv2.INTER_AREA)
     y, x = (np.mgrid[:side, :side] + 0.5) / side
-    distance = np.hypot((x - _FACE[0]) / _FACE[2], (y - _FACE[1]) / _FACE[3])
-    outside = np.clip((distance - 1) / _FACE_EDGE, 0, 1).astype(np.float32)
+    turned, far = min(abs(yaw) / _TURNED, 1.0), (x - _FACE[0]) / _FACE[2] * np.sign(yaw)  # > 0: the far cheek
+    axis = _FACE[2] * (1 + turned * (np.where(far > 0, _FAR_AXIS, _NEAR_AXIS) - 1))
+    edge = _FACE_EDGE * (1 + turned * np.clip(far, 0, 1) * (_FAR_EDGE - 1))
+    distance = np.hypot((x - _FACE[0]) / axis, (y - _FACE[1]) / _FACE[3])
+    outside = np.clip((distance - 1) / edge, 0, 1).astype(np.float32)
     spreads = []
     for picture in (before, small):
         luma = picture.astype(np.float32) @ LUMA
@@ -80,10 +87,8 @@ def share_around(before: Pixels, after: Pixels, pixel: float) -> NDArray[np.floa
 class Patch:
     """What replaces a face: `pixels` plus `kept` times the photo."""
 
-    pixels: NDArray[np.float32]
-    """[S, S, 3]: the restored crop minus `kept` times the original crop."""
-    kept: float
-    """In [0, 1]: how much of the photo's detail is kept that is too fine for a crop of side S."""
+    pixels: NDArray[np.float32]  # [S, S, 3]: the restored crop minus `kept` times the original crop
+    kept: float  # in [0, 1]: how much of the photo's detail is kept that is too fine for a crop of side S
 
 
 def patch(photo: Pixels, restored: Pixels, transform: Transform, crop_size: int, grain: float = 0.0) -> Patch:

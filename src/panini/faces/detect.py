@@ -1,6 +1,6 @@
 """Finds faces and five landmarks each with CenterFace (arXiv 1911.03599), offline and on the CPU.
 
-Coordinates are continuous throughout `panini.faces`: the pixel in column i covers [i, i + 1), its centre is i + 0.5.
+Coordinates are continuous throughout `panini.faces`: the pixel in column i covers [i, i + 1), its center is i + 0.5.
 """
 
 from __future__ import annotations
@@ -21,22 +21,20 @@ from panini.onnx_session import open_network
 
 _STRIDE = 4  # the network's output stride
 _MULTIPLE = 32  # its input's sides must be multiples of this
-_TILE = 1024  # most pixels of a side that the network sees at once: bounds memory on large scans
-_OVERLAP = 112  # of neighbouring tiles; larger faces are found whole at the next coarser level
+_TILE = 1024  # pixels: largest side that the network sees at once, which bounds memory on large scans
+_OVERLAP = 112  # pixels that neighboring tiles share; larger faces are found whole at the next coarser level
 _LEVEL_STEP = 4  # between levels; the network finds faces from about 10 to 400 px
-_COARSEST = 320  # a level whose longer side is at most this is the last
-_SMALLEST = 20  # px that the smallest face measures at the finest level
-_CANDIDATE = 0.05  # the score at which a face is looked at again, upright, where `min_score` decides
-_PLAUSIBLE = 0.35  # the score that the best of four ways up must have then
-_FIRST_VIEW = 128  # px of the views in which a face is looked at again four ways up, small because there are many,
-_CLOSE_UP = 224  # and of the last, which its landmarks are from;
-_CLOSE_UP_FACE = 0.47  # the share of either that its box takes: there the network is most exact
-
-_SAME = 0.7  # the share of the smaller box that two boxes of one face have in common
+_COARSEST = 320  # pixels: longest side of the last level
+_SMALLEST = 20  # pixels: width of the smallest face at the finest level
+_CANDIDATE = 0.05  # the score from which a face is checked again, turned upright
+_PLAUSIBLE = 0.35  # the score that it must then have in the best of four directions
+_FIRST_VIEW = 128  # pixels: side of these four views, small because there are many
+_CLOSE_UP = 224  # pixels: side of the last view, which the landmarks come from
+_CLOSE_UP_FACE = 0.47  # width of the face relative to these views, for which the network is most exact
+_SAME = 0.7  # share of the smaller box that two boxes of one face have in common
 
 Maps = NDArray[np.float32]
-Box = tuple[float, float, float, float]
-"""x, y, width, height in pixels."""
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 
 
 @dataclass(frozen=True)
@@ -50,19 +48,28 @@ class Face:
     landmarks: NDArray[np.float32]
     """[5, 2] x, y: left eye, right eye, nose, left and right corner of the mouth, as seen when the face is upright."""
     spread: float = 0.0
-    """How far the landmarks move when the face is seen mirrored, in eye distances: above 0.2 they are a guess."""
+    """How far the landmarks move if the face is mirrored, in eye distances. Above 0.2 they are a guess."""
 
     @property
     def angle(self) -> float:
-        """Degrees in [-180, 180] that the face is turned in the picture, clockwise."""
+        """Degrees in [-180, 180] by which the face is turned clockwise in the picture."""
         left_eye, right_eye, _, left_mouth, right_mouth = self.landmarks
         down = (left_mouth + right_mouth - left_eye - right_eye) / 2
         x, y = right_eye - left_eye + (down[1], -down[0])  # the crop's axis, as in `ffhq_transform`
         return float(np.degrees(np.arctan2(y, x)))
 
     @property
-    def centre(self) -> tuple[float, float]:
-        """x, y of the middle of the box."""
+    def yaw(self) -> float:
+        """Offset of the nose from the line between eyes and mouth, in eye distances: negative if turned to the left."""
+        left_eye, right_eye, nose, left_mouth, right_mouth = self.landmarks
+        eyes, along = (left_eye + right_eye) / 2, right_eye - left_eye
+        down = (left_mouth + right_mouth) / 2 - eyes
+        x, y = nose - eyes
+        return float((x * down[1] - y * down[0]) / max(np.hypot(*down) * np.hypot(*along), 1e-6))
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """x, y of the box's center."""
         x, y, w, h = self.box
         return x + w / 2, y + h / 2
 
@@ -74,7 +81,7 @@ class Detector(Protocol):
 
 
 def choose(faces: Sequence[Face], numbers: Sequence[int] = (), boxes: Sequence[Box] = ()) -> list[Face]:
-    """The faces of these numbers (from 1), and those whose middle is in one of the boxes; all if none is given.
+    """The faces with these numbers (from 1), and those whose center is in one of the boxes; by default all.
 
     Raises PaniniError if a number or a box has no face.
     """
@@ -86,9 +93,9 @@ def choose(faces: Sequence[Face], numbers: Sequence[int] = (), boxes: Sequence[B
             raise PaniniError(f"there is no face {number}: {len(faces)} found")
         chosen.add(number - 1)
     for x, y, w, h in boxes:
-        inside = {i for i, f in enumerate(faces) if x <= f.centre[0] < x + w and y <= f.centre[1] < y + h}
+        inside = {i for i, f in enumerate(faces) if x <= f.center[0] < x + w and y <= f.center[1] < y + h}
         if not inside:
-            raise PaniniError(f"no face has its middle in the box {x:g},{y:g},{w:g},{h:g}")
+            raise PaniniError(f"no face has its center in the box {x:g},{y:g},{w:g},{h:g}")
         chosen |= inside
     return [faces[i] for i in sorted(chosen)]
 
@@ -101,9 +108,9 @@ class CenterFace:
         self.min_score = min_score
         self.min_face = min_face
         self.progress: Callable[[int, int], None] = lambda done, of: None
-        """Is told how many parts of a picture are searched, and of how many."""
+        """Called with the number of parts of the picture that were searched, and the number of all parts."""
         self.smaller = 0
-        """How many faces the last call left out because they are narrower than `min_face`."""
+        """Number of faces that the last call left out because they are narrower than `min_face`."""
         self._session = open_network(resources.files(__package__).joinpath("centerface.onnx").read_bytes(), threads)
 
     def __call__(self, image: NDArray[np.uint8], /) -> list[Face]:
@@ -122,7 +129,7 @@ class CenterFace:
         return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
 
     def _levels(self, image: NDArray[np.uint8]) -> Iterator[float]:
-        """Scales at which to look: the finest shows the smallest face just large enough."""
+        """The scales to search. At the finest one, the smallest face is just large enough for the network."""
         scale = min(_SMALLEST / self.min_face, 1.0)
         while True:
             yield scale
@@ -145,7 +152,7 @@ class CenterFace:
                 yield _seen_through(np.array([[sx, 0, x0 * sx], [0, sy, y0 * sy]]), face)
 
     def _in_tile(self, tile: NDArray[np.uint8]) -> Iterator[Face]:
-        """Candidates in one tile [H, W, 3], seen four ways up: the network knows faces that are about upright."""
+        """Candidates in one tile [H, W, 3], in four directions, because the network only finds upright faces."""
         width = tile.shape[1]
         back = np.array([[0.0, -1, width], [1, 0, 0]])  # undoes a quarter turn
         for turned in (tile, np.rot90(tile)):
@@ -155,19 +162,19 @@ class CenterFace:
                 yield face if turned is tile else _seen_through(back, face)
 
     def _look_closer(self, image: NDArray[np.uint8], face: Face) -> Face | None:
-        """The face seen again upright and at a fixed size, where landmarks are most exact; None if it is none."""
-        # Which way is up is not sure of a turned face: the best of four ways is.
+        """The face found again upright and at a fixed size, where landmarks are most exact; None if it is no face."""
+        # The angle of a candidate may be wrong by a multiple of 90 degrees: the best of four directions is right.
         views = self._look(image, face, _FIRST_VIEW, [face.angle + turn for turn in (0, 90, 180, 270)], 4 * [False])
         best = max((other for other in views if other is not None), key=lambda other: other.score, default=None)
         return None if best is None or best.score < _PLAUSIBLE else self._close_up(image, best)
 
     def look_again(self, image: NDArray[np.uint8], face: Face) -> Face | None:
-        """The face in another frame of a video, near where it was; None if it is not there. Quicker than a call."""
+        """The face in another frame of a video, near its old place; None if it is not there. Faster than a search."""
         found = self._close_up(image, face) or self._look_closer(image, face)
         return found if found is not None and max(found.box[2:]) >= self.min_face else None
 
     def _close_up(self, image: NDArray[np.uint8], best: Face) -> Face | None:
-        """The face seen again, straight and mirrored, at the angle that it is known to have."""
+        """The face found again, as it is and mirrored, at its known angle."""
         straight, mirrored = self._look(image, best, _CLOSE_UP, [best.angle, best.angle], [False, True])
         if straight is None or mirrored is None or (straight.score + mirrored.score) / 2 < self.min_score:
             return None
@@ -184,14 +191,14 @@ class CenterFace:
     def _look(
         self, image: NDArray[np.uint8], face: Face, side: int, angles: list[float], mirrored: Sequence[bool]
     ) -> list[Face | None]:
-        """The face seen again in views of `side` px, upright if it is turned by each of `angles`; None if not found."""
+        """The face in views of `side` pixels, one turned back by each of `angles`; None where it is not found."""
         views, ways = [], []
         for angle, mirror in zip(angles, mirrored, strict=True):
             cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
             linear = np.array([[cos, sin], [-sin, cos]]) * (_CLOSE_UP_FACE * side / max(*face.box[2:], 1.0))
             if mirror:
                 linear[0] *= -1
-            ways.append(np.hstack([linear, (side / 2 - linear @ face.centre)[:, None]]))
+            ways.append(np.hstack([linear, (side / 2 - linear @ face.center)[:, None]]))
             views.append(warp(image, ways[-1], (side, side), border=cv2.BORDER_CONSTANT))
         found: list[Face | None] = []
         for seen, way, mirror in zip(self._detect(np.stack(views)), ways, mirrored, strict=True):
@@ -201,7 +208,7 @@ class CenterFace:
         return found
 
     def _detect(self, images: NDArray[np.uint8]) -> list[list[Face]]:
-        """Faces in each of the pictures [N, H, W, 3], at their own scale."""
+        """Faces in each of the pictures [N, H, W, 3]."""
         bottom, right = (-n % _MULTIPLE for n in images.shape[1:3])
         padded = np.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)))
         tensor = np.ascontiguousarray(padded.transpose(0, 3, 1, 2), dtype=np.float32)  # RGB in [0, 255]
@@ -209,7 +216,7 @@ class CenterFace:
         return [_once(list(self._decode(*maps))) for maps in zip(*outputs, strict=True)]
 
     def _decode(self, heatmap: Maps, size: Maps, offset: Maps, landmarks: Maps) -> Iterator[Face]:
-        """Faces in one picture's maps [C, H / 4, W / 4], doubles among them."""
+        """Faces in one picture's maps [C, H / 4, W / 4], some of them several times."""
         for row, column in zip(*np.nonzero(heatmap[0] >= _CANDIDATE), strict=True):
             h, w = np.exp(np.clip(size[:, row, column], -8, 8)) * _STRIDE
             dy, dx = offset[:, row, column]
@@ -227,16 +234,16 @@ def _resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 
 
 def _seen_through(transform: Transform, face: Face, mirrored: bool = False) -> Face:
-    """The face in another picture, its box that of the ellipse in its box; `mirrored` swaps left and right."""
+    """The face in the transformed picture. The new box encloses the ellipse in the old box. `mirrored` swaps sides."""
     linear = transform[:, :2]
-    (x, y), (w, h) = linear @ face.centre + transform[:, 2], np.hypot(*(linear * face.box[2:]).T)
+    (x, y), (w, h) = linear @ face.center + transform[:, 2], np.hypot(*(linear * face.box[2:]).T)
     landmarks = face.landmarks[[1, 0, 2, 4, 3] if mirrored else slice(None)] @ linear.T + transform[:, 2]
     box = (float(x - w / 2), float(y - h / 2), float(w), float(h))
     return Face(box, face.score, landmarks.astype(np.float32), face.spread)
 
 
 def _spans(length: int) -> list[tuple[int, int]]:
-    """Overlapping stretches of at most `_TILE` that cover [0, length)."""
+    """Overlapping intervals of at most `_TILE` that cover [0, length)."""
     if length <= _TILE:
         return [(0, length)]
     count = int(np.ceil((length - _OVERLAP) / (_TILE - _OVERLAP)))
@@ -254,7 +261,7 @@ def overlap(a: Face, b: Face) -> tuple[float, float]:
 
 
 def _once(faces: list[Face]) -> list[Face]:
-    """The most certain of each group of boxes that show the same face."""
+    """The face with the highest score of each group of boxes that show the same face."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
         overlaps = [overlap(face, other) for other in kept]

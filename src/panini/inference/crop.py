@@ -1,4 +1,4 @@
-"""From an aligned crop to the restored crop: network, then color match. Everything that restores faces uses this."""
+"""Restores an aligned crop: network, then color match. Photos, videos and calibration all use this."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RestoredCrop:
     passes: int
     """Number of passes that `image` is the mean of."""
     crop: Pixels
-    """[input_size, input_size, 3]: what the network saw: the crop, its scratches filled."""
+    """[input_size, input_size, 3]: the network's input, which is the crop with its scratches filled."""
     scratched: float = 0.0
     """Share of the crop that was scratched."""
 
@@ -77,7 +77,7 @@ def restore_crop(
 ) -> RestoredCrop:
     """Restores an aligned crop, uint8 RGB [input_size, input_size, 3].
 
-    monochrome: the photo has a single tone, gray or sepia, and so shall the result.
+    monochrome: keep the single tone, gray or sepia, of the photo.
     passes: how many passes to average, 1 to 8.
     own: the face's v_DR [dim], if the caller has it or smoothed it over time.
     """

@@ -27,12 +27,9 @@ class OnnxEngine:
         self.calibration = calibration.load(path.with_name(calibration.NAME), self.digest)
         self._dre = _session(path.with_name("dre.onnx"), self.digest, threads)
         self._restorer = _session(path.with_name("restorer.onnx"), self.digest, threads)
-        self.input_size: int = self._restorer.get_inputs()[0].shape[-1]
-        images, share, kept = self._restorer.get_outputs()
-        self.output_size: int = images.shape[-1]
-        self.levels: int = share.shape[-1]
-        self.bands: int = kept.shape[-1]
-        self.dim: int = self._restorer.get_inputs()[1].shape[-1]
+        faces, v = self._restorer.get_inputs()
+        self.input_size, self.dim = faces.shape[-1], v.shape[-1]
+        self.output_size, self.levels, self.bands = (output.shape[-1] for output in self._restorer.get_outputs())
 
     def degradation(self, faces: Array, /) -> Array:
         """v_DR [N, 256] of faces [N, 3, input_size, input_size]."""

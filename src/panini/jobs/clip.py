@@ -1,8 +1,8 @@
-"""Reads and writes the files of videos so that nothing but the faces changes.
+"""Reads and writes video files so that nothing but the faces changes.
 
-Frames stay in the format that they are stored in: matrix, transfer, primaries, range and bits are kept and tagged, and
-what changes in RGB is added to them as a difference. Sound, subtitles, chapters and attachments are copied. What cannot
-be kept is known before the work starts: see `plan`.
+Frames keep their stored format: matrix, transfer, primaries, range and bits. Changes are made in RGB and added to the
+stored frame as a difference. Sound, subtitles, chapters and attachments are copied. `plan` lists what cannot be kept
+before the work starts.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ try:
 except ModuleNotFoundError as error:
     raise PaniniError(f"videos need {error.name}: {how_to_get('video')}") from error
 
-_OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # tags that say how it was written
-_OF_THE_STREAM = {"encoder", "vendor_id", "duration", "bps", "number_of_frames", "number_of_bytes"}
+_FILE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # not copied: they describe the old file
+_STREAM_TAGS = {"encoder", "vendor_id", "duration", "bps", "number_of_frames", "number_of_bytes"}
 FFmpegError = av.error.FFmpegError
-_AHEAD = 3  # frames that are decoded or encoded while another is worked on
-_HIGH_DEFINITION = 576  # lines above which a video that does not say so has the colors of BT.709
+_AHEAD = 3  # frames that wait between decoding, restoring and encoding
+_HIGH_DEFINITION = 576  # lines above which a video without tags has the colors of BT.709
 _KR_KB = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593), 7: (0.212, 0.087)}  # by matrix; else BT.601
 _UNSPECIFIED = 2
 _RGB = 0  # the matrix of video that is stored as RGB
@@ -44,34 +44,28 @@ _FULL = 2  # the range 0 to 255
 _EIGHT = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p", "gray")
 _TEN = ("yuv420p10le", "yuv422p10le", "yuv444p10le")
 _TWELVE = ("yuv420p12le", "yuv422p12le", "yuv444p12le")
-_ALPHA = "yuva444p10le"  # of ProRes 4444, which editors read
+_ALPHA = "yuva444p10le"  # for ProRes 4444, which video editors read
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a video is to be written."""
+    """How to write a video."""
 
     codec: str
     pix_fmt: str
-    size: tuple[int, int]
-    """Width and height as they are stored."""
-    rotation: int
-    """Degrees by which players turn it counterclockwise."""
-    matrix: int
-    """Of the conversion to RGB, by its number in ITU-T H.273."""
+    size: tuple[int, int]  # stored width and height
+    rotation: int  # degrees by which players turn it counterclockwise
+    matrix: int  # the number in ITU-T H.273 of the matrix that converts to RGB
     full_range: bool
-    interlaced: str
-    """`tff` or `bff`: which field of an interlaced frame comes first; empty if it is not interlaced."""
-    tags: dict[str, str] = field(default_factory=dict)
-    """Of the file, XMP under `xmp`."""
-    lost: tuple[str, ...] = ()
-    """What is not kept, in words."""
+    interlaced: str  # the first field of an interlaced frame, `tff` or `bff`; empty if it is progressive
+    tags: dict[str, str] = field(default_factory=dict)  # the tags of the file, with XMP under `xmp`
+    lost: tuple[str, ...] = ()  # the parts that are not kept, in words
 
 
 def opened(source: Path) -> Any:
-    """The container; nothing but this file is opened, whatever the file refers to. Raises PaniniError."""
+    """The container of a video. No other file is opened, even if this one refers to it. Raises PaniniError."""
     container = av.open(str(source), options={"export_xmp": "1", "protocol_whitelist": "file"})
     if not container.streams.video:
         container.close()
@@ -80,15 +74,14 @@ def opened(source: Path) -> Any:
 
 
 def picture_stream(container: Any) -> Any:
-    """The first video stream that is no cover picture."""
+    """The first video stream that is not a cover picture."""
     streams = container.streams.video
     cover = av.stream.Disposition.attached_pic
     return next((stream for stream in streams if not stream.disposition & cover), streams[0])
 
 
 def plan(source: Path, target: Path) -> Plan:
-    """How to write `source` anew to `target`. Raises PaniniError if it cannot be written there without losing sound,
-    transparency or the picture itself."""
+    """How to write a video to `target`. Raises PaniniError if it has no picture or would lose sound or transparency."""
     form = photo_io.VIDEOS_WRITTEN[target.suffix.lower()]
     with opened(source) as container:
         stream = picture_stream(container)
@@ -104,18 +97,18 @@ def plan(source: Path, target: Path) -> Plan:
             interlaced = "bff" if str(stream.codec_context.field_order) in ("3", "5", "bb", "bt") else "tff"
         lost += _streams_lost(source, target, container, stream, form)
         tags = {name.lower(): value for name, value in container.metadata.items()}
-    tags = {name: value for name, value in tags.items() if name not in _OF_THE_FILE}
+    tags = {name: value for name, value in tags.items() if name not in _FILE_TAGS}
     full = int(frame.color_range) == _FULL or frame.format.name.startswith("yuvj")
     size, rotation = (frame.width, frame.height), round(frame.rotation)
     return Plan(codec, pix_fmt, size, rotation, matrix, full, interlaced, tags, tuple(lost))
 
 
 def _encoding(source: Path, target: Path, stream: Any, frame: Any) -> tuple[str, str, list[str]]:
-    """Codec and pixel format that hold what the frames have, and what they do not."""
+    """Codec and pixel format for the frames, and notes about what is lost."""
     name, lost = frame.format.name, []
     has_alpha = name.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya")) or "pal8" in name
     if stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) == "1":
-        lost.append("without its transparency, which is stored in a way that cannot be read")
+        lost.append("without its transparency, which cannot be read")
     if has_alpha:
         if target.suffix.lower() not in (".mov", ".mkv"):
             raise PaniniError(f"{source} has transparent parts, which {target.suffix} cannot hold: name a .mov with -o")
@@ -140,27 +133,15 @@ def _encoding(source: Path, target: Path, stream: Any, frame: Any) -> tuple[str,
 
 
 def _high_dynamic_range(frame: Any) -> list[str]:
-    """What of a frame's data for HDR screens is not kept."""
-    kinds = {str(data.type).rsplit(".", 1)[-1] for data in frame.side_data}
-    known = {
-        "MASTERING_DISPLAY_METADATA",
-        "CONTENT_LIGHT_LEVEL",
-        "DYNAMIC_HDR_PLUS",
-        "DOVI_METADATA",
-        "DOVI_RPU_BUFFER",
-    }
-    return (
-        ["without what it says for HDR screens of brightness (mastering, HDR10+, Dolby Vision)"]
-        if kinds & known
-        else []
-    )
+    """A note if a frame has brightness data for HDR screens, which are not kept."""
+    known = ("MASTERING_DISPLAY", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_")
+    found = any(name in str(data.type) for data in frame.side_data for name in known)
+    return ["without its brightness data for HDR screens (mastering, HDR10+, Dolby Vision)"] if found else []
 
 
 def _streams_lost(source: Path, target: Path, container: Any, picture: Any, form: str) -> list[str]:
-    """What of the other streams the target cannot hold; raises PaniniError for sound."""
-    lost = []
-    with av.open(os.devnull, "w", format=form) as trial:
-        held = trial.supported_codecs
+    """Notes about streams that the target cannot hold. Raises PaniniError for sound."""
+    lost, held = [], _held(form)
     for stream in container.streams:
         if stream is picture or stream.index == picture.index:
             continue
@@ -168,9 +149,9 @@ def _streams_lost(source: Path, target: Path, container: Any, picture: Any, form
         words = f" ({language})" if language and language != "und" else ""
         codec = stream.codec_context.name if stream.codec_context is not None else ""
         if stream.type == "audio" and codec not in held and not codec.startswith("mp3"):
-            raise PaniniError(
-                f"{source} has sound ({codec}) that {target.suffix} cannot hold: name a .mkv or .mov with -o"
-            )
+            others = [suffix for suffix, other in ((".mkv", "matroska"), (".mov", "mov")) if codec in _held(other)]
+            advice = f"name a {' or '.join(others)} with -o" if others else "no container that Panini writes can"
+            raise PaniniError(f"{source} has sound ({codec}) that {target.suffix} cannot hold: {advice}")
         if stream.type == "subtitle" and codec not in held:
             lost.append(f"without subtitles{words}, which {target.suffix} cannot hold as {codec}: a .mkv can")
         elif stream.type == "attachment" and form != "matroska":
@@ -186,8 +167,15 @@ def _streams_lost(source: Path, target: Path, container: Any, picture: Any, form
     return lost
 
 
+def _held(form: str) -> set[str]:
+    """The codecs that a container can hold."""
+    with av.open(os.devnull, "w", format=form) as trial:
+        held: set[str] = trial.supported_codecs
+    return held
+
+
 def frames(source: Path, how: Plan) -> Iterator[tuple[Pixels, int]]:
-    """The frames' pixels, upright, and how many frames there are (0 if not known); decoded ahead in a thread."""
+    """The frames' pixels, upright, and the number of frames (0 if unknown). A thread decodes ahead."""
 
     def decode() -> Iterator[tuple[Pixels, int]]:
         with opened(source) as container:
@@ -205,7 +193,7 @@ def rgb(frame: Any, how: Plan) -> Pixels:
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
-    """The same items, made in a thread while the ones before are worked on."""
+    """The same items, computed ahead in a thread."""
     queue: Queue[tuple[bool, Any]] = Queue(_AHEAD)
     stop = threading.Event()
 
@@ -213,7 +201,7 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
         while not stop.is_set():
             try:
                 return queue.put((done, item), timeout=0.1)
-            except Exception:  # full; somebody may have stopped taking
+            except Exception:  # the queue is full; the consumer may have stopped
                 continue
 
     def make() -> None:
@@ -249,7 +237,10 @@ def write(
     retouch: Callable[[Pixels, int], None],
     progress: Callable[[int, int], None],
 ) -> None:
-    """Writes the video anew, each frame's pixels [H, W, 3] changed as `retouch` leaves them, told its number."""
+    """Writes the video with its faces restored: `retouch` changes a frame's pixels [H, W, 3], given its number.
+
+    Decoding, `retouch` and encoding overlap, each in a thread of its own.
+    """
     form = photo_io.VIDEOS_WRITTEN[target.suffix.lower()]
     with opened(source) as container, av.open(file, "w", format=form) as output, _InTurn() as writer:
         output.metadata.update(how.tags)
@@ -258,13 +249,12 @@ def write(
         copies = _copied_streams(container, output, form)
         output.set_chapters(container.chapters())
         number = 0
-        for item in ahead(_items(container, stream, copies)):
-            if not isinstance(item, av.VideoFrame):
+        for item, before in ahead(_items(container, stream, copies, how)):
+            if before is None:
                 item.stream = copies[item.stream.index]
                 writer.submit(output.mux, item)
                 continue
-            pixels = rgb(item, how)
-            before = pixels.copy()
+            pixels = before.copy()
             retouch(pixels, number)
             writer.submit(_encode, output, video, item, before, pixels, how)
             number += 1
@@ -276,7 +266,7 @@ def write(
 
 
 class _InTurn:
-    """Does work in a thread, in the order it is given; a few pieces may wait."""
+    """Runs tasks in a thread, in order. At most a few tasks wait."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1)
@@ -286,7 +276,7 @@ class _InTurn:
         return self
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> None:
-        """Raises what earlier work raised."""
+        """Raises the exception of an earlier task."""
         self._waiting.append(self._pool.submit(work, *arguments))
         while len(self._waiting) > _AHEAD:
             self._waiting.popleft().result()
@@ -299,18 +289,18 @@ class _InTurn:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _items(container: Any, picture: Any, copies: dict[int, Any]) -> Iterator[Any]:
-    """Decoded frames of the picture and packets of the streams to be copied, as they come."""
+def _items(container: Any, picture: Any, copies: dict[int, Any], how: Plan) -> Iterator[tuple[Any, Pixels | None]]:
+    """Decoded frames with their pixels, and packets of the copied streams, in the order of the file."""
     streams = [stream for stream in container.streams if stream is picture or stream.index in copies]
     for packet in container.demux(*streams):
         if packet.stream.index == picture.index:
-            yield from packet.decode()
+            yield from ((frame, rgb(frame, how)) for frame in packet.decode())
         elif packet.dts is not None:
-            yield packet
+            yield packet, None
 
 
 def _copied_streams(container: Any, output: Any, form: str) -> dict[int, Any]:
-    """Output streams of the sound and subtitles that are copied, by the index of the input's; attachments are added."""
+    """Output streams for the sound and subtitles, by the index of the input stream. Also adds the attachments."""
     copies = {}
     for stream in container.streams:
         if stream.type == "attachment" and form == "matroska":
@@ -318,15 +308,15 @@ def _copied_streams(container: Any, output: Any, form: str) -> dict[int, Any]:
         codec = stream.codec_context.name if stream.codec_context is not None else ""
         if stream.type == "audio" or (stream.type == "subtitle" and codec in output.supported_codecs):
             copy = output.add_stream_from_template(stream)
-            copy.metadata.update(_of_stream(stream))
+            copy.metadata.update(_kept_tags(stream))
             copy.disposition = stream.disposition
             copies[stream.index] = copy
     return copies
 
 
-def _of_stream(stream: Any) -> dict[str, str]:
-    """What a stream's metadata say of it, such as its language, without what is of its encoding."""
-    return {name: value for name, value in stream.metadata.items() if name.lower() not in _OF_THE_STREAM}
+def _kept_tags(stream: Any) -> dict[str, str]:
+    """A stream's metadata, such as its language, without those of its encoding."""
+    return {name: value for name, value in stream.metadata.items() if name.lower() not in _STREAM_TAGS}
 
 
 def _video_stream(output: Any, like: Any, how: Plan) -> Any:
@@ -334,7 +324,7 @@ def _video_stream(output: Any, like: Any, how: Plan) -> Any:
     video.width, video.height = how.size
     video.pix_fmt = how.pix_fmt
     context, given = video.codec_context, like.codec_context
-    if shape := like.sample_aspect_ratio:  # of a pixel: those of tapes and DVDs are not square
+    if shape := like.sample_aspect_ratio:  # pixels of tapes and DVDs are not square
         context.sample_aspect_ratio = shape
     context.time_base = like.time_base
     context.color_range = 2 if how.full_range else given.color_range
@@ -347,35 +337,35 @@ def _video_stream(output: Any, like: Any, how: Plan) -> Any:
         "prores_ks": {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"},
     }.get(how.codec, {"qscale": "2"})
     if how.codec == "libx265" and output.format.name != "matroska":
-        context.codec_tag = "hvc1"  # the one that Apple's players know
+        context.codec_tag = "hvc1"  # Apple's players need this tag
     if how.rotation:
         video.set_display_rotation(how.rotation)
-    video.metadata.update(_of_stream(like))
+    video.metadata.update(_kept_tags(like))
     return video
 
 
 def _encode(output: Any, video: Any, frame: Any, before: Pixels, after: Pixels, how: Plan) -> None:
-    """Encodes a frame with the changes that were made to its pixels."""
+    """Encodes a frame with the changes to its pixels."""
     if frame.format.name != how.pix_fmt:
         frame = frame.reformat(
             format=how.pix_fmt, dst_colorspace=how.matrix, dst_color_range=2 if how.full_range else 1
         )
     else:
-        frame.make_writable()  # the decoder may need it as it is
+        frame.make_writable()  # the decoder may still use the original
     add_change(frame, before, after, how)
-    frame.pict_type = 0  # which the encoder chooses
+    frame.pict_type = 0  # the encoder chooses the type
     output.mux(video.encode(frame))
 
 
 def add_change(frame: Any, before: Pixels, after: Pixels, how: Plan) -> None:
-    """Adds to a frame what was changed in its upright pixels; everything else stays as it is stored."""
+    """Adds the changes of the upright pixels to a stored frame. Everything else stays the same."""
     turns = -round(frame.rotation / 90)
     before, after = (np.rot90(picture, turns) for picture in (before, after))
-    rows = np.flatnonzero((before != after).any((1, 2)))
+    changed = before != after
+    rows, columns = np.flatnonzero(changed.reshape(len(changed), -1).any(1)), np.flatnonzero(changed.any(0).any(1))
     if not len(rows):
         return
-    columns = np.flatnonzero((before != after).any((0, 2)))
-    # Colors may have half the resolution: sides on even places.
+    # Chroma may have a lower resolution, so the sides are at multiples of four.
     top, left = rows[0] // 4 * 4, columns[0] // 4 * 4
     bottom, right = min(-(-(rows[-1] + 1) // 4) * 4, len(before)), min(-(-(columns[-1] + 1) // 4) * 4, before.shape[1])
     inside = (slice(top, bottom), slice(left, right))
@@ -391,7 +381,7 @@ def add_change(frame: Any, before: Pixels, after: Pixels, how: Plan) -> None:
 
 
 def _add(plane: Any, values: NDArray[np.float32], place: tuple[int, int], bits: int, frame: Any) -> None:
-    """Adds values at a place of the frame to a plane of it, which may have a lower resolution."""
+    """Adds values to a plane, which may have a lower resolution, at a place of the frame."""
     kind = np.uint8 if bits == 8 else np.uint16
     stored = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // np.dtype(kind).itemsize)
     down, across = round(frame.height / plane.height), round(frame.width / plane.width)

@@ -1,8 +1,7 @@
-"""Restores folders of photos: keeps the tree, resumes after a stop, and does not let one bad file stop the rest.
+"""Restores folders of photos and videos: keeps the tree, resumes after a stop, and goes on after a file that fails.
 
-A journal in the output folder records each finished file (`panini.jobs.journal`). The reports are made from it
-(`panini.jobs.html_report`). A photo without a face is copied byte for byte (unless
-all are to be enlarged).
+A journal in the output folder records each finished file (`panini.jobs.journal`), and the reports are made from it
+(`panini.jobs.html_report`). A photo without a face is copied byte for byte, unless all photos are enlarged.
 """
 
 from __future__ import annotations
@@ -10,26 +9,31 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path, PurePath
 from time import perf_counter
 from typing import Any
 
+from panini import __version__
 from panini.api import Restoration, RestoreOptions, Restorer
-from panini.errors import NoFaceError, PaniniError
-from panini.files import write_atomically
-from panini.jobs.html_report import FolderRun, report_paths, thumbnail, write_reports
+from panini.errors import NoFaceError, PaniniError, one_line
+from panini.files import copy_atomically, make_folder
+from panini.jobs.html_report import report_paths, thumbnail, write_reports
 from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, append, read
 from panini.photo import io as photo_io
 from panini.photo.ours import what_is
 
-_LARGE = 24_000_000  # pixels from which photos go through one at a time: memory before speed
-
+_LARGE = 24_000_000  # pixels: photos from this size on are processed one at a time, to save memory
 _DEFAULTS = RestoreOptions()
+
+_Loaded = photo_io.Photo | Exception | None
+"""A photo; why it cannot be read; or None for a video."""
+_Made = Restoration | photo_io.Photo | Restorer | Exception
+"""A restored photo, a photo without a face, the restorer for a video, or what went wrong."""
 
 
 class FolderJob:
@@ -48,10 +52,10 @@ class FolderJob:
         salvage: bool = False,
         again: bool = False,
     ) -> None:
-        """Photos that were restored with other `options`, or by another `maker`, are restored again. mark: as of
-        `Restoration.save`. salvage: as of `panini.photo.io.load`. again: restore also what Panini restored before.
+        """Creates `target` if need be. Raises PaniniError if `source` cannot be listed or `target` cannot be written.
 
-        Creates `target` if need be. Raises PaniniError if `source` cannot be listed or `target` not be written to.
+        maker: names the network; photos restored by another one, or with other `options`, are restored again.
+        mark, salvage: as in `Restoration.save` and `panini.photo.io.load`. again: also restore Panini's own results.
         """
         self.source, self.target, self.overwrite, self.mark = source, target, overwrite, mark
         self._salvage, self._again = salvage, again
@@ -62,12 +66,11 @@ class FolderJob:
             if target.exists() and target.samefile(source):
                 raise PaniniError(f"{target} is the folder of the originals; name another one")
             there = next(filter(os.path.lexists, report_paths(target)), None)
-            if there is not None and not (target / STATE).exists() and not overwrite:  # of somebody else
+            if there is not None and not (target / STATE).exists() and not overwrite:  # not ours
                 raise PaniniError(f"{there} exists already (--overwrite replaces it)")
-            (target / STATE).mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise PaniniError(f"{target} is no folder to write to: {reason}") from error
+            raise PaniniError(f"{target} is no folder to write to: {one_line(error)}") from error
+        make_folder(target / STATE)
         self.entries = read(target)
         """The entry of every file that was ever processed, by its relative name."""
         for entry in self.entries.values():
@@ -77,7 +80,7 @@ class FolderJob:
         self.unreadable: list[Entry] = []
         """Folders that could not be listed."""
         self.others = 0
-        """Number of other files, which are left alone; hidden ones do not count."""
+        """Number of other files, without hidden ones. They are left alone."""
         self.ours = 0
         """Number of Panini's own results and explanations, which are left alone."""
         self.names = self._list(recursive)
@@ -90,42 +93,31 @@ class FolderJob:
         While the network works, the next photo is read and the last result is written. Raises PaniniError if the disk
         is full.
         """
+        reading: Future[_Loaded] | None = None
+        writing: Future[Entry] | None = None
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            names = iter(self.todo)
-            name = next(names, None)
-            reading: Future[photo_io.Photo | Exception] | None = None
-            writing: Future[Entry] | None = None
-            while name is not None and not stop():
-                if photo_io.is_video(PurePath(name)):
-                    if writing is not None:
-                        yield writing.result()
-                        writing = None
-                    yield self._finish(name, restorer, perf_counter())
-                    name = next(names, None)
-                    continue
-                reading = reading or reader.submit(self._load, name)
+            for name, following in pairwise([*self.todo, ""]):
+                if stop():
+                    break
                 start = perf_counter()
-                loaded = reading.result()
-                following = next(names, None)
-                large = isinstance(loaded, photo_io.Photo) and loaded.pixels.size > 3 * _LARGE
-                if writing is not None and large:
+                loaded = (reading or reader.submit(self._load, name)).result()
+                reading = None
+                # Videos and large photos are processed alone, to save memory.
+                alone = loaded is None or (isinstance(loaded, photo_io.Photo) and loaded.pixels.size > 3 * _LARGE)
+                if writing is not None and alone:
                     yield writing.result()
                     writing = None
-                # It holds the photo until it holds the next.
-                alone = large or following is None or photo_io.is_video(PurePath(following))
-                reading = None if alone or following is None else reader.submit(self._load, following)
-                made = self._restore(restorer, name, loaded)
+                if following and not alone:
+                    reading = reader.submit(self._load, following)
+                made = restorer if loaded is None else self._restore(restorer, name, loaded)
                 del loaded
                 if writing is not None:
                     yield writing.result()
                 writing = writer.submit(self._finish, name, made, start)
                 del made
-                if large:
+                if alone:
                     yield writing.result()
                     writing = None
-                name = following
-            if reading is not None:
-                reading.cancel()
             if writing is not None:
                 yield writing.result()
 
@@ -139,12 +131,26 @@ class FolderJob:
             for entry in entries
         ]
 
+    def summary(self, seconds: float) -> dict[str, Any]:
+        """What the reports say about the whole folder. seconds: how long this run took."""
+        entries = self.finished() + self.unreadable
+        outcomes = [entry.outcome for entry in entries]
+        return {
+            "panini": __version__,
+            "source": str(self.source),
+            "output": str(self.target),
+            "settings": self.options.as_dict(),
+            "seconds": round(seconds, 1),
+            "pictures": len(self.names),
+            **{outcome: outcomes.count(outcome) for outcome in (RESTORED, COPIED, FAILED)},
+            "other_files": self.others,
+            "own_files": self.ours,
+            "faces": sum(len(entry.faces) for entry in entries),
+        }
+
     def write_reports(self, seconds: float) -> list[Path]:
         """Writes `report.json` and `report.html` into the output folder; returns their paths. Raises PaniniError."""
-        run = FolderRun(
-            self.source, self.target, self.options.as_dict(), round(seconds, 1), len(self.names), self.others, self.ours
-        )
-        return write_reports(run, self.finished() + self.unreadable)
+        return write_reports(self.source, self.target, self.summary(seconds), self.finished() + self.unreadable)
 
     def _list(self, recursive: bool) -> list[str]:
         """Relative names of the pictures. Links to folders are not followed, because they can form circles."""
@@ -174,7 +180,7 @@ class FolderJob:
         return names
 
     def _is_ours(self, path: Path, among: list[str]) -> bool:
-        """Whether a picture is of Panini's making; one that was restored before is not opened for it again."""
+        """Whether Panini wrote a picture. Does not open files that were restored from this folder before."""
         if path.suffix.lower() not in photo_io.READABLE and not photo_io.is_video(path):
             return False
         entry = self.entries.get(os.path.relpath(path, self.source))
@@ -188,15 +194,16 @@ class FolderJob:
             return False
         return entry.source_stamp == _stamp(self.source / name) and (self.target / entry.output).exists()
 
-    def _load(self, name: str) -> photo_io.Photo | Exception:
+    def _load(self, name: str) -> _Loaded:
+        if photo_io.is_video(PurePath(name)):
+            return None
         try:
             return photo_io.load(self.source / name, salvage=self._salvage)
-        except Exception as error:  # a broken file is an entry in the report, whatever a decoder thinks of it
+        except Exception as error:  # a broken file becomes an entry in the report, whatever the decoder raises
             return error
 
-    def _restore(
-        self, restorer: Restorer, name: str, photo: photo_io.Photo | Exception
-    ) -> Restoration | photo_io.Photo | Exception:
+    def _restore(self, restorer: Restorer, name: str, photo: photo_io.Photo | Exception) -> _Made:
+        """The restoration, or the photo itself if it has no face."""
         if isinstance(photo, Exception):
             return photo
         try:
@@ -206,105 +213,101 @@ class FolderJob:
         except Exception as error:
             return error
 
-    def _finish(self, name: str, made: Restoration | photo_io.Photo | Restorer | Exception, start: float) -> Entry:
-        """Writes a result and says what became of the file; restores a video, of which `made` is the restorer."""
+    def _finish(self, name: str, made: _Made, start: float) -> Entry:
+        """Writes a result and returns its entry. Restores a video, of which `made` is the restorer."""
         source, output = self.source / name, photo_io.output_name(name)
         stamp, faces, small, note = _stamp(source), list[dict[str, Any]](), "", ""
         try:
-            if isinstance(made, Exception):
-                raise made
-            if isinstance(made, photo_io.Photo):
-                output = name
-            path = self._begin(name, output)
-            if isinstance(made, Restoration):
-                made.save(path, overwrite=True, mark=self.mark)
-                note = "; ".join([*photo_io.not_kept(made.photo, path), *made.remarks])
-                small = thumbnail(made, self.target / STATE, name) if made.faces else ""
-                faces = made.as_dict()["faces"]
-            elif isinstance(made, Restorer):
-                try:
-                    faces, note = self._restore_video(made, source, path)
-                except NoFaceError:
-                    output = name
+            match made:
+                case Exception():
+                    raise made
+                case Restoration():
                     path = self._begin(name, output)
-                    _copy(source, path)
-            else:
-                _copy(source, path)
+                    made.save(path, overwrite=True, mark=self.mark)
+                    note = "; ".join([*photo_io.not_kept(made.photo, path), *made.remarks])
+                    small = thumbnail(made, self.target / STATE, name) if made.faces else ""
+                    faces = made.as_dict()["faces"]
+                case Restorer():
+                    path = self._begin(name, output)
+                    faces, note = self._restore_video(made, source, path)
+            if not faces and not isinstance(made, Restoration):
+                output = name
+                path = self._begin(name, output)
+                copy_atomically(source, path)
         except Exception as error:
-            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-                done = len(self.finished())
-                raise PaniniError(
-                    f"the disk of {self.target} is full, {done} of {len(self.names)} are done; "
-                    "the same command goes on from here"
-                ) from error
-            # What an earlier run wrote, or this one had begun to, is still ours.
-            earlier = self.entries.get(name, Entry(name))
-            begun = earlier.outcome == BEGUN
-            return self._note(
-                Entry(
-                    name,
-                    earlier.output,
-                    error=_words(error, source),
-                    source_stamp=stamp,
-                    output_stamp=_stamp(self.target / earlier.output) if begun else earlier.output_stamp,
-                    settings=self._digest,
-                )
+            return self._failed(name, error, stamp)
+        return self._note(
+            Entry(
+                source=name,
+                output=output,
+                outcome=RESTORED if faces else COPIED,
+                note=note,
+                faces=faces,
+                seconds=round(perf_counter() - start, 2),
+                thumbnail=small,
+                source_stamp=stamp,
+                output_stamp=_stamp(path),
+                settings=self._digest,
             )
-        entry = Entry(
-            source=name,
-            output=output,
-            outcome=RESTORED if faces else COPIED,
-            note=note,
-            faces=faces,
-            seconds=round(perf_counter() - start, 2),
-            thumbnail=small,
-            source_stamp=stamp,
-            output_stamp=_stamp(path),
-            settings=self._digest,
         )
-        return self._note(entry)
+
+    def _failed(self, name: str, error: Exception, stamp: tuple[int, int]) -> Entry:
+        """The entry of a file that failed. Raises PaniniError if the disk is full: then all others would fail, too."""
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PaniniError(
+                f"the disk of {self.target} is full, {len(self.finished())} of {len(self.names)} are done; "
+                "the same command goes on from here"
+            ) from error
+        # A result of an earlier run, or one that this run began to write, is still ours.
+        earlier = self.entries.get(name, Entry(name))
+        begun = earlier.outcome == BEGUN
+        return self._note(
+            Entry(
+                name,
+                earlier.output,
+                error=_words(error, self.source / name),
+                source_stamp=stamp,
+                output_stamp=_stamp(self.target / earlier.output) if begun else earlier.output_stamp,
+                settings=self._digest,
+            )
+        )
 
     def _begin(self, name: str, output: str) -> Path:
-        """Where to write a result. The journal notes the place first, so that it is known to be ours after a power
-        cut."""
+        """Where to write a result. The journal notes the place first: after a power cut it shows that the file is ours.
+
+        Raises PaniniError if there is a file that we did not write.
+        """
         path = self.target / output
-        self._check(name, path)
+        if not self.overwrite and os.path.lexists(path):
+            earlier = self.entries.get(name)
+            if earlier is None or not earlier.output or self.target / earlier.output != path:
+                raise PaniniError(f"{path} exists already (--overwrite replaces it)")
+            if earlier.outcome != BEGUN and earlier.output_stamp != _stamp(path):
+                raise PaniniError(f"{path} was changed since it was written (--overwrite replaces it)")
         path.parent.mkdir(parents=True, exist_ok=True)
+        photo_io.check_place(path, self.source / name, overwrite=True)
         self._note(Entry(name, output, BEGUN))
         return path
 
     def _restore_video(self, restorer: Restorer, source: Path, path: Path) -> tuple[list[dict[str, Any]], str]:
-        """Restores a video; returns its faces, of which no more is known, and what is not kept."""
+        """Restores a video; returns a placeholder for each face (none: nothing was written), and what is lost."""
         from panini.jobs.video import restore_video
 
         lost: list[str] = []
-        faces = restore_video(restorer, source, path, self.options, overwrite=True, mark=self.mark, tell=lost.append)
-        return [{"imagined": None} for _ in range(faces)], "; ".join(lost)
-
-    def _check(self, name: str, path: Path) -> None:
-        """Raises PaniniError if there is a file at `path` that we did not write."""
-        if self.overwrite or not os.path.lexists(path):
-            return
-        earlier = self.entries.get(name)
-        if earlier is None or not earlier.output or self.target / earlier.output != path:
-            raise PaniniError(f"{path} exists already (--overwrite replaces it)")
-        if earlier.outcome != BEGUN and earlier.output_stamp != _stamp(path):
-            raise PaniniError(f"{path} was changed since it was written (--overwrite replaces it)")
+        try:
+            count = restore_video(
+                restorer, source, path, self.options, overwrite=True, mark=self.mark, tell=lost.append
+            )
+        except NoFaceError:
+            return [], ""
+        return [{"imagined": None}] * count, "; ".join(lost)
 
     def _note(self, entry: Entry) -> Entry:
         """Adds an entry to the journal; only the writing thread calls this."""
         self.entries[entry.source] = entry
         append(self.target, entry)
         return entry
-
-
-def _copy(source: Path, path: Path) -> None:
-    """Copies a file byte for byte, with its times."""
-    photo_io.check_place(path, source, overwrite=True)
-    with source.open("rb") as original:
-        write_atomically(path, lambda file: shutil.copyfileobj(original, file))
-    shutil.copystat(source, path)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -319,5 +322,4 @@ def _words(error: Exception, source: Path) -> str:
     """The message of an error in one line, without the file's name, which is printed beside it."""
     if isinstance(error, MemoryError):
         return "does not fit in memory"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return " ".join(text.removeprefix(f"{source} ").split())
+    return one_line(error).removeprefix(f"{one_line(source)} ")

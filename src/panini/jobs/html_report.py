@@ -7,8 +7,8 @@ import html
 import io
 import json
 import os
-from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from panini import __version__
 from panini.api import Restoration
 from panini.errors import PaniniError
 from panini.files import write_atomically
-from panini.jobs.journal import Entry
+from panini.jobs.journal import COPIED, FAILED, RESTORED, Entry
+from panini.photo.pixels import resize
 from panini.report.face_report import share_in_words
 
 _HEIGHT = 160  # pixels: height of a thumbnail
@@ -31,15 +31,11 @@ def thumbnail(made: Restoration, folder: Path, name: str) -> str:
     """Writes a thumbnail of the photo and its largest face before and after; returns its path from the parent
     folder."""
     pixels = made.photo.pixels
-    size = (min(3 * _HEIGHT, max(1, round(_HEIGHT * pixels.shape[1] / pixels.shape[0]))), _HEIGHT)
-    pictures = [Image.fromarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))]
-    for face in made.faces[:1]:
-        pictures += [Image.fromarray(crop).resize((_HEIGHT, _HEIGHT)) for crop in (face.before, face.after)]
-    strip = Image.new("RGB", (sum(picture.width + 4 for picture in pictures) - 4, _HEIGHT), "white")
-    x = 0
-    for picture in pictures:
-        strip.paste(picture, (x, 0))
-        x += picture.width + 4
+    width = min(3 * _HEIGHT, max(1, round(_HEIGHT * pixels.shape[1] / pixels.shape[0])))
+    parts = [np.asarray(cv2.resize(pixels, (width, _HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)]
+    for crop in (crop for face in made.faces[:1] for crop in (face.before, face.after)):
+        parts += [np.full((_HEIGHT, 4, 3), 255, np.uint8), resize(crop, _HEIGHT, cv2.INTER_AREA)]
+    strip = Image.fromarray(np.hstack(parts))
     path = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.jpg"
     write_atomically(path, lambda file: strip.save(file, "JPEG", quality=85))
     return f"{folder.name}/{path.name}"
@@ -50,38 +46,11 @@ def report_paths(target: Path) -> list[Path]:
     return [target / "report.json", target / "report.html"]
 
 
-@dataclass(frozen=True)
-class FolderRun:
-    """One run over a folder."""
+def write_reports(source: Path, target: Path, summary: Mapping[str, Any], entries: list[Entry]) -> list[Path]:
+    """Writes both reports into the output folder `target`; returns their paths. Raises PaniniError.
 
-    source: Path
-    target: Path
-    settings: dict[str, Any]
-    seconds: float
-    pictures: int
-    others: int
-    """Number of other files, which were left alone."""
-    ours: int = 0
-    """Number of Panini's own results and explanations, which were left alone."""
-
-
-def write_reports(run: FolderRun, entries: list[Entry]) -> list[Path]:
-    """Writes both reports into the output folder; returns their paths. Raises PaniniError."""
-    counts = Counter(entry.outcome for entry in entries)
-    summary = {
-        "panini": __version__,
-        "source": str(run.source),
-        "output": str(run.target),
-        "settings": run.settings,
-        "seconds": run.seconds,
-        "pictures": run.pictures,
-        "restored": counts["restored"],
-        "copied": counts["copied"],
-        "failed": counts["failed"],
-        "other_files": run.others,
-        "own_files": run.ours,
-        "faces": sum(len(entry.faces) for entry in entries),
-    }
+    summary: as of `FolderJob.summary`.
+    """
 
     def as_json(file: IO[bytes]) -> None:
         text = io.TextIOWrapper(file, encoding="ascii", write_through=True)
@@ -89,53 +58,51 @@ def write_reports(run: FolderRun, entries: list[Entry]) -> list[Path]:
         text.detach()
 
     def as_html(file: IO[bytes]) -> None:
-        for part in _page(run, entries, summary):
+        for part in _page(source, target, summary, entries):
             file.write(part.encode("utf-8", "replace"))
 
-    paths = report_paths(run.target)
+    paths = report_paths(target)
     try:
         for path, write in zip(paths, (as_json, as_html), strict=True):
             write_atomically(path, write)
     except OSError as error:
-        raise PaniniError(f"the report cannot be written to {run.target}: {error.strerror}") from error
+        raise PaniniError(f"the report cannot be written to {target}: {error.strerror}") from error
     return paths
 
 
 def _left_alone(others: int, ours: int) -> str:
-    if ours:
-        words = (
-            f"{ours} {'file' if ours == 1 else 'files'} of Panini's own {'was' if ours == 1 else 'were'} left alone. "
-        )
-        return words + _left_alone(others, 0)
-    return f"{others} other {'file was' if others == 1 else 'files were'} left alone." if others else ""
+    """Sentences about the files that were not restored."""
+    ours_words = (
+        f"{ours} {'file' if ours == 1 else 'files'} of Panini's own {'was' if ours == 1 else 'were'} left alone."
+    )
+    words = f"{others} other {'file was' if others == 1 else 'files were'} left alone."
+    return " ".join([*([ours_words] if ours else []), *([words] if others else [])])
 
 
-def _page(run: FolderRun, entries: list[Entry], summary: dict[str, object]) -> list[str]:
-    seconds = summary["seconds"]
-
+def _page(source: Path, target: Path, summary: Mapping[str, Any], entries: list[Entry]) -> list[str]:
     def link(path: Path, words: str) -> str:
-        target = quote(os.fsencode(os.path.relpath(path, run.target)).replace(os.sep.encode(), b"/"))
-        return f'<a href="{target}">{html.escape(words)}</a>'
+        address = quote(os.fsencode(os.path.relpath(path, target)).replace(os.sep.encode(), b"/"))
+        return f'<a href="{address}">{html.escape(words)}</a>'
 
-    failures = [entry for entry in entries if entry.outcome == "failed"]
+    failures = [entry for entry in entries if entry.outcome == FAILED]
     parts = [
         _HEAD,
-        f"<h1>{html.escape(str(run.source))}</h1><p>{summary['restored']} restored ({summary['faces']} faces), "
-        f"{summary['copied']} without a face copied, {summary['failed']} failed; {seconds} s in this run. "
-        f"{_left_alone(run.others, run.ours)}</p>",
+        f"<h1>{html.escape(str(source))}</h1><p>{summary['restored']} restored ({summary['faces']} faces), "
+        f"{summary['copied']} without a face copied, {summary['failed']} failed; {summary['seconds']} s in this run. "
+        f"{_left_alone(summary['other_files'], summary['own_files'])}</p>",
     ]
     if failures:
         rows = (f"<tr><td>{html.escape(e.source)}<td>{html.escape(e.error)}" for e in failures)
         parts.append(f"<h2>Failed: nothing new of these is in the output</h2><table>{''.join(rows)}</table>")
     parts.append("<h2>Restored</h2><p>The photo; its largest face before and after.</p><main>")
     for entry in entries:
-        if entry.outcome == "restored":
+        if entry.outcome == RESTORED:
             shares = [face["imagined"] for face in entry.faces if face.get("imagined") is not None]
             imagined = f", {share_in_words(float(np.mean(shares)))} of the detail imagined" if shares else ""
             sentence = entry.faces[0].get("summary", "")
-            result = link(run.target / entry.output, entry.output)
+            result = link(target / entry.output, entry.output)
             picture = f'<img loading="lazy" src="{quote(entry.thumbnail)}" alt="">' if entry.thumbnail else ""
-            original = link(run.source / entry.source, "original")
+            original = link(source / entry.source, "original")
             parts.append(
                 f"<figure>{picture}<figcaption>{result} ({original}), "
                 f"{len(entry.faces)} {'face' if len(entry.faces) == 1 else 'faces'}{imagined}, {entry.seconds:.1f} s"
@@ -144,9 +111,9 @@ def _page(run: FolderRun, entries: list[Entry], summary: dict[str, object]) -> l
                 "</figcaption></figure>"
             )
     parts.append("</main>")
-    copied = [entry for entry in entries if entry.outcome == "copied"]
+    copied = [entry for entry in entries if entry.outcome == COPIED]
     if copied:
-        rows = (f"<li>{link(run.target / entry.output, entry.output)}" for entry in copied)
+        rows = (f"<li>{link(target / entry.output, entry.output)}" for entry in copied)
         parts.append(f"<h2>No face found</h2><ul>{''.join(rows)}</ul>")
     return parts
 

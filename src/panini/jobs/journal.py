@@ -1,4 +1,4 @@
-"""The journal of a folder job: one JSON object per line, appended when each file is done, so that a run can resume."""
+"""The journal of a folder job, from which a run resumes: a JSON object per line, appended when a file is done."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 from panini.errors import PaniniError
 
-STATE = ".panini"
-"""The folder inside the output folder that holds the journal and the report's thumbnails."""
+STATE = ".panini"  # the folder inside the output folder that holds the journal and the report's thumbnails
 _JOURNAL = "journal.jsonl"
 
 RESTORED, COPIED, FAILED, BEGUN = "restored", "copied", "failed", "begun"
@@ -20,22 +19,18 @@ RESTORED, COPIED, FAILED, BEGUN = "restored", "copied", "failed", "begun"
 class Entry:
     """The outcome for one file."""
 
-    source: str
-    """Relative to the input folder."""
+    source: str  # relative to the input folder
     output: str = ""
     """Relative to the output folder. For a file that failed, the result of an earlier run, if there is one."""
     outcome: str = FAILED
-    """`restored`, `copied` (no face in it) or `failed`. The journal also has `begun`, before the result is written."""
+    """`restored`, `copied` (it has no face) or `failed`. In the journal also `begun`, before a result is written."""
     error: str = ""
-    note: str = ""
-    """What the result lacks of the file, or that somebody changed the result."""
+    note: str = ""  # what the result lacks of the original, or that somebody changed the result
     faces: list[dict[str, Any]] = field(default_factory=list)
-    """What `Restoration.as_dict` says about each face; entries of older versions may say less."""
+    """The faces in `Restoration.as_dict`. Entries of older versions may have less."""
     seconds: float = 0.0
-    thumbnail: str = ""
-    """Relative to the output folder."""
-    source_stamp: tuple[int, int] = (0, 0)
-    """Size in bytes and modification time in ns, which reveal changes."""
+    thumbnail: str = ""  # relative to the output folder
+    source_stamp: tuple[int, int] = (0, 0)  # size in bytes and modification time in ns, which reveal changes
     output_stamp: tuple[int, int] = (0, 0)
     settings: str = ""
 
@@ -61,7 +56,7 @@ def read(target: Path) -> dict[str, Entry]:
                     entry = Entry(**values)
                     entries[entry.source] = entry
                 except (ValueError, TypeError, KeyError):
-                    continue  # power failed while this line was written
+                    continue  # a line that a power failure cut off
     except FileNotFoundError:
         pass
     except OSError as error:

@@ -1,7 +1,6 @@
-"""Restores the faces in a video: found and followed first, then restored with crops and results that do not tremble.
+"""Restores the faces in a video: finds and tracks them first, then restores them with steady crops and results.
 
-Needs the extra `video` (PyAV). Audio is copied as it is; frames keep their times and the shape of their
-pixels, the file its title, date and place.
+Needs the extra `video` (PyAV). `panini.jobs.clip` reads and writes the files.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from panini.api import FaceSettings, RestoredFace, RestoreOptions, Restorer, mean_imagined, most_passes
-from panini.errors import NoFaceError, PaniniError
+from panini.api import FaceSettings, RestoredFace, RestoreOptions, Restorer, mark_entries
+from panini.errors import NoFaceError, PaniniError, one_line
 from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
 from panini.files import write_atomically
@@ -27,18 +26,16 @@ from panini.photo import provenance, scratches
 from panini.photo.color import is_monochrome
 from panini.photo.pixels import Pixels, to_signed
 
-SUFFIXES = photo_io.VIDEOS_WRITTEN
-
-_CUT = 40.0  # of 255: mean difference of two frames from which they are of different scenes
+_CUT = 40.0  # of 255: mean difference between the last frame of a scene and the first of the next
 _SEARCHED_EVERY = 5  # frames: how often a whole frame is searched for faces
-_SAME_FACE = 0.3  # intersection over union from which two boxes in neighboring frames are of one face
-_LOST = 8  # frames that a face may not be found and still be the same one
-_SHORTEST = 3  # frames; what is seen for a shorter time is no face
-_STEADY = 2.0  # frames: the Gaussian over time that a crop's place is smoothed with
-_FADE = 4  # frames in which a face's restoration comes and goes
-_FRESH = 0.3  # how much of a still face is of this frame's restoration and not of those before
-_STILL = 5.0  # of 255: change up to which every second frame takes the restoration of the one before
-_MOTION = 10.0  # of 255: change from which it is all of this frame
+_SAME_FACE = 0.3  # intersection over union of two boxes of one face in neighboring frames
+_LOST = 8  # frames for which a face may disappear and still be the same one
+_SHORTEST = 3  # frames: shorter tracks are no faces
+_STEADY = 2.0  # frames: sigma of the Gaussian that smooths a crop's place over time
+_FADE = 4  # frames in which a face's restoration fades in and out
+_FRESH = 0.3  # share of this frame's restoration in a still face; the rest comes from earlier frames
+_STILL = 5.0  # of 255: below this change, every second frame reuses the restoration of the frame before
+_MOTION = 10.0  # of 255: from this change on, only this frame's restoration counts
 
 Progress = Callable[[str, int, int], None]
 
@@ -49,23 +46,19 @@ _DEFAULTS = RestoreOptions()
 class Track:
     """One face through consecutive frames."""
 
-    first: int
-    """Number of the frame that it appears in."""
+    first: int  # number of its first frame
     places: list[NDArray[np.float64]]
-    """Of its crop in each frame: x, y of the middle, log of the side, turn in radians; smooth in time once complete."""
-    last: Face
-    """Where it was found last."""
-    missed: int = 0
-    fades: tuple[bool, bool] = (True, True)
-    """Whether it comes and goes gradually, which it does not at a cut."""
-    v: NDArray[np.float32] | None = None
-    reused: bool = False
-    """Whether the frame before took the restoration of an earlier one."""
-    before: NDArray[np.float32] | None = None
-    after: NDArray[np.float32] | None = None
+    """Its crop in each frame: x, y of the center, log of the side, angle in radians. Smoothed when it is complete."""
+    last: Face  # the face where it was found last
+    missed: int = 0  # number of frames since then
+    fades: tuple[bool, bool] = (True, True)  # whether it fades in and out; not at a cut
+    v: NDArray[np.float32] | None = None  # v_DR [dim], smoothed over time
+    reused: bool = False  # whether the last frame reused an earlier restoration
+    before: NDArray[np.float32] | None = None  # the last restored crop, [64, 64, 3], as `_blurred` makes it
+    after: NDArray[np.float32] | None = None  # the last restoration, averaged over frames
 
     def weight(self, frame: int) -> float:
-        """How far it is faded in at a frame, in (0, 1]."""
+        """The opacity of its restoration in a frame, in (0, 1]."""
         i, end = frame - self.first, len(self.places)
         rise = (i + 1) / _FADE if self.fades[0] else 1.0
         fall = (end - i) / _FADE if self.fades[1] else 1.0
@@ -84,12 +77,13 @@ def restore_video(
     progress: Progress = lambda step, done, of: None,
     tell: Callable[[str], None] = lambda words: None,
 ) -> int:
-    """Writes `source` with its faces restored to `target`; returns how many faces were followed.
+    """Writes `source` with its faces restored to `target`; returns the number of faces that were tracked.
 
-    mark: say in the metadata what was done; see `panini.photo.provenance`. steady:
-    False restores each frame for itself. `tell` is told, before the work starts, what cannot be kept; `progress` the
-    step, frames done and frames in all (0 if that is not known). Raises PaniniError if the video cannot be read or
-    written or the options do not fit it, NoFaceError if it has no face.
+    mark: note the restoration in the metadata; see `panini.photo.provenance`.
+    steady: smooth crops and results over time; False restores each frame independently.
+    progress: called with the step, the number of frames done and of all frames (0 if unknown).
+    tell: called before the work starts with each thing that cannot be kept, in words.
+    Raises PaniniError if the video cannot be read or written or the options do not fit, NoFaceError if it has no face.
     """
     options.check_for("a video")
     check_output(target, source, overwrite=overwrite)
@@ -103,15 +97,7 @@ def restore_video(
             raise NoFaceError(f"{source}: no face found")
         if mark:
             faces = _examples(restorer, source, how, tracks, settings)
-            said = provenance.entries(
-                restorer.engine.digest,
-                options.dial,
-                options.strength,
-                len(tracks),
-                mean_imagined(faces),
-                options.like is not None,
-                passes=most_passes(faces),
-            )
+            said = mark_entries(restorer.engine.digest, faces)
             how = replace(how, tags=provenance.add_to_tags(how.tags, said))
 
         def retouch(pixels: Pixels, number: int) -> None:
@@ -122,27 +108,27 @@ def restore_video(
 
         write_atomically(target, lambda file: clip.write(source, target, file, how, retouch, told))
     except (clip.FFmpegError, OSError, ValueError) as error:
-        text = getattr(error, "strerror", None) or str(error)
-        raise PaniniError(f"{source} cannot be restored: {' '.join(text.split())}") from error
+        raise PaniniError(f"{source} cannot be restored: {one_line(error)}") from error
     return len(tracks)
 
 
 def check_output(target: Path, source: Path, *, overwrite: bool) -> None:
     """As `photo_io.check_output`, for videos."""
     photo_io.check_input(source)
-    if target.suffix.lower() not in SUFFIXES:
-        raise PaniniError(f"{target}: unknown suffix {target.suffix!r}; known for videos are {' '.join(SUFFIXES)}")
+    if target.suffix.lower() not in photo_io.VIDEOS_WRITTEN:
+        known = " ".join(photo_io.VIDEOS_WRITTEN)
+        raise PaniniError(f"{target}: unknown suffix {target.suffix!r}; known for videos are {known}")
     photo_io.check_place(target, source, overwrite=overwrite)
 
 
 def _track_faces(restorer: Restorer, source: Path, how: clip.Plan, steady: bool, progress: Progress) -> list[Track]:
-    """Finds the faces and joins those that are one.
+    """Finds the faces and tracks them through the frames.
 
-    Every some frames, and after a cut, the whole frame is searched; between, each face is looked for where it was. A
-    new face is followed back to where it appeared.
+    The whole frame is searched after a cut and every few frames. In between, each face is searched near its last place.
+    A new face is tracked back to its first frame.
     """
     detector, done, active = restorer.detector, list[Track](), list[Track]()
-    look_again = getattr(detector, "look_again", None)
+    every = _SEARCHED_EVERY if hasattr(detector, "look_again") else 1
     number, before, recent = -1, None, deque[Pixels](maxlen=_SEARCHED_EVERY - 1)
     for number, (pixels, total) in enumerate(clip.frames(source, how)):
         small = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -153,17 +139,18 @@ def _track_faces(restorer: Restorer, source: Path, how: clip.Plan, steady: bool,
             done, active = done + active, []
             recent.clear()
         before = small
-        if cut or look_again is None or number % _SEARCHED_EVERY == 0:
+        whole = cut or number % every == 0
+        if whole:
             faces = detector(pixels)
         else:
-            faces = [face for track in active if (face := look_again(pixels, track.last)) is not None]
+            faces = [face for track in active if (face := _look_again(restorer, pixels, track.last)) is not None]
         for track in active:
             match = _same(track, faces)
             faces = [face for face in faces if face is not match]
             _continue(track, match, restorer, pixels)
         done += [track for track in active if track.missed > _LOST]
         active = [track for track in active if track.missed <= _LOST]
-        if cut or look_again is None or number % _SEARCHED_EVERY == 0:
+        if whole:
             active += [_begun(restorer, face, pixels, number, recent, cut) for face in faces]
         recent.append(pixels)
         progress("finding faces", number + 1, total)
@@ -177,27 +164,24 @@ def _track_faces(restorer: Restorer, source: Path, how: clip.Plan, steady: bool,
 
 
 def _continue(track: Track, match: Face | None, restorer: Restorer, pixels: Pixels) -> None:
-    """Adds a frame to a track, in which its face was found at `match` or was not."""
+    """Adds a frame to a track. match: the track's face in this frame; None: it was not found."""
     if match is None:
         track.missed += 1
         return
     place = _place(restorer.transform(pixels, match), restorer.engine.input_size)
     start = track.places[-1]
     place[3] = start[3] + (place[3] - start[3] + np.pi) % (2 * np.pi) - np.pi
-    # Where it was not found, it lies between.
+    # Interpolate over the frames in which it was not found.
     track.places += [start + (place - start) * k / (track.missed + 1) for k in range(1, track.missed + 2)]
     track.last, track.missed = match, 0
 
 
 def _begun(restorer: Restorer, face: Face, pixels: Pixels, number: int, recent: Iterable[Pixels], cut: bool) -> Track:
-    """A new track, which begins before the frame `number` if the face is to be seen in the `recent` ones already."""
+    """A new track. It begins before the frame `number` if the face is visible in the `recent` frames."""
     size, last = restorer.engine.input_size, face
     places = [_place(restorer.transform(pixels, face), size)]
-    look_again = getattr(restorer.detector, "look_again", None)
     for earlier in reversed(list(recent)):
-        if look_again is None:
-            break
-        found = look_again(earlier, last)
+        found = _look_again(restorer, earlier, last)
         if found is None or overlap(found, last)[0] <= _SAME_FACE:
             break
         place, last = _place(restorer.transform(earlier, found), size), found
@@ -207,17 +191,23 @@ def _begun(restorer: Restorer, face: Face, pixels: Pixels, number: int, recent: 
     return Track(first, places, face, fades=(not cut and first > 0, True))
 
 
+def _look_again(restorer: Restorer, pixels: Pixels, face: Face) -> Face | None:
+    """The face in another frame, near its last place; None if it is not there, or the detector cannot do this."""
+    look_again = getattr(restorer.detector, "look_again", lambda pixels, face: None)
+    return look_again(pixels, face)
+
+
 def _same(track: Track, faces: list[Face]) -> Face | None:
-    """The one of the faces that continues the track."""
+    """The face that continues the track."""
     best = max(faces, key=lambda face: overlap(face, track.last)[0], default=None)
     return best if best is not None and overlap(best, track.last)[0] > _SAME_FACE else None
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A Gaussian over the first axis [N, C]; at the ends, over what is there."""
+    """Smooths [N, C] over the first axis with a Gaussian of `_STEADY`, cut off at the ends."""
     reach = np.arange(len(values))
     weights = np.exp(-0.5 * ((reach[:, None] - reach) / _STEADY) ** 2)
-    # A straight line through the neighbours and not their mean: so movement at the ends is no lag.
+    # Fits a straight line and not a constant, so that movement does not lag at the ends.
     result = np.empty_like(values)
     for i, weight in enumerate(weights):
         x = reach - i
@@ -242,9 +232,9 @@ def _transform(place: NDArray[np.float64], size: int) -> align.Transform:
 def _examples(
     restorer: Restorer, source: Path, how: clip.Plan, tracks: list[Track], settings: FaceSettings
 ) -> list[RestoredFace]:
-    """Restores each face in the middle frame of its track; the video's metadata says how much of these is imagined.
+    """Restores each face in the middle frame of its track, to measure the imagined share for the video's metadata.
 
-    This happens before the rest, because a container's tags come first.
+    This happens first, because a container begins with its tags.
     """
     size = restorer.engine.input_size
     faces: list[RestoredFace] = []
@@ -281,14 +271,14 @@ def _restore_frame(
         else:
             restored = _restore_crop(restorer, track, seen, monochrome, settings, steady)
         if number - track.first == len(track.places) - 1:
-            track.before = track.after = None  # a long video has many tracks
+            track.before = track.after = None  # saves memory: a long video has many tracks
         patch = blend.patch(original, settings.blend(restored, seen), transform, size, grain)
         around = blend.share_around(seen, restored, align.scale_of(transform))
         blend.paste(pixels, patch, mask * around * track.weight(number), transform, size)
 
 
 def _keeps_still(track: Track, seen: Pixels) -> bool:
-    """Whether a crop shows what it showed when it was restored last, in the frame before: that is taken again then."""
+    """Whether a crop looks as in the last frame, so that its restoration is used again; at most every other time."""
     if track.before is None or track.after is None or track.reused:
         track.reused = False
         return False
@@ -300,7 +290,7 @@ def _keeps_still(track: Track, seen: Pixels) -> bool:
 def _restore_crop(
     restorer: Restorer, track: Track, seen: Pixels, monochrome: bool, settings: FaceSettings, steady: bool
 ) -> Pixels:
-    """A crop restored; with `steady`, as damaged as those before it, and mixed with them."""
+    """Restores a crop. With `steady`, v_DR is smoothed over time and the result is averaged with earlier ones."""
     crop, _ = scratches.cleaned(seen)
     v = restorer.engine.degradation(to_signed(crop)[None])[0]
     if steady and track.v is not None:
@@ -313,13 +303,13 @@ def _restore_crop(
 
 
 def _blurred(crop: Pixels) -> NDArray[np.float32]:
-    """[64, 64, 3]: a crop by which two frames are compared."""
+    """[64, 64, 3]: a small, blurred crop, to compare frames."""
     small = cv2.resize(crop, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
 
 
 def _calm(track: Track, crop: Pixels, restored: Pixels) -> Pixels:
-    """The restored crop mixed with those before it, where the face keeps still."""
+    """The restored crop, averaged with earlier ones where the face keeps still."""
     seen = _blurred(crop)
     after = restored.astype(np.float32)
     if track.before is not None and track.after is not None:

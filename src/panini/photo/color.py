@@ -10,7 +10,7 @@ from panini.photo.pixels import LUMA, Pixels
 
 _LIGHT_SIZE = 64  # side at which color and light are compared
 _LIGHT_SIGMA = 3.0  # pixels at that size: the Gaussian whose output counts as light, about 1/20 of the crop
-_TINT_SIGMA = 1.5  # pixels at that size: the same for what a nearly gray picture has of other colors
+_TINT_SIGMA = 1.5  # pixels at that size: the same for the tints of a nearly gray picture
 _TONE_SPREAD = 2.5  # of 255: largest deviation of a monochrome picture's chroma from its tone curve
 
 
@@ -24,8 +24,8 @@ def is_monochrome(image: Pixels) -> bool:
 def match_color(restored: Pixels, original: Pixels, *, monochrome: bool = False) -> Pixels:
     """`restored` [S, S, 3] with the low frequencies of `original` [T, T, 3], the same crop before restoration.
 
-    monochrome: the color follows from the brightness as in `original`, so that gray stays exactly gray; what `original`
-    has beside that, such as hand-tinted cheeks, is kept where it is.
+    monochrome: the color follows from the brightness as in `original`, so that gray stays exactly gray. Local tints of
+    `original`, such as hand-tinted cheeks, are kept.
     """
     size = (_LIGHT_SIZE, _LIGHT_SIZE)
     before, after = (

@@ -18,16 +18,13 @@ from PIL import Image
 from panini.errors import PaniniError
 from panini.photo.pixels import Pixels
 
-ENOUGH = 0.9
-"""Of 255: the largest error that may remain."""
+ENOUGH = 0.9  # of 255: the largest error that may remain
 CLOSE = 2.0
 """Of 255, root mean square: below this, a result counts as consistent already. Removing noise, blur or JPEG artifacts
 changes more."""
 ROUNDS = 100
-HASTE = 1.5
-"""Over-relaxation: adds this multiple of the missing difference, to make up for clipped values."""
-LARGEST = 4096
-"""Largest side of the input, in pixels: the kernel is inverted as one matrix."""
+HASTE = 1.5  # over-relaxation: adds this multiple of the missing difference, to make up for clipped values
+LARGEST = 4096  # largest side of the input, in pixels: the kernel is inverted as one matrix
 
 Array = NDArray[np.float32]
 

@@ -1,7 +1,4 @@
-"""What a picture file holds beside its picture, and whether the file is whole: JPEG, PNG and WebP, block by block.
-
-Decoders read on over damage and say nothing; this looks before they do.
-"""
+"""Finds damage in picture files, and data beside the picture. Decoders skip damage without a message."""
 
 from __future__ import annotations
 
@@ -10,84 +7,89 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_NO_MARKER = 0x100  # data of a JPEG where a marker must be
 PNG_START = b"\x89PNG\r\n\x1a\n"
 _CARRIED = {b"tEXt", b"zTXt", b"iTXt", b"cHRM", b"gAMA", b"sRGB", b"cICP"}
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_CREDENTIALS = "without Content Credentials (C2PA), which no longer hold for a changed picture"
+_CREDENTIALS = "without Content Credentials (C2PA), which do not hold for a changed picture"
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
-_PREVIEWS = (0x010001, 0x010002)  # what a multi-picture file calls a large thumbnail
+_PREVIEWS = (0x010001, 0x010002)  # the types of a large thumbnail in a multi-picture file
 
 
 @dataclass
 class Contents:
-    """What was found in a file."""
+    """The findings about a file; see `panini.photo.io.Metadata` for what is kept."""
 
-    damage: str = ""
-    """Why the picture in it is not whole, in words that follow the file's name; empty if it is."""
+    damage: str = ""  # why the picture is incomplete, in words that follow the file's name; empty if it is complete
     whole: bytes = b""
-    """The file without parts that are damaged and not of the picture, if there are any; decoders would refuse them."""
-    left_out: list[str] = field(default_factory=list)
-    """What of it is not kept, in words."""
+    """The file without damaged parts beside the picture, if there are any. Decoders would refuse them."""
+    left_out: list[str] = field(default_factory=list)  # the parts that are not kept, in words
     chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Of a PNG: its text and what it says of its colours, as they are."""
-    blocks: bytes = b""
-    """Of a JPEG: the segments to be written again as they are (captions, extended XMP)."""
-    trailer: bytes = b""
-    """Of a JPEG: what stands behind the picture and is to be written again: a phone's video."""
-    lossless: bool = False
-    """Whether it is a WebP that loses nothing."""
-    xmp: bytes = b""
-    """Of a JPEG XL file: the XMP, which its decoder does not give."""
-    pictures: int = 0
-    """Of a JPEG: how many further pictures stand behind the first."""
+    """The text and color chunks of a PNG: name and content."""
+    blocks: bytes = b""  # the segments of a JPEG that are copied (captions, extended XMP)
+    trailer: bytes = b""  # the video of a motion photo, which follows the picture in a JPEG
+    lossless: bool = False  # whether it is a lossless WebP
+    xmp: bytes = b""  # the XMP of a JPEG XL file, which its decoder does not return
+    pictures: int = 0  # number of further pictures in a JPEG
+
+
+def head_of(file: Path | bytes, length: int) -> bytes:
+    """The first bytes of a file, or of its content."""
+    if isinstance(file, bytes):
+        return file[:length]
+    with file.open("rb") as opened:
+        return opened.read(length)
 
 
 def examine(file: Path | bytes) -> Contents:
-    """Looks through a file, or the bytes of one."""
-    if isinstance(file, bytes):
-        head = file[:12]
-    else:
-        with file.open("rb") as opened:
-            head = opened.read(12)
-    look = next((look for start, look in _LOOKS if head.startswith(start)), None)
+    """Examines a file, or its content."""
+    head = head_of(file, 12)
+    examiner = next((examiner for start, examiner in _EXAMINERS if head.startswith(start)), None)
     if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-        look = _webp
+        examiner = _webp
     elif head[4:8] == b"ftyp":
-        look = _boxes_of_color
-    if look is None:
+        examiner = _avif_or_heic
+    if examiner is None:
         return Contents()
-    return look(file if isinstance(file, bytes) else file.read_bytes())
+    return examiner(file if isinstance(file, bytes) else file.read_bytes())
 
 
 def _png(data: bytes) -> Contents:
-    found, at, ended, kept = Contents(), len(PNG_START), False, [PNG_START]
-    while at < len(data) and not ended:
-        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        end = at + 12 + length
-        if end > len(data):
-            break
-        body, sum_ = data[at + 8 : end - 4], int.from_bytes(data[end - 4 : end], "big")
-        if zlib.crc32(data[at + 4 : end - 4]) != sum_:
+    found, at, name, kept = Contents(), len(PNG_START), b"", [PNG_START]
+    for chunk in png_chunks(data):
+        at += len(chunk)
+        name, body = chunk[4:8], chunk[8:-4]
+        if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
             words = name.decode("latin-1")
             if not (name[:1].islower() and words.isalpha() and words.isascii()) or name == b"tRNS":
                 found.damage = f"is damaged: its part {words!a} fails its checksum"
                 return found
             found.left_out.append(f"without a damaged part of the file ({words})")
-            at = end
             continue
-        kept.append(data[at:end])
+        kept.append(chunk)
         if name in _CARRIED and not body.startswith(b"XML:com.adobe.xmp\0"):
             found.chunks.append((name, body))
         elif name == b"caBX":
             found.left_out.append(_CREDENTIALS)
-        at, ended = end, name == b"IEND"
-    if not ended:
+    if name != b"IEND":
         found.damage = "is cut short: the end of the PNG file is missing"
-    elif sum(map(len, kept)) < at:
+        return found
+    if sum(map(len, kept)) < at:
         found.whole = b"".join(kept)
-    if ended and at < len(data):
-        found.left_out.append(f"without {len(data) - at} bytes that stand behind the picture")
+    if at < len(data):
+        found.left_out.append(_behind(len(data) - at))
     return found
+
+
+def png_chunks(data: bytes) -> Iterator[bytes]:
+    """The complete chunks of a PNG file up to its end, each with its length, name and checksum."""
+    at, name = len(PNG_START), b""
+    while at < len(data) and name != b"IEND":
+        end, name = at + 12 + int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if end > len(data):
+            return
+        yield data[at:end]
+        at = end
 
 
 def _webp(data: bytes) -> Contents:
@@ -96,7 +98,7 @@ def _webp(data: bytes) -> Contents:
     if size > len(data):
         found.damage = f"is cut short: {len(data)} of its {size} bytes are there"
     elif size + (size & 1) < len(data):
-        found.left_out.append(f"without {len(data) - size} bytes that stand behind the picture")
+        found.left_out.append(_behind(len(data) - size))
     at = 12
     while at + 8 <= min(size, len(data)):
         name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -109,8 +111,8 @@ def _webp(data: bytes) -> Contents:
     return found
 
 
-def _boxes_of_color(data: bytes) -> Contents:
-    """Of AVIF and HEIC, whose decoders give 8 bits and say nothing of colours that are not those of sRGB."""
+def _avif_or_heic(data: bytes) -> Contents:
+    """Finds bit depths and colors that decoders do not report: they return 8 bits as if they were sRGB."""
     found = Contents()
     end = data.find(b"mdat", 4) if b"mdat" in data[4:] else len(data)
     head = data[:end]
@@ -157,20 +159,20 @@ def _jpeg(data: bytes) -> Contents:
             found.left_out.append(_CREDENTIALS)
         elif marker == 0xE2 and body.startswith(b"MPF\0"):
             kinds = _picture_kinds(body[4:])
-        elif marker == 0x100:  # something that is no marker where one must be
+        elif marker == _NO_MARKER:
             found.damage = "is damaged: there is no JPEG marker where one must be"
             return found
-    if data[at - 2 : at] == b"\xff\xd9":  # or it may be cut short, which its decoder notices if it matters
-        _look_behind(data, at, kinds, found)
+    if data[at - 2 : at] == b"\xff\xd9":  # else the file may be truncated, which the decoder notices
+        _examine_rest(data, at, kinds, found)
     return found
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """The first picture's segments: marker, what it says, and where it ends. The last is its end, if that is there."""
+    """The first picture's segments: marker, content and end. The last one is the end marker, if there is one."""
     at = 2
     while at + 2 <= len(data):
         if data[at] != 0xFF:
-            yield 0x100, b"", at
+            yield _NO_MARKER, b"", at
             return
         marker = data[at + 1]
         if marker == 0xFF:  # padding
@@ -181,7 +183,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
             return
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         end = at + 2 + length
-        if marker == 0xDA:  # a scan, which reaches to the next marker that is none of its own
+        if marker == 0xDA:  # a scan, which ends at the next marker that does not belong to it
             while True:
                 end = data.find(b"\xff", end)
                 if end < 0 or end + 1 >= len(data):
@@ -200,7 +202,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
 
 
 def _picture_kinds(index: bytes) -> list[int]:
-    """Of each picture in a multi-picture file: what the index says it is."""
+    """The type of each picture in a multi-picture file, from its index."""
     order = "little" if index[:2] == b"II" else "big"
 
     def number(at: int, length: int) -> int:
@@ -214,8 +216,8 @@ def _picture_kinds(index: bytes) -> list[int]:
     return []
 
 
-def _look_behind(data: bytes, at: int, kinds: list[int], found: Contents) -> None:
-    """What stands behind the first picture of a JPEG file, from `at` on: pictures, a video, something else."""
+def _examine_rest(data: bytes, at: int, kinds: list[int], found: Contents) -> None:
+    """Finds pictures, a video and other data after the first picture of a JPEG file, which ends at `at`."""
     while data[at : at + 3] == b"\xff\xd8\xff" or data[at : at + 16].strip(b"\0")[:3] == b"\xff\xd8\xff":
         at = data.index(b"\xff\xd8\xff", at)
         inner = data[at:]
@@ -227,7 +229,7 @@ def _look_behind(data: bytes, at: int, kinds: list[int], found: Contents) -> Non
     previews = sum(kind in _PREVIEWS for kind in kinds[1:])
     others = found.pictures - min(previews, found.pictures)
     if found.pictures - others:
-        found.left_out.append("without the large preview that the camera put beside the picture")
+        found.left_out.append("without the camera's large preview")
     if others and (_GAIN_MAP in data or b"hdr-gain-map" in data or b"hdrgm:" in data or b"HDRGainMap" in data):
         found.left_out.append("without the gain map, which makes it brighter on HDR screens")
         others -= 1
@@ -237,8 +239,11 @@ def _look_behind(data: bytes, at: int, kinds: list[int], found: Contents) -> Non
     if b"ftyp" in rest or rest.endswith(b"SEFT"):
         found.trailer = rest
     elif rest.strip(b"\0\r\n "):
-        found.left_out.append(f"without {len(rest)} bytes that stand behind the picture")
+        found.left_out.append(_behind(len(rest)))
 
 
-_LOOKS = ((PNG_START, _png), (b"\xff\xd8\xff", _jpeg), (b"\0\0\0\x0cJXL ", _jxl))
-"""How the files that start so are looked through."""
+def _behind(size: int) -> str:
+    return f"without {size} bytes that stand behind the picture"
+
+
+_EXAMINERS = ((PNG_START, _png), (b"\xff\xd8\xff", _jpeg), (b"\0\0\0\x0cJXL ", _jxl))  # by the first bytes of a file

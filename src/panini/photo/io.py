@@ -1,10 +1,9 @@
-"""Picture files: reading and writing them so that nothing but the faces changes.
+"""Reads and writes picture files so that nothing but the faces changes.
 
-Inside, a photo is 8-bit RGB, upright, with its alpha channel and metadata beside it. What comes in otherwise:
-1-bit and floating-point pictures become 8-bit grey, palettes RGB, CMYK and Lab RGB (through the embedded profile if
-there is one, and are then sRGB); of an animation the first frame is taken. What goes out: the mode that came in after
-that (L, LA, RGB or RGBA); JPEG and BMP hold no transparency, so there it is laid over white. All 16 bits of a picture
-are kept in PNG and TIFF.
+A `Photo` is 8-bit RGB, upright, with its alpha channel and metadata beside it. 1-bit and floating-point pictures become
+8-bit gray, palettes become RGB, and CMYK and Lab become sRGB. Of an animation, the first frame is read. The result is
+L, LA, RGB or RGBA, like the photo. JPEG and BMP hold no transparency, so the photo is laid over white there. PNG and
+TIFF keep all 16 bits.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, features
 
-from panini.errors import PaniniError
+from panini.errors import PaniniError, one_line
 from panini.files import write_atomically
 from panini.photo import kinds, xmp
 from panini.photo.contents import Contents, examine
@@ -42,49 +41,38 @@ FORMATS = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 } | ({".avif": "AVIF"} if features.check("avif") else {})
-"""What can be written, by suffix."""
+"""The formats that can be written, by suffix."""
 if find_spec("pillow_heif"):  # the extra `heif`
     FORMATS |= {".heic": "HEIF", ".heif": "HEIF"}
 
-
 READABLE = {*FORMATS, ".gif", ".jp2", ".mpo", ".pgm", ".ppm", ".tga", ".heic", ".heif", ".avif", ".jxl"}
-"""Suffixes by which pictures are known in a folder; without their extras, HEIC and JPEG XL are failures, and told."""
-
-JPEG_QUALITY = 95
-"""At least; higher if the input's was."""
-# The sum of the luminance table of the JPEG standard, which quality 50 means.
-_JPEG_TABLE_SUM = 3692
-_JPEG_BLOCK = 65_500  # bytes that EXIF or XMP may have in a JPEG; a picture without them is better than none
-_XMP_TAG = 700  # in TIFF
-_OPAQUE = {"JPEG", "BMP"}
-_EMPTY = 16  # rows of one gray at the end of a JPEG from which its data are thought to end early
-_DNG = 50706  # the TIFF tag by which RAW files of that kind are known
-_NO_DENSITY = {"WEBP", "AVIF", "HEIF"}
-_EXTENDED = b"http://ns.adobe.com/xmp/extension/"
-OURS = "Faces restored by Panini"
-"""What our comments begin with."""
-SECOND = {"Comment": "Restoration", "Software": "Processing Software"}
-"""Keywords of ours in a PNG whose own text has these already."""
-
-
-VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}
-"""Suffixes of what `panini.jobs.video` is for."""
-
-
+"""Suffixes of the pictures in a folder. Without their extras, HEIC and JPEG XL files fail with a message."""
+VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}  # suffixes of videos
 VIDEOS_WRITTEN = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Containers of videos that can be written, by suffix."""
+
+JPEG_QUALITY = 95  # the lowest quality that is written; a photo of higher quality keeps its own
+_JPEG_TABLE_SUM = 3692  # the sum of the luminance table in the JPEG standard, which means quality 50
+_JPEG_BLOCK = 65_500  # bytes: longer EXIF or XMP does not fit into a JPEG and is left out
+_XMP_TAG = 700  # in TIFF
+_OPAQUE = {"JPEG", "BMP"}
+_EMPTY = 16  # rows of one gray at the end of a JPEG: from here on, its data probably ended early
+_DNG = 50706  # the TIFF tag that marks DNG files
+_NO_DENSITY = {"WEBP", "AVIF", "HEIF"}
+_EXTENDED = b"http://ns.adobe.com/xmp/extension/"
+_REDUCED = "8 bits are left"
+OURS = "Faces restored by Panini"  # our comments begin with this
+SECOND = {"Comment": "Restoration", "Software": "Processing Software"}
+"""Our keywords in a PNG, if the photo's own text uses the first ones already."""
 
 
 class ImageError(PaniniError):
     """A picture that cannot be read or written."""
 
 
-_REDUCED = "8 bits are left"
-
-
 @dataclass(frozen=True)
 class Metadata:
-    """What a picture file says besides its pixels; orientation is applied and gone."""
+    """The metadata of a picture file. The orientation is already applied, and left out."""
 
     exif: bytes = b""
     xmp: bytes = b""
@@ -92,18 +80,18 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     jpeg_quality: int = JPEG_QUALITY
     jpeg_subsampling: int = 0
-    """As Pillow counts: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0."""
+    """0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0."""
     jpeg_blocks: bytes = b""
-    """Of a JPEG, its Photoshop block, in which IPTC captions and keywords stand."""
+    """Segments of a JPEG with IPTC captions and extended XMP."""
     comment: bytes = b""
     lossless: bool = False
-    """Whether it was a WebP file that loses nothing."""
+    """Whether it was a lossless WebP."""
     text: tuple[tuple[str, str], ...] = ()
-    """Keywords and what they say, to be added to PNG's text."""
+    """Keywords and values to add to a PNG's text."""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
-    """Of a PNG, its own text and what it says of its colours: chunks as they are."""
+    """The text and color chunks of a PNG: name and content."""
     trailer: bytes = b""
-    """Of a JPEG, what stands behind the picture: a phone's video."""
+    """The video of a motion photo, which follows the picture in a JPEG."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +101,20 @@ class Photo:
     pixels: NDArray[np.uint8]
     """[H, W, 3] RGB, upright."""
     alpha: NDArray[np.uint8] | None = None
-    """[H, W], or None where everything is opaque."""
-    grey: bool = False
-    """Whether it came as one channel, and is to leave as one."""
+    """[H, W]; None: opaque."""
+    gray: bool = False
+    """Whether it has one channel in files."""
     metadata: Metadata = field(default_factory=Metadata)
     path: Path | None = None
     """The file it came from."""
     pixels16: NDArray[np.uint16] | None = None
-    """The 16-bit picture that it is, [H, W], [H, W, 3] or [H, W, 4]; `pixels` may have moved on from it."""
+    """The 16-bit picture as it was read: [H, W], [H, W, 3] or [H, W, 4]. Changes are in `pixels` alone."""
     left_out: tuple[str, ...] = ()
-    """What of the file is not in it, in words."""
+    """Parts of the file that were not read, in words."""
 
     def image(self) -> Image.Image:
         """A Pillow image in the mode the photo came in: L, LA, RGB or RGBA."""
-        image = Image.fromarray(self.pixels[..., 0].copy() if self.grey else self.pixels)
+        image = Image.fromarray(self.pixels[..., 0].copy() if self.gray else self.pixels)
         if self.alpha is not None:
             image.putalpha(Image.fromarray(self.alpha))
         return image
@@ -134,7 +122,7 @@ class Photo:
     def enlarged(
         self, scale: int, upscale: Callable[[NDArray[np.uint8], int], NDArray[np.uint8]] | None = None
     ) -> Photo:
-        """The photo `scale` times larger on each side, by cubic interpolation or what `upscale` makes of its pixels."""
+        """The photo `scale` times larger on each side, by cubic interpolation or by `upscale`."""
         if scale == 1:
             return self
 
@@ -151,7 +139,7 @@ class Photo:
         return replace(self, pixels=_rgb(eight_bits(pixels16)), alpha=alpha, pixels16=pixels16)
 
     def of_eight_bits(self) -> Photo:
-        """Without the other eight bits of a 16-bit picture, and saying so."""
+        """The photo without the lower eight bits of a 16-bit picture, noted in `left_out`."""
         return self if self.pixels16 is None else replace(self, pixels16=None, left_out=(*self.left_out, _REDUCED))
 
 
@@ -161,10 +149,9 @@ or [H, W, 4] RGBA."""
 
 
 def load(source: Source, *, salvage: bool = False) -> Photo:
-    """Reads a photo.
+    """Reads a photo. Raises ImageError, which names the file, if it is damaged or not a picture.
 
-    salvage: take what is left of a damaged file. Raises ImageError, whose message names the file, if there is no whole
-    picture in it.
+    salvage: read the undamaged part of a damaged file.
     """
     if isinstance(source, Image.Image):
         return _decode(source, None, Contents())
@@ -179,7 +166,7 @@ def load(source: Source, *, salvage: bool = False) -> Photo:
     name = path or "the input"
     try:
         with warnings.catch_warnings(), READING:
-            warnings.simplefilter("ignore")  # a large photo is none of a bomb; Pillow's own limit still raises
+            warnings.simplefilter("ignore")  # about large photos; beyond its limit, Pillow still raises
             register_plugins()
             return _read(file, path, salvage)
     except ImageError:
@@ -191,12 +178,12 @@ def load(source: Source, *, salvage: bool = False) -> Photo:
         raise ImageError(f"{name} is too large: more than {limit} megapixels") from None
     except MemoryError:
         raise ImageError(f"{name} does not fit in memory") from None
-    except Exception as error:  # decoders raise all there is on broken files
-        raise ImageError(f"{name} cannot be read: {_line(error)}") from error
+    except Exception as error:  # on broken files, decoders raise exceptions of every kind
+        raise ImageError(f"{name} cannot be read: {one_line(error)}") from error
 
 
 def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
-    """The photo in a file. Raises ImageError if the file is damaged and not to be salvaged."""
+    """The photo in a file. Raises ImageError if the file is damaged, unless `salvage`."""
     name = path or "the input"
     contents = examine(file)
     damage, opened = contents.damage, contents.whole or file
@@ -213,12 +200,12 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
                 said = f"the lowest {part} % are one gray, as where a file was damaged"
                 return replace(photo, left_out=(*photo.left_out, said))
             except (OSError, SyntaxError, ValueError) as error:
-                damage = f"cannot be read: {_line(error)}"
+                damage = f"cannot be read: {one_line(error)}"
     try:
         left, share = salvaged(file)
     except Image.DecompressionBombError:
         raise  # too large, whole or not
-    except Exception as error:  # as above
+    except Exception as error:  # of every kind, too
         raise ImageError(f"{name} {damage}; nothing of it can be restored") from error
     if not salvage:
         raise ImageError(f"{name} {damage}; {in_words(share)} (--salvage, in Python salvage=True, takes that)")
@@ -229,10 +216,10 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
 def save(
     photo: Photo, target: str | os.PathLike[str] | IO[bytes], format: str | None = None, *, overwrite: bool = False
 ) -> Path | None:
-    """Writes the photo to a path, whole or not at all, or to a binary file object; returns the path.
+    """Writes the photo to a path, whole or not at all, or to a binary file object. Returns the path.
 
-    format: one of the values of `FORMATS`, such as "PNG"; None: that of the path's suffix.
-    Raises ImageError if `check_output` does, if a file object comes without a format, or if writing fails.
+    format: a value of `FORMATS`, such as "PNG"; None: the one of the path's suffix.
+    Raises ImageError as `check_output` does, for a file object without a format, and if writing fails.
     """
     path = Path(target) if isinstance(target, str | os.PathLike) else None
     if path is not None:
@@ -247,12 +234,12 @@ def save(
         else:
             write(target)
     except (OSError, ValueError, OverflowError, MemoryError) as error:
-        raise ImageError(f"{path or 'the picture'} cannot be written: {_line(error)}") from error
+        raise ImageError(f"{path or 'the picture'} cannot be written: {one_line(error)}") from error
     return path
 
 
 def _writer(photo: Photo, format: str) -> Callable[[IO[bytes]], object]:
-    """What writes the photo into a file."""
+    """A function that writes the photo to a file object."""
     register_plugins()
     image, options = _encoding(photo, format)
     pixels16 = carried_over(photo.pixels16, photo.pixels) if photo.pixels16 is not None and format in WRITERS else None
@@ -272,7 +259,7 @@ def _writer(photo: Photo, format: str) -> Callable[[IO[bytes]], object]:
 
 
 def not_kept(photo: Photo, path: Path) -> list[str]:
-    """What of the file that a photo came from is not in the file at `path` it was saved to, in words."""
+    """What the result at `path` lacks of the photo's original file, in words."""
     format, metadata = FORMATS[path.suffix.lower()], photo.metadata
     exif_and_xmp = {"EXIF": metadata.exif, "XMP": metadata.xmp}
     lost = list(photo.left_out)
@@ -281,7 +268,7 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
     if photo.pixels16 is not None and format not in WRITERS:
         lost.append(_REDUCED)
     if format == "BMP":
-        held = exif_and_xmp | {"the colour profile": metadata.icc_profile}
+        held = exif_and_xmp | {"the color profile": metadata.icc_profile}
         lost += [f"without {name}, which BMP does not hold" for name, block in held.items() if block]
     if format == "JPEG":
         lost += [
@@ -298,40 +285,41 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
     if format in _NO_DENSITY and metadata.dpi and round(metadata.dpi[0]) not in (0, 72, 96):
         lost.append(f"without the resolution ({metadata.dpi[0]:.0f} dpi)")
     if format != "PNG" and any(name in (b"gAMA", b"cHRM", b"cICP") for name, _ in metadata.chunks):
-        lost.append("without what the PNG says of its colours without a profile")
+        lost.append("without the PNG's gamma and primaries")
     return lost
 
 
 def default_output(path: Path) -> Path:
-    """Where the result for the photo or video at `path` goes if nobody says: beside it, as PNG or MP4 if its own format
-    cannot be written."""
-    suffix = path.suffix if path.suffix.lower() in (*FORMATS, *VIDEOS_WRITTEN) else ".mp4" if is_video(path) else ".png"
-    return path.with_name(f"{path.stem}-restored{suffix}")
+    """The default path of the result for a photo or video: beside it, as PNG or MP4 if its format cannot be written."""
+    return path.with_name(f"{path.stem}-restored{_new_suffix(path) or path.suffix}")
 
 
 def output_name(name: str) -> str:
-    """What the result for the photo `name` is called in another folder: the same; `a.gif` becomes `a.gif.png`, because
-    `a.png` may be there too."""
-    if PurePath(name).suffix.lower() in (*FORMATS, *VIDEOS_WRITTEN):
-        return name
-    return f"{name}.mp4" if is_video(PurePath(name)) else f"{name}.png"
+    """The name of the result for the photo `name` in another folder: the same. `a.gif` becomes `a.gif.png`, because
+    there may be an `a.png` as well."""
+    return name + _new_suffix(PurePath(name))
+
+
+def _new_suffix(path: PurePath) -> str:
+    """The suffix of a result whose format cannot be the original's; else empty."""
+    return "" if path.suffix.lower() in (*FORMATS, *VIDEOS_WRITTEN) else ".mp4" if is_video(path) else ".png"
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder at `path`; False too if that cannot be known."""
+    """Whether there is a folder at `path`."""
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # too long a name, or one with a null character
+    except (OSError, ValueError):  # the name is too long or has a null character
         return False
 
 
 def is_video(path: PurePath) -> bool:
-    """Whether the file's name is that of a video."""
+    """Whether the file has the suffix of a video."""
     return path.suffix.lower() in VIDEOS
 
 
 def check_input(path: Path) -> None:
-    """Raises ImageError if there is no file with something in it at `path`."""
+    """Raises ImageError if there is no file at `path`, or an empty one."""
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder, not a picture")
@@ -340,13 +328,13 @@ def check_input(path: Path) -> None:
         if path.stat().st_size == 0:
             raise ImageError(f"{path} is empty")
     except (OSError, ValueError) as error:
-        raise ImageError(f"{path} cannot be read: {_line(error)}") from error
+        raise ImageError(f"{path} cannot be read: {one_line(error)}") from error
 
 
 def check_output(path: Path, source: Path | None = None, *, overwrite: bool = False) -> None:
     """Raises ImageError if a result cannot or must not be written to `path`.
 
-    It must not be the `source` itself, under whatever name, and nothing that exists unless `overwrite`.
+    `path` must not be the `source` itself, under any name. An existing file needs `overwrite`.
     """
     if path.suffix.lower() not in FORMATS:
         raise ImageError(f"{path}: unknown suffix {path.suffix!r}; known are {' '.join(FORMATS)}")
@@ -354,7 +342,7 @@ def check_output(path: Path, source: Path | None = None, *, overwrite: bool = Fa
 
 
 def check_place(path: Path, source: Path | None = None, *, overwrite: bool = False) -> None:
-    """`check_output` for files of any suffix."""
+    """As `check_output`, for any suffix."""
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder")
@@ -368,13 +356,7 @@ def check_place(path: Path, source: Path | None = None, *, overwrite: bool = Fal
             if not overwrite:
                 raise ImageError(f"{path} exists already (--overwrite, in Python overwrite=True, replaces it)")
     except OSError as error:
-        raise ImageError(f"{path} cannot be written: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    """What went wrong, in one line and without the path, which the message has already."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
+        raise ImageError(f"{path} cannot be written: {one_line(error)}") from error
 
 
 def _from_array(array: NDArray[np.uint8]) -> Photo:
@@ -383,7 +365,7 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
     if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(f"the array must be [H, W] or [H, W, 1, 3 or 4], not {list(array.shape)}")
     if array.ndim == 2 or array.shape[2] == 1:
-        return Photo(np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), grey=True)
+        return Photo(np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), gray=True)
     alpha = array[..., 3].copy() if array.shape[2] == 4 else None
     return Photo(np.ascontiguousarray(array[..., :3]), alpha)
 
@@ -391,14 +373,14 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
 def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
     left_out = contents.left_out + _other_frames(image) + _beside(image)
     quality, subsampling = _jpeg_encoding(image)
-    tiles = getattr(image, "tile", ())  # gone once the pixels are loaded
-    if image.format != "TIFF":  # whose tags cannot be read any more then
-        image.load()  # here, for in `_exif` damage would go unnoticed
+    tiles = getattr(image, "tile", ())  # loading the pixels removes them
+    if image.format != "TIFF":  # whose tags would become unreadable
+        image.load()  # now, because `_exif` would hide damage
     exif, tiff_xmp = _exif(image)
     pixels16 = None if path is None else read_sixteen_bit(image, tiles, path)
     if path is None:
         upright = ImageOps.exif_transpose(image)
-    else:  # no copy: of 100 megapixels each has 400 MB
+    else:  # in place: 100 megapixels take 400 MB
         ImageOps.exif_transpose(image, in_place=True)
         upright = image
     if pixels16 is not None and pixels16.shape[:2] != (upright.height, upright.width):
@@ -409,13 +391,13 @@ def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
     said = said.encode() if isinstance(said, str) else bytes(said)
 
     if upright.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
-        left_out.append(f"colours were {upright.mode} and are sRGB now")
+        left_out.append(f"colors were {upright.mode} and are sRGB now")
         upright, icc_profile = _to_srgb(upright, icc_profile), b""
     elif upright.mode not in ("L", "LA", "RGB", "RGBA"):
         if upright.mode[0] in "IF" and pixels16 is None:
             left_out.append(_REDUCED)
         upright = _to_eight_bits(upright)
-    elif upright.mode in ("L", "RGB") and upright.has_transparency_data:  # one colour of a PNG
+    elif upright.mode in ("L", "RGB") and upright.has_transparency_data:  # a PNG with one transparent color
         upright = upright.convert(upright.mode + "A")
     alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
     if pixels16 is None:
@@ -425,12 +407,12 @@ def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
     return Photo(
         pixels,
         alpha,
-        grey=upright.mode in ("L", "LA") if pixels16 is None else pixels16.ndim == 2,
+        gray=upright.mode in ("L", "LA") if pixels16 is None else pixels16.ndim == 2,
         metadata=Metadata(
             exif=exif,
             xmp=xmp.mended(said, xmp.PICTURES) if contents.pictures else said,
             icc_profile=icc_profile,
-            dpi=None if _no_density(image, exif) else _dpi(info.get("dpi")),
+            dpi=_dpi(image, exif),
             jpeg_quality=quality,
             jpeg_subsampling=subsampling,
             jpeg_blocks=contents.blocks,
@@ -446,16 +428,16 @@ def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
 
 
 def _other_frames(image: Image.Image) -> list[str]:
-    """Says that there are more pictures in the file; those of an MPO are of the same view."""
+    """A note about further frames or pages. `examine` counts the pictures of a JPEG."""
     try:
         count = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
-    except Exception:  # broken ones, which the first says itself if it is of them
+    except Exception:  # a broken frame; if it is the first one, loading it fails
         return []
     return [f"only the first of {count} {'pages' if image.format == 'TIFF' else 'frames'}"] if count > 1 else []
 
 
 def _beside(image: Image.Image) -> list[str]:
-    """What a HEIC file has beside its picture, or of it, that is not kept."""
+    """Notes about the parts of a HEIC file that are not kept."""
     if image.format != "HEIF":
         return []
     info = image.info
@@ -464,13 +446,8 @@ def _beside(image: Image.Image) -> list[str]:
     return found + ([_REDUCED] if info.get("bit_depth", 8) > 8 else [])
 
 
-def _no_density(image: Image.Image, exif: bytes) -> bool:
-    """Whether it is a JPEG that says nothing of its resolution, for which Pillow puts 72 dpi."""
-    return image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not exif
-
-
 def _rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[H, W] or [H, W, 3 or 4] as [H, W, 3]."""
+    """[H, W], [H, W, 3] or [H, W, 4] -> [H, W, 3]."""
     return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else np.ascontiguousarray(array[..., :3])
 
 
@@ -479,27 +456,25 @@ def _comment(comment: Any) -> bytes:
 
 
 def register_plugins() -> None:
-    """Lets Pillow know of HEIC and JPEG XL, if the extras `heif` and `jxl` are installed."""
+    """Makes Pillow read HEIC and JPEG XL, if the extras `heif` and `jxl` are installed."""
     if ".heic" in FORMATS and "HEIF" not in Image.OPEN:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
     if find_spec("pillow_jxl") and "JXL" not in Image.OPEN:
-        import pillow_jxl  # noqa: F401  which registers itself
+        import pillow_jxl  # noqa: F401  it registers itself
 
 
 def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
-    if image.mode == "LAB":
-        source: Any = ImageCms.createProfile("LAB")
-    elif icc_profile:
-        source = io.BytesIO(icc_profile)
-    else:
+    """Through the embedded profile, if there is one."""
+    if image.mode != "LAB" and not icc_profile:
         return image.convert("RGB")
+    source: Any = ImageCms.createProfile("LAB") if image.mode == "LAB" else io.BytesIO(icc_profile)
     try:
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except ImageCms.PyCMSError:
-        return image.convert("RGB")
-    return converted if converted is not None else image.convert("RGB")
+        converted = None
+    return converted or image.convert("RGB")
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
@@ -508,14 +483,14 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
         high = float(values.max(initial=0))
-        # Floats in [0, 1] and integers of 8 or 16 bits are told apart by what occurs.
+        # The largest value tells apart floats in [0, 1] and integers of 8 or 16 bits.
         white = 1 if image.mode == "F" and high <= 1 else 255 if high <= 255 and image.mode != "I;16" else 65535
         return Image.fromarray(np.clip(values * (255 / max(white, high)) + 0.5, 0, 255).astype(np.uint8))
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
 def _jpeg_encoding(image: Image.Image) -> tuple[int, int]:
-    """Quality and subsampling that lose nothing against the input's."""
+    """Quality and subsampling at least as good as the input's."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
         return JPEG_QUALITY, 0
     percent = 100 * sum(image.quantization[0]) / _JPEG_TABLE_SUM
@@ -523,16 +498,18 @@ def _jpeg_encoding(image: Image.Image) -> tuple[int, int]:
     return min(max(quality, JPEG_QUALITY), 100), max(JpegImagePlugin.get_sampling(image), 0)
 
 
-def _dpi(value: Any) -> tuple[float, float] | None:
+def _dpi(image: Image.Image, exif: bytes) -> tuple[float, float] | None:
+    if image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and not exif:
+        return None  # for a JPEG without a resolution, Pillow gives 72 dpi
     try:
-        x, y = (float(v) for v in value)
+        x, y = (float(v) for v in image.info.get("dpi", ()))
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None
 
 
 def _exif(image: Image.Image) -> tuple[bytes, Any]:
-    """EXIF without the tags that describe one file's pixels, which a TIFF keeps in the same place; and its XMP."""
+    """EXIF without the tags that describe this file's pixels, and the XMP of a TIFF."""
     try:
         exif, kept = image.getexif(), Image.Exif()
         for tag, value in exif.items():
@@ -542,7 +519,7 @@ def _exif(image: Image.Image) -> tuple[bytes, Any]:
         for folder, entries in folders.items():
             kept.get_ifd(folder).update(entries)
         return (kept.tobytes() if kept or any(folders.values()) else b""), exif.get(_XMP_TAG, b"")
-    except Exception:  # unreadable EXIF does not stop a restoration
+    except Exception:  # restore photos with unreadable EXIF, too
         return b"", b""
 
 
@@ -555,10 +532,10 @@ _LAYOUT_TAGS = {
 
 
 def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
-    """The image as the format can hold it, and what Pillow needs to write it."""
+    """The image as the format can hold it, and Pillow's options to write it."""
     image, metadata = photo.image(), photo.metadata
     if photo.alpha is not None and format in _OPAQUE:
-        paper = Image.new("L" if photo.grey else "RGB", image.size, "white")
+        paper = Image.new("L" if photo.gray else "RGB", image.size, "white")
         paper.paste(image.convert(paper.mode), mask=image.getchannel("A"))
         image = paper
     exif, packet = _sized(metadata.exif, image.size), _true_xmp(metadata, format)
@@ -571,7 +548,7 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
             options = {"dpi": metadata.dpi} if metadata.dpi else {}
         case "JPEG":
             options |= {"quality": metadata.jpeg_quality, "subsampling": metadata.jpeg_subsampling}
-            options["optimize"] = photo.pixels.size < 100_000_000  # it holds the whole file in memory
+            options["optimize"] = photo.pixels.size < 100_000_000  # this keeps the whole file in memory
             options |= {"extra": metadata.jpeg_blocks, "comment": _jpeg_comment(metadata)}
         case "WEBP" | "AVIF" | "HEIF":
             options |= {"quality": 95, "lossless": metadata.lossless and format == "WEBP", "exact": True}
@@ -580,7 +557,7 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
         case "TIFF":
             tags = Image.Exif()
             tags.load(exif)
-            # Pillow writes a camera's folders of tags into uncompressed TIFF only.
+            # Pillow writes the EXIF and GPS folders into uncompressed TIFF only.
             options["compression"] = "raw" if any(folder in tags for folder in _EXIF_FOLDERS) else "tiff_lzw"
             if packet:
                 tags[_XMP_TAG] = packet
@@ -589,7 +566,7 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
 
 
 def _true_xmp(metadata: Metadata, format: str) -> bytes:
-    """The XMP packet without what it says of things that are not in a file of this format."""
+    """The XMP packet without announcements of parts that a file of this format does not have."""
     gone = [xmp.SIZE]
     if format != "JPEG":
         gone += [xmp.VIDEO] if metadata.trailer else []
@@ -598,7 +575,7 @@ def _true_xmp(metadata: Metadata, format: str) -> bytes:
 
 
 def _sized(exif: bytes, size: tuple[int, int]) -> bytes:
-    """EXIF that says of the picture's size, if it says anything of it, what it is."""
+    """EXIF with the picture's new size, if it has a size."""
     if not exif:
         return exif
     try:
@@ -609,9 +586,9 @@ def _sized(exif: bytes, size: tuple[int, int]) -> bytes:
             if tag in camera and camera[tag] != length:
                 camera[tag] = length
                 for folder in _EXIF_FOLDERS:
-                    tags.get_ifd(folder)  # or it would not be written again
+                    tags.get_ifd(folder)  # Pillow only writes folders that were read
                 exif = tags.tobytes()
-    except Exception:  # Pillow raises what it likes on broken tags
+    except Exception:  # of every kind, on broken tags
         return exif
     return exif
 
@@ -620,7 +597,7 @@ _EXIF_SIZE = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 
 
 def png_texts(chunks: tuple[tuple[bytes, bytes], ...]) -> list[tuple[str, str]]:
-    """Keywords of a PNG's text chunks and what they say."""
+    """Keywords and values of a PNG's text chunks."""
     texts = []
     for name, body in chunks:
         keyword, _, rest = body.partition(b"\0")
@@ -630,7 +607,7 @@ def png_texts(chunks: tuple[tuple[bytes, bytes], ...]) -> list[tuple[str, str]]:
             elif name == b"zTXt":
                 said = zlib.decompress(rest[1:]).decode("latin-1")
             elif name == b"iTXt":
-                text = rest[2:].split(b"\0", 2)[2]  # behind its language and the keyword in that
+                text = rest[2:].split(b"\0", 2)[2]  # after the language and the translated keyword
                 said = (zlib.decompress(text) if rest[0] else text).decode()
             else:
                 continue
@@ -641,17 +618,16 @@ def png_texts(chunks: tuple[tuple[bytes, bytes], ...]) -> list[tuple[str, str]]:
 
 
 def _jpeg_comment(metadata: Metadata) -> bytes:
-    """A JPEG's comment: its own, or what the text of a PNG says, a line each."""
+    """A JPEG's comment: its own, or the text of a PNG, a line for each keyword."""
     lines = [f"{keyword}: {said}" for keyword, said in png_texts(metadata.chunks)]
     return metadata.comment or "\n".join(lines).encode()[:_JPEG_BLOCK]
 
 
 def _png_text(metadata: Metadata, packet: bytes) -> PngImagePlugin.PngInfo:
-    """A PNG's text: the photo's own as it is, and ours beside it, under other keywords where those are taken."""
+    """A PNG's text: the photo's own unchanged, and ours, under other keywords if the photo uses ours."""
     text = PngImagePlugin.PngInfo()
     if packet:
         text.add_itxt("XML:com.adobe.xmp", packet.decode("utf-8", "replace"))
-    ours = dict(metadata.text)
     taken = set()
     for name, body in metadata.chunks:
         keyword = body.partition(b"\0")[0].decode("latin-1")
@@ -662,13 +638,13 @@ def _png_text(metadata: Metadata, packet: bytes) -> PngImagePlugin.PngInfo:
     if metadata.comment and "Comment" not in taken:
         text.add_itxt("Comment", metadata.comment.decode("utf-8", "replace"))
         taken.add("Comment")
-    for keyword, said in ours.items():
+    for keyword, said in metadata.text:
         text.add_itxt(SECOND.get(keyword, keyword) if keyword in taken else keyword, said)
     return text
 
 
 def _is_ours(chunk: bytes) -> bool:
-    """Whether a text chunk is of an earlier restoration."""
+    """Whether an earlier restoration wrote this text chunk."""
     keyword = chunk.partition(b"\0")[0].decode("latin-1")
     if keyword in ("Comment", SECOND["Comment"]):
         return OURS.encode() in chunk

@@ -1,4 +1,4 @@
-"""Tells by a file's first bytes what it is, whatever its name says, and what is needed to read it."""
+"""Recognizes the type of a file by its first bytes, and says what is needed to read it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from panini.errors import how_to_get
+from panini.photo.contents import head_of
 
 _BRANDS = (
     dict.fromkeys([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"], "HEIC")
@@ -26,28 +27,25 @@ _STARTS = {
     b"%PDF": "a PDF document",
     b"8BPS": "a Photoshop file",
     b"PK\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "a gzip archive",
-    b"Rar!": "a RAR archive",
-    b"7z\xbc\xaf": "a 7-Zip archive",
     b"\x1a\x45\xdf\xa3": "a video",
     b"FUJIFILMCCD-RAW": "a Fujifilm RAW file",
-    b"gimp xcf": "a GIMP file",
-    b"ID3": "a sound file",
 }
-_EXPORT = "save the picture as JPEG, PNG or TIFF first"
+_NEEDED = {
+    "HEIC": ("HEIF", f"pillow-heif: {how_to_get('heif')}"),
+    "JPEG XL": ("JXL", f"pillow-jxl-plugin: {how_to_get('jxl')}"),
+    "AVIF": ("AVIF", "a build of Pillow that can read it"),
+    "WebP": ("WEBP", "a build of Pillow that can read it"),
+}
+"""Formats that some installations cannot read: Pillow's name for them, and what reads them."""
 
 
 def kind(file: Path | bytes) -> str:
-    """What a file, or its bytes, is, in words: `HEIC`, `JPEG XL`, `a PDF document`, …; empty if that is not known."""
-    if isinstance(file, bytes):
-        head = file[:512]
-    else:
-        with file.open("rb") as opened:
-            head = opened.read(512)
+    """The type of a file, or of its content, in words: `HEIC`, `a PDF document`, …; empty if it is unknown."""
+    head = head_of(file, 512)
     if head[4:8] == b"ftyp":
         return _BRANDS.get(head[8:12], "")
     if head[:4] == b"RIFF":
-        return {b"WEBP": "WebP", b"AVI ": "a video", b"WAVE": "a sound file"}.get(head[8:12], "")
+        return {b"WEBP": "WebP", b"AVI ": "a video"}.get(head[8:12], "")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "a web page"
@@ -57,9 +55,9 @@ def kind(file: Path | bytes) -> str:
 
 
 def unreadable(file: Path | bytes, readable: Collection[str]) -> str:
-    """Why a file, which no decoder could open, cannot be read, and what helps: to follow its name.
+    """Why no decoder could open a file, and what helps, in words that follow its name.
 
-    readable: the formats, as Pillow calls them, that can be read here; such a file is damaged.
+    readable: Pillow's names of the formats that can be read here. A file of such a format is damaged.
     """
     words = kind(file)
     name, missing = _NEEDED.get(words, (words, ""))
@@ -69,13 +67,6 @@ def unreadable(file: Path | bytes, readable: Collection[str]) -> str:
         return f"is {words} and needs {missing}"
     if words == "a video":
         return "is a video, whatever its name says: give it a video's suffix, such as .mp4"
-    return f"is {words}, not a picture that can be read: {_EXPORT}" if words else "is not a picture that can be read"
-
-
-_NEEDED = {
-    "HEIC": ("HEIF", f"pillow-heif: {how_to_get('heif')}"),
-    "JPEG XL": ("JXL", f"pillow-jxl-plugin: {how_to_get('jxl')}"),
-    "AVIF": ("AVIF", "a build of Pillow that can read it"),
-    "WebP": ("WEBP", "a build of Pillow that can read it"),
-}
-"""Formats that not every installation reads: Pillow's name for them, and what reads them."""
+    if words:
+        return f"is {words}, not a picture that can be read: save the picture as JPEG, PNG or TIFF first"
+    return "is not a picture that can be read"

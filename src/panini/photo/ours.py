@@ -1,4 +1,4 @@
-"""Recognises files that Panini made: by the mark in their metadata, and by their names where there is no mark."""
+"""Recognizes files that Panini made: by the mark in their metadata, or by their names if there is no mark."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _XMP_TAG = 700  # in TIFF
 
 
 def mark_of(path: Path) -> dict[str, str]:
-    """The mark in a picture or a video, as `panini.photo.provenance.read` tells; empty if none is there."""
+    """The mark in a picture or a video, as `panini.photo.provenance.read` returns it; empty if there is none."""
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe could wait forever
             return {}
         if photo_io.is_video(path):
             import av
@@ -34,19 +34,19 @@ def mark_of(path: Path) -> dict[str, str]:
                 info = image.info
                 said = info.get("xmp") or info.get("XML:com.adobe.xmp") or getattr(image, "tag_v2", {}).get(_XMP_TAG)
         return provenance.read(said.encode() if isinstance(said, str) else bytes(said or b""))
-    except Exception:  # decoders raise all there is on broken files; whoever restores this one says what is wrong
+    except Exception:  # of every kind, on broken files; the restoration will report them
         return {}
 
 
 def what_is(path: Path, among: Iterable[str] = ()) -> str:
-    """What of ours the file at `path` is, one of the names in `panini.photo.provenance`; empty if it is none.
+    """What kind of output of Panini a file is, one of the names in `panini.photo.provenance`; empty if it is none.
 
-    among: the names of the files beside it, by which results without a mark are known: `a-restored.bmp` beside `a.bmp`.
+    among: the names of the files beside it. A result without a mark is `a-restored.bmp` beside `a.bmp`.
     """
     mark = mark_of(path)
     if mark:
         return mark.get("Shows", provenance.RESULT)
-    stems = {os.path.splitext(name)[0] for name in among}  # noqa: PTH122  names need not be paths of files
+    stems = {os.path.splitext(name)[0] for name in among}  # noqa: PTH122  these are names, not paths
     for ending in _ENDINGS:
         if path.stem.endswith(ending) and path.stem.removesuffix(ending) in stems:
             return provenance.RESULT

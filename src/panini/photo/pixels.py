@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from panini.errors import PaniniError
+from panini.errors import PaniniError, one_line
 
 Pixels = NDArray[np.uint8]
 Signed = NDArray[np.float32]
@@ -53,4 +53,4 @@ def read_rgb(path: Path) -> Pixels:
     try:
         return decode_rgb(path.read_bytes(), str(path))
     except OSError as error:
-        raise PaniniError(f"cannot read {path}: {error.strerror or error}") from error
+        raise PaniniError(f"cannot read {path}: {one_line(error)}") from error

@@ -22,11 +22,11 @@ from panini.photo.xmp import META, RDF
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """The IPTC's term for a photo with parts that a trained model made (vocabulary of 2024)."""
 NAMESPACE = "https://panini.invalid/ns/1.0/"
-"""Of our own XMP properties: Version, Weights, Dial, Strength, Passes, Like, Consistent, Faces, Imagined, Restorations
-and, of pictures that explain a result, Shows."""
+"""The namespace of our XMP properties: Version, Weights, Dial, Strength, Passes, Like, Consistent, Faces, Imagined,
+Restorations, and Shows for pictures that are not results."""
 
 RESULT, EXPLANATION, STRIP, INSPECTION = "result", "explanation", "strip", "inspection"
-"""What a picture that Panini wrote shows."""
+"""The kinds of pictures that Panini writes."""
 
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
@@ -61,9 +61,9 @@ def entries(
 
 
 def add_to_metadata(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
-    """`metadata` with the mark. said: as of `entries`. It includes an earlier mark; see `with_earlier`.
+    """`metadata` with the mark `said`, as made by `entries`, combined with an earlier mark; see `with_earlier`.
 
-    XMP or EXIF that cannot be read stays unchanged: the mark never costs any of the photo's metadata.
+    XMP or EXIF that cannot be read stays unchanged, so that no metadata of the photo is lost.
     """
     said = with_earlier(said, read(metadata.xmp))
     software = f"Panini {_maker(said)}"
@@ -76,10 +76,10 @@ def add_to_metadata(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
 
 
 def with_earlier(said: Mapping[str, str], earlier: Mapping[str, str]) -> dict[str, str]:
-    """What the mark of a picture says whose `earlier` mark tells of restorations before this one.
+    """The mark `said` of a restoration combined with the picture's `earlier` mark.
 
-    The shares imagined add up: what was imagined before is imagined still, whatever this restoration takes it for. If
-    one of them is not known, neither is the whole.
+    The imagined shares add up, because this restoration cannot recognize what an earlier one imagined. If one share is
+    unknown, so is the sum.
     """
     if not earlier or earlier.get("Shows"):
         return dict(said)
@@ -92,13 +92,13 @@ def with_earlier(said: Mapping[str, str], earlier: Mapping[str, str]) -> dict[st
 
 
 def restorations(mark: Mapping[str, str]) -> int:
-    """How many times the picture with that mark was restored."""
+    """How many times a picture with this mark was restored."""
     number = mark.get("Restorations", "1")
     return int(number) if number.isascii() and number.isdigit() else 1
 
 
 def imagined(mark: Mapping[str, str]) -> float | None:
-    """The share imagined that a mark tells of, 0..1; None if it tells of none."""
+    """The imagined share in a mark, 0..1; None if there is none."""
     try:
         share = float(mark.get("Imagined", ""))
     except ValueError:
@@ -107,9 +107,9 @@ def imagined(mark: Mapping[str, str]) -> float | None:
 
 
 def add_to_tags(tags: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
-    """A video's tags with the mark: another line of `comment`, and `xmp`. An earlier mark is taken up in it.
+    """A video's tags with the mark, in `comment` and `xmp`, combined with an earlier mark.
 
-    FFmpeg writes `xmp` into MOV and Matroska; to MP4 it is to be added as `mp4_box`.
+    FFmpeg writes `xmp` into MOV and Matroska. MP4 needs an `mp4_box`.
     """
     said = with_earlier(said, read(tags.get("xmp", "").encode()))
     before = [line for line in tags.get("comment", "").splitlines() if not line.startswith(OURS)]
@@ -118,7 +118,7 @@ def add_to_tags(tags: Mapping[str, str], said: Mapping[str, str]) -> dict[str, s
 
 
 def mp4_box(xmp: str) -> bytes:
-    """What an MP4 file holds its XMP in (XMP specification, part 3); it may stand at the file's end."""
+    """The box for XMP in an MP4 file (XMP specification, part 3). It may stand at the end of the file."""
     content = _XMP_BOX + xmp.encode()
     return struct.pack(">I4s", 8 + len(content), b"uuid") + content
 
@@ -128,7 +128,7 @@ def _maker(said: Mapping[str, str]) -> str:
 
 
 def inspected(metadata: Metadata) -> Metadata:
-    """`metadata` that says of a drawing that it shows which faces were found."""
+    """`metadata` with the mark of a drawing of the faces that were found."""
     said = {"Version": __version__, "Weights": "none", "Shows": INSPECTION}
     text = ("Comment", f"Faces found by Panini {__version__}")
     return replace(metadata, xmp=_in_xmp(metadata.xmp, said), text=(("Software", f"Panini {__version__}"), text))
@@ -189,10 +189,10 @@ def _in_exif(exif: bytes, software: str) -> bytes:
         before = str(tags.get(ExifTags.Base.Software, ""))
         if not before or before.startswith("Panini "):
             tags[ExifTags.Base.Software] = software
-        tags[ExifTags.Base.ProcessingSoftware] = software  # the camera's own stays beside it
+        tags[ExifTags.Base.ProcessingSoftware] = software  # `Software` may be the camera's
         for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             if folder in tags:
-                tags.get_ifd(folder)  # or it would not be written again
+                tags.get_ifd(folder)  # Pillow only writes folders that were read
         return tags.tobytes()
-    except Exception:  # Pillow raises what it likes on broken tags
+    except Exception:  # of every kind, on broken tags
         return exif

@@ -1,4 +1,4 @@
-"""Reads what is left of a damaged picture, and how much that is."""
+"""Reads the undamaged part of a damaged picture, and measures it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-_NO_DATA = 128
+_NO_DATA = 128  # the gray that a JPEG decoder returns where data is missing
 
 READING = threading.RLock()
-"""Held while a file is read: whether Pillow reads damaged files is a setting of the whole process."""
+"""Held while a file is read, because Pillow's setting for damaged files holds for the whole process."""
 
 
 def salvaged(file: Path | bytes) -> tuple[Image.Image, float]:
-    """The picture in a damaged file as far as it can be decoded, and the share of its rows that have something in them.
+    """The picture in a damaged file as far as it can be decoded, and the share of rows that were decoded.
 
-    Raises what decoders raise if nothing can.
+    Raises an exception of any kind if nothing can be decoded.
     """
     data = file if isinstance(file, bytes) else file.read_bytes()
     if data[:2] == b"\xff\xd8":
-        data += b"\xff\xd9"  # so that the decoder gives what it has
+        data += b"\xff\xd9"  # makes the decoder return incomplete pictures
     with READING:
         before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
         try:
@@ -31,32 +31,25 @@ def salvaged(file: Path | bytes) -> tuple[Image.Image, float]:
             image.load()
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = before
-    share = _share_of_rows(image)
+    share = 1 - _plain_rows(np.asarray(image.convert("RGB"))) / image.height
     if not share:
         raise OSError("nothing can be decoded")
     return image, share
 
 
 def in_words(share: float) -> str:
-    """How much of a damaged picture there is."""
+    """How much of a damaged picture is left."""
     if share == 1:
         return "all of its rows can be decoded, but they may show damage"
     return f"about {max(1, min(99, round(100 * share)))} % of it is there"
 
 
-def _share_of_rows(image: Image.Image) -> float:
-    """Decoders leave the rows that they have nothing for of one colour."""
-    pixels = np.asarray(image.convert("RGB"))
-    last = pixels[-1, -1]
-    empty = (pixels == last).all((1, 2))
-    if not empty[-1] or empty.all():
-        return 1.0 if not empty.all() else 0.0
-    return float(1 - np.argmin(empty[::-1]) / len(pixels))
-
-
 def empty_rows(pixels: NDArray[np.uint8]) -> int:
-    """How many rows at the end of a JPEG have the gray that a decoder gives where there are no data."""
-    if np.abs(pixels[-1].astype(int) - _NO_DATA).max() > 1:
-        return 0
-    empty = (pixels == pixels[-1, -1]).all((1, 2))
-    return len(empty) if empty.all() else int(np.argmin(empty[::-1]))
+    """Number of rows at the end of a JPEG that have the gray of missing data."""
+    return _plain_rows(pixels) if np.abs(pixels[-1].astype(int) - _NO_DATA).max() <= 1 else 0
+
+
+def _plain_rows(pixels: NDArray[np.uint8]) -> int:
+    """Number of rows at the end that have a single color, with which decoders fill missing rows."""
+    plain = (pixels == pixels[-1, -1]).all((1, 2))
+    return len(plain) if plain.all() else int(np.argmin(plain[::-1]))

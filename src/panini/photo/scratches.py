@@ -1,4 +1,4 @@
-"""Finds thin, straight scratches on a face crop and fills them, so that they do not pass for edges of the face."""
+"""Finds thin, straight scratches on a face crop and fills them, so that the network does not see them as edges."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from numpy.typing import NDArray
 
 from panini.photo.pixels import Pixels
 
-_SIZE = 512  # pixels of the crop's side that lengths below are of
-_SHORTEST = 110  # pixels: what is shorter may be a hair or a wrinkle
-_LONGEST_AT_LEAST = 190  # pixels: without one line of this length, all may be strands of hair
+_SIZE = 512  # pixels: side of the crop that the lengths below refer to
+_SHORTEST = 110  # pixels: shorter lines may be hairs or wrinkles
+_LONGEST_AT_LEAST = 190  # pixels: if no line is this long, all may be strands of hair
 _GAP = 10  # pixels of a scratch that may be missing
-_WIDEST = 13  # pixels: the median filter that a scratch is too thin for
-_CONTRAST = 22.0  # of 255: the least that a scratch differs from what is beside it,
-_ABOVE_NOISE = 5.0  # and how many times more than what noise does
-_SOLID = 0.7  # the share of a line that must differ
-_CLEAR = 0.55  # the share of a line beside which, on both sides, nothing may differ: a scratch is no edge of a pattern
-_MOST = 0.06  # of the crop: where more is scratched, it is a texture
+_WIDEST = 13  # pixels: size of a median filter that removes scratches
+_CONTRAST = 22.0  # of 255: the least difference between a scratch and its surroundings,
+_ABOVE_NOISE = 5.0  # and the least multiple of the noise
+_SOLID = 0.7  # share of a line that must differ
+_CLEAR = 0.55  # share of a line with equal surroundings on both sides; edges of patterns have less
+_MOST = 0.06  # of the crop: if more is scratched, it is a texture
 
 Mask = NDArray[np.bool_]
 
 
 def cleaned(crop: Pixels) -> tuple[Pixels, float]:
-    """A crop [S, S, 3] without its scratches, and the share of it that they cover."""
+    """A crop [S, S, 3] without its scratches, and the share of the crop that they cover."""
     mask = find(crop)
     return (crop, 0.0) if mask is None else (fill(crop, mask), float(mask.mean()))
 
 
 def find(crop: Pixels) -> Mask | None:
-    """[S, S]: where a crop [S, S, 3] is scratched; None if it is not."""
+    """[S, S]: the scratches of a crop [S, S, 3]; None if there are none."""
     gray = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (_SIZE, _SIZE), interpolation=cv2.INTER_LINEAR)
     ridge = gray.astype(np.float32) - cv2.medianBlur(gray, _WIDEST)
     noise = 1.4826 * float(np.median(np.abs(ridge)))
@@ -54,13 +54,13 @@ def find(crop: Pixels) -> Mask | None:
 
 
 def fill(crop: Pixels, mask: Mask) -> Pixels:
-    """The crop with what is scratched filled from beside it."""
+    """The crop with its scratches filled from their surroundings."""
     radius = max(3, round(5 * crop.shape[0] / _SIZE))
     return np.asarray(cv2.inpaint(crop, mask.astype(np.uint8), radius, cv2.INPAINT_TELEA), np.uint8)
 
 
 def _extended(faint: Any, start: Any, end: Any) -> list[int]:
-    """x, y of where a line that leads from `start` to `end` and on ends, as far as anything of it can be seen."""
+    """x, y of the last visible point of the line from `start` through `end`."""
     way = (end - start) / np.hypot(*(end - start))
     last, missing, place = end.astype(np.float64), 0, end.astype(np.float64)
     while missing <= _GAP:
@@ -74,7 +74,7 @@ def _extended(faint: Any, start: Any, end: Any) -> list[int]:
 
 
 def _is_scratch(over: NDArray[np.uint8], line: Any) -> bool:
-    """Whether a line from x, y to x, y differs nearly all along, and what is beside it does not."""
+    """Whether nearly all of a line (x, y, x, y) differs from its surroundings, and these do not differ."""
     start, end = line[:2].astype(np.float64), line[2:].astype(np.float64)
     length = float(np.hypot(*(end - start)))
     points = start + np.linspace(0, 1, round(length))[:, None] * (end - start)

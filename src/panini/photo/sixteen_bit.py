@@ -1,4 +1,4 @@
-"""Pictures of 16 bits a channel, which Pillow reduces to 8: read by OpenCV, and PNG and TIFF written, beside it."""
+"""Reads and writes PNG and TIFF with 16 bits a channel, which Pillow reduces to 8."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base as Tag
+
+from panini.photo.contents import PNG_START, png_chunks
 
 Pixels16 = NDArray[np.uint16]
 
@@ -27,24 +29,24 @@ _UPRIGHT: dict[int, Callable[[Any], Any]] = {
 
 
 def read_sixteen_bit(image: Image.Image, tiles: Any, path: Path) -> Pixels16 | None:
-    """The pixels of a 16-bit PNG or TIFF, upright: [H, W], [H, W, 3] RGB or [H, W, 4] RGBA; None for all others.
+    """The pixels of a 16-bit PNG or TIFF, upright: [H, W], [H, W, 3] RGB or [H, W, 4] RGBA; None for other files.
 
-    `image` is the file at `path`, opened by Pillow; `tiles` what Pillow says of its layout before pixels are loaded.
-    Raises ValueError for a layout that neither library reads right.
+    image: the file at `path`, opened by Pillow. tiles: its attribute `tile` before the pixels were loaded.
+    Raises ValueError for a layout that neither Pillow nor OpenCV reads correctly.
     """
     tags: Any = getattr(image, "tag_v2", {})  # of a TIFF
     separate = tags.get(Tag.PlanarConfiguration) == 2
     if separate and 16 in tags.get(Tag.BitsPerSample, ()) and tiles[0][0] == "raw":
-        raise ValueError("16 bits with a plane for each colour and no compression: save it interleaved")
+        raise ValueError("16 bits with separate color planes and no compression: save it interleaved")
     if image.format not in ("PNG", "TIFF") or not any("16" in str(tile[3]) for tile in tiles):
         return None
-    if image.mode == "CMYK" or separate or tags.get(Tag.ExtraSamples) == (1,):  # 1: colours times alpha
+    if image.mode == "CMYK" or separate or tags.get(Tag.ExtraSamples) == (1,):  # 1: premultiplied alpha
         return None
-    # A TIFF both libraries turn upright when they load it.
+    # Both libraries turn TIFFs upright when they load them.
     orientation = image.getexif().get(Tag.Orientation, 1) if image.format == "PNG" else 1
     if image.mode.startswith("I;16"):
         array: Any = np.asarray(image)
-        if tags.get(Tag.PhotometricInterpretation) == 0:  # white is 0, which Pillow minds with 8 bits alone
+        if tags.get(Tag.PhotometricInterpretation) == 0:  # white is 0, which Pillow only heeds in 8-bit files
             array = 65535 - array
     else:
         array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -57,16 +59,16 @@ def read_sixteen_bit(image: Image.Image, tiles: Any, path: Path) -> Pixels16 | N
 def eight_bits(pixels16: Pixels16) -> NDArray[np.uint8]:
     """The same picture with 8 bits, rounded."""
     result = np.empty(pixels16.shape, np.uint8)
-    for row, made in zip(pixels16, result, strict=True):  # row by row: a scan has hundreds of megabytes
+    for row, made in zip(pixels16, result, strict=True):  # row by row, because scans have hundreds of megabytes
         made[:] = _rounded(row)
     return result
 
 
 def carried_over(pixels16: Pixels16, pixels: NDArray[np.uint8]) -> Pixels16:
-    """`pixels16` with the changes that `pixels` [H, W, 3] made to its 8 bits: where there are none, every bit stays."""
+    """`pixels16` with the changes from its own 8 bits to `pixels` [H, W, 3]. Elsewhere every bit stays."""
     result = pixels16.copy()
-    colour = result[..., None] if result.ndim == 2 else result[..., :3]
-    for row, changed in zip(colour, pixels, strict=True):
+    color = result[..., None] if result.ndim == 2 else result[..., :3]
+    for row, changed in zip(color, pixels, strict=True):
         change = (changed[:, : row.shape[1]].astype(np.int32) - _rounded(row)) * 257
         row[:] = np.clip(row + change, 0, 65535)
     return result
@@ -77,20 +79,20 @@ def _rounded(row: Pixels16) -> NDArray[np.uint32]:
 
 
 def write_png(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> None:
-    """Writes [H, W, 3] RGB or [H, W, 4] RGBA as PNG, with the metadata that Pillow's `options` say."""
+    """Writes [H, W, 3] RGB or [H, W, 4] RGBA as PNG. options: Pillow's, for the metadata."""
     small = io.BytesIO()
     Image.new("RGB", (1, 1)).save(small, "PNG", **options)
-    ours = [chunk for chunk in _chunks(small.getvalue()) if chunk[4:8] not in (b"IHDR", b"IDAT", b"IEND")]
-    # A 16-bit PNG of Pillow's own is not to be had: so its chunks of metadata go into OpenCV's, behind the header.
+    ours = [chunk for chunk in png_chunks(small.getvalue()) if chunk[4:8] not in (b"IHDR", b"IDAT", b"IEND")]
+    # Pillow writes no 16-bit color PNG, so its metadata chunks are put into OpenCV's file, after the header.
     done, encoded = cv2.imencode(".png", pixels16[..., [2, 1, 0, 3][: pixels16.shape[2]]])
     if not done:
         raise OSError("the picture cannot be encoded")
-    header, *rest = _chunks(encoded.tobytes())
-    file.write(b"".join([_SIGNATURE, header, *ours, *rest]))
+    header, *rest = png_chunks(encoded.tobytes())
+    file.write(b"".join([PNG_START, header, *ours, *rest]))
 
 
 def write_tiff(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> None:
-    """Writes [H, W, 3] RGB or [H, W, 4] RGBA as uncompressed TIFF, with the metadata that Pillow's `options` say."""
+    """Writes [H, W, 3] RGB or [H, W, 4] RGBA as uncompressed TIFF. options: Pillow's, for the metadata."""
     height, width, channels = pixels16.shape
     tags = Image.Exif()  # Pillow's EXIF is a TIFF without a picture
     tags.load(options.get("exif", b""))
@@ -102,7 +104,7 @@ def write_tiff(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> 
     tags[Tag.RowsPerStrip], tags[Tag.StripByteCounts] = height, data.nbytes
     tags[Tag.StripOffsets] = 0  # counted from the end of the tags
     if channels == 4:
-        tags[Tag.ExtraSamples] = 2  # alpha, by which the colours are not multiplied
+        tags[Tag.ExtraSamples] = 2  # alpha, not premultiplied
     if "dpi" in options:
         tags[Tag.XResolution], tags[Tag.YResolution] = options["dpi"]
         tags[Tag.ResolutionUnit] = 2  # inch
@@ -112,17 +114,4 @@ def write_tiff(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> 
     file.write(data.data)
 
 
-WRITERS = {"PNG": write_png, "TIFF": write_tiff}
-"""By Pillow's name of the format."""
-
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-def _chunks(png: bytes) -> list[bytes]:
-    """The chunks of a PNG file, each with its length, name and checksum."""
-    chunks, start = [], len(_SIGNATURE)
-    while start < len(png):
-        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
-        chunks.append(png[start:end])
-        start = end
-    return chunks
+WRITERS = {"PNG": write_png, "TIFF": write_tiff}  # by Pillow's name of the format

@@ -1,4 +1,4 @@
-"""Enlarges everything but the faces with the user's own super-resolution network in ONNX, such as Real-ESRGAN."""
+"""Enlarges photos with the user's own super-resolution network in ONNX, such as Real-ESRGAN."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from panini.onnx_session import open_network
 from panini.photo.pixels import Pixels
 
 _TILE = 256  # pixels: side of a tile, which bounds memory
-_MARGIN = 16  # pixels around each tile that the network sees and that are cut off
+_MARGIN = 16  # pixels around each tile that the network also sees
 
 
 class Upscaler:
@@ -27,10 +27,10 @@ class Upscaler:
             self._session = open_network(path, threads)
             (self._input,) = self._session.get_inputs()
             side = self._input.shape[-1]
-            self._side = side if isinstance(side, int) else _TILE  # some are exported for a single size
+            self._side = side if isinstance(side, int) else _TILE  # some networks take a single size
             made = self._run(np.zeros((self._side, self._side, 3), np.uint8))
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
-            reason = str(error).rsplit(" : ", 1)[-1]  # codes precede the reason
+            reason = str(error).rsplit(" : ", 1)[-1]  # error codes come first
             raise PaniniError(f"{path} is no super-resolution network in ONNX: {reason}") from error
         self._factor = made.shape[0] / self._side
         if made.shape[0] != made.shape[1] or self._factor not in (2, 3, 4, 8):

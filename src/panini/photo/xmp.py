@@ -1,4 +1,4 @@
-"""XMP packets as XML: read, and mended where they announce what is not in the file any more."""
+"""Reads XMP packets, and removes announcements of parts that the file does not have any more."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _EXIF = "http://ns.adobe.com/exif/1.0/"
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
 
 VIDEO, PICTURES, EXTENSION, SIZE = "video", "pictures", "extension", "size"
-"""What can be gone from a file: a phone's video, further pictures (gain maps, depth), the rest of the XMP that a JPEG
-keeps beside its packet, and the size that the picture had."""
+"""Parts that a file can lose: a motion photo's video, further pictures (gain maps, depth), the extended XMP of a JPEG,
+and the picture's former size."""
 
 _PROPERTIES = {
     VIDEO: (f"{{{_CAMERA}}}MotionPhoto", f"{{{_CAMERA}}}MicroVideo"),
@@ -37,22 +37,24 @@ _SEMANTICS = {VIDEO: {"MotionPhoto"}, PICTURES: {"GainMap", "Depth", "Confidence
 
 
 def parse(xmp: bytes) -> ElementTree.Element | None:
-    """The root of a packet; None if it cannot be read. Names keep the prefixes that they have in it."""
+    """The root of a packet; None if it cannot be read. Keeps the prefixes of its namespaces."""
     try:
-        text = _body(xmp)
+        text = xmp.decode("utf-8").strip("\ufeff \t\r\n\0")
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities could expand without limit
+            return None
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, LookupError):
         return None
     for prefix, space in re.findall(r"""xmlns:([\w.-]+)\s*=\s*["']([^"']+)["']""", text):
         try:
             ElementTree.register_namespace(prefix, space)
-        except ValueError:  # ns0 and the like, which the library keeps for itself
+        except ValueError:  # prefixes such as ns0 are reserved
             continue
     return root
 
 
 def packet(root: ElementTree.Element) -> bytes:
-    """The packet whose root that is."""
+    """The packet of a root; the inverse of `parse`."""
     return (_HEAD + ElementTree.tostring(root, encoding="unicode") + _TAIL).encode()
 
 
@@ -64,7 +66,7 @@ def properties(root: ElementTree.Element) -> Iterator[tuple[str, str]]:
 
 
 def mended(xmp: bytes, *gone: str) -> bytes:
-    """The packet without what it says of things that are `gone` from the file; as it is if it says nothing of them."""
+    """The packet without announcements of the parts that are `gone`; unchanged if it has none."""
     if not xmp or not gone or (root := parse(xmp)) is None:
         return xmp
     names = tuple(name for what in gone for name in _PROPERTIES[what])
@@ -86,17 +88,9 @@ def mended(xmp: bytes, *gone: str) -> bytes:
 
 
 def _semantic(item: ElementTree.Element) -> str:
-    """What an item of a container's directory is."""
+    """The type of an item in a container's directory."""
     for element in item.iter():
         for name, value in (*element.attrib.items(), (element.tag, element.text or "")):
             if name == f"{{{_ITEM}}}Semantic":
                 return value
     return ""
-
-
-def _body(xmp: bytes) -> str:
-    """The XML of a packet, without the processing instructions and the padding around it."""
-    text = xmp.decode("utf-8").strip("\ufeff \t\r\n\0")
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError("XMP has no document type")  # and entities can be made to grow without end
-    return text

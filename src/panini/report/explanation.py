@@ -15,10 +15,8 @@ from panini.errors import PaniniError
 from panini.photo.pixels import Pixels, resize
 from panini.report.face_report import FaceReport, describe
 
-SIDE = 512
-"""Side of each face in these pictures, in pixels."""
-MOST = 40.0
-"""Expected error, of 255, in the brightest color of the map."""
+SIDE = 512  # side of each face in these pictures, in pixels
+MOST = 40.0  # expected error, of 255, in the brightest color of the map
 _LINE = 30
 _FONT = 20
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
@@ -60,9 +58,9 @@ def heat_map(report: FaceReport, after: Pixels) -> Pixels:
     side = after.shape[0]
     levels = cv2.resize(report.map, (side, side), interpolation=cv2.INTER_CUBIC)
     heat = np.clip(levels * (255 / MOST), 0, 255).astype(np.uint8)
-    colours = np.asarray(cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO), np.uint8)[..., ::-1]
-    grey = np.repeat(after.mean(2, keepdims=True), 3, 2)
-    return np.rint(0.25 * grey + 0.75 * colours).astype(np.uint8)
+    colors = np.asarray(cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO), np.uint8)[..., ::-1]
+    gray = np.repeat(after.mean(2, keepdims=True), 3, 2)
+    return np.rint(0.25 * gray + 0.75 * colors).astype(np.uint8)
 
 
 def comparison(rows: Sequence[Sequence[ExplainableFace]], titles: Sequence[str]) -> Image.Image:

@@ -5,7 +5,7 @@ Every number is a prediction, calibrated on faces whose original is known (`pani
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
@@ -160,12 +160,7 @@ def as_dict(report: FaceReport) -> dict[str, Any]:
     return {
         "summary": describe(report),
         "damage": [
-            {
-                "kind": d.kind,
-                "probability": round(d.probability, 3),
-                "strength": round(d.strength, 2),
-                "words": d.words,
-            }
+            asdict(d) | {"probability": round(d.probability, 3), "strength": round(d.strength, 2)}
             for d in report.damages
         ],
         "prior_share": [round(x, 4) for x in report.prior_share],
@@ -208,9 +203,9 @@ def imagined_share(after: Pixels, truth: Pixels) -> float:
 
     It is the unexplained share of the variance in each band of the Laplacian pyramid, averaged with the band's energy.
     """
-    octaves = list(zip(_details(after), _details(truth), strict=True))
-    weights = np.array([_rms(r) for r, _ in octaves]) + 1e-6
-    return float((weights * [1 - _explained(r, t) for r, t in octaves]).sum() / weights.sum())
+    bands = list(zip(_details(after), _details(truth), strict=True))
+    weights = np.array([_rms(r) for r, _ in bands]) + 1e-6
+    return float((weights * [1 - _explained(r, t) for r, t in bands]).sum() / weights.sum())
 
 
 def true_error(after: Pixels, truth: Pixels) -> Array:

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from panini.degradation import Degradation, Fade, Tone, draw
+from panini.degradation import Degradation, draw
+from panini.degradation.steps import Fade, Tone
 from panini.degradation.torch import apply_shared
 from panini.models.prior import Prior
 from panini.training.config import RestorerConfig
