@@ -26,10 +26,10 @@ _UPRIGHT: dict[int, Callable[[Any], Any]] = {
 }
 
 
-def read_sixteen_bit(image: Image.Image, tiles: Any, path: Path) -> Pixels16 | None:
+def read_sixteen_bit(image: Image.Image, tiles: Any, file: Path | bytes) -> Pixels16 | None:
     """The pixels of a 16-bit PNG or TIFF, upright: [H, W], [H, W, 3] RGB or [H, W, 4] RGBA; None for all others.
 
-    `image` is the file at `path`, opened by Pillow; `tiles` what Pillow says of its layout before pixels are loaded.
+    `image` is that of `file` (a path or bytes), opened by Pillow; `tiles` what Pillow says of its layout before pixels are loaded.
     Raises ValueError for a layout that neither library reads right.
     """
     tags: Any = getattr(image, "tag_v2", {})  # of a TIFF
@@ -47,7 +47,8 @@ def read_sixteen_bit(image: Image.Image, tiles: Any, path: Path) -> Pixels16 | N
         if tags.get(Tag.PhotometricInterpretation) == 0:  # white is 0, which Pillow minds with 8 bits alone
             array = 65535 - array
     else:
-        array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        encoded = np.frombuffer(file, np.uint8) if isinstance(file, bytes) else np.fromfile(file, np.uint8)
+        array = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
         if array is None or array.dtype != np.uint16 or array.ndim != 3:
             return None
         array = array[..., [2, 1, 0] if image.mode == "RGB" else [2, 1, 0, 3][: array.shape[2]]]
