@@ -80,13 +80,13 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         """Whether a Host header is an address of ours. An IP address is safe: only names can be rebound."""
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if is_loopback(name) or name.lower() in self._settings.names:
+        name = (host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host).lower()
+        if is_loopback(name) or name in self._settings.names:
             return True
         try:
             ipaddress.ip_address(name.strip("[]"))
         except ValueError:
-            return name.lower() == self._settings.host.lower()
+            return name == self._settings.host.lower()
         return not self._settings.is_loopback
 
     def _without_token(self, scope: Scope, headers: Headers) -> Response | None:

@@ -87,9 +87,9 @@ class Jobs:
         now = monotonic()
         finished = sorted((job for job in self._jobs.values() if job.state.is_final), key=lambda job: job.used)
         held = sum(job.memory for job in self._jobs.values())
-        for job in finished:
+        for number, job in enumerate(finished, 1):
             expired = now - job.used > self._settings.keep_seconds and not job.listeners
-            if expired or held > self._settings.keep_bytes:
+            if expired or (held > self._settings.keep_bytes and number < len(finished)):  # the last one is in use
                 held -= job.memory
                 self._jobs.pop(job.id, None)
         if self.store is not None:

@@ -89,8 +89,9 @@ export class Panel {
     const face = job.faces[photo.face - 1];
     $("restore-row").hidden = !face;
     if (face) $("restore").checked = face.restore;
-    $("summary").textContent = face ? face.summary : "";
-    $("summary").hidden = !face?.summary;
+    const told = job.faces.filter((one) => (face ? one === face : $("show-map").checked) && one.summary);
+    $("summary").textContent = told.map((one) => (face ? "" : `Face ${one.number}: `) + one.summary).join("\n");
+    $("summary").hidden = !told.length;
     const shown = face ?? { dial: job.dial, strength: job.strength };
     if (!photo.pending) {
       $("dial").value = shown.dial;
