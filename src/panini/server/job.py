@@ -144,7 +144,9 @@ class Job:
                 face.strength = face.strength if change.strength is None else change.strength
                 face.wanted = face.wanted if change.restore is None else change.restore
             self._boxes += changes.boxes
-        self.note = ""
+            self.note = ""
+            if self.state is State.DONE:  # not any more
+                self.state, self.done, self.of = State.RESTORING, 0, 0
 
     @property
     def size(self) -> tuple[int, int]:

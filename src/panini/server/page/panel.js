@@ -72,7 +72,7 @@ export class Panel {
     $("problem").textContent = failed ? `${failed[0].toUpperCase()}${failed.slice(1)}.` : "";
     $("retry").hidden = !failed;
     $("controls").hidden = Boolean(failed) || !job;
-    const ready = Boolean(job?.version) && !failed;
+    const ready = job?.state === "done" && !failed;
     $("download").setAttribute("aria-disabled", String(!ready));
     $("download").hidden = Boolean(failed);
     if (ready) $("download").href = `/v1/jobs/${job.id}/picture`;

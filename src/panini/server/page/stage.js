@@ -65,7 +65,7 @@ export class Stage {
   /** The result goes from the photo's own canvas to the one that is shown. */
   paint() {
     const { canvas } = this.photo;
-    if (!canvas) return;
+    if (!canvas || !this.size) return;
     if (this.after !== canvas) {
       canvas.id = "after";
       canvas.setAttribute("role", "img");
@@ -73,8 +73,8 @@ export class Stage {
       this.after.replaceWith(canvas);
       this.after = canvas;
     }
-    canvas.style.width = `${this.photo.job.width}px`;
-    canvas.style.height = `${this.photo.job.height}px`;
+    canvas.style.width = `${this.size.width}px`;
+    canvas.style.height = `${this.size.height}px`;
   }
 
   drawBoxes() {
@@ -142,6 +142,7 @@ export class Stage {
     this.range = [left, right];
     (this.photo.job?.faces ?? []).forEach((face, index) => {
       const button = $("boxes").children[index];
+      if (!button) return; // drawn soon
       const [bx, by, bw, bh] = face.box;
       Object.assign(button.style, {
         left: `${x + bx * zoom}px`, top: `${y + by * zoom}px`, width: `${bw * zoom}px`, height: `${bh * zoom}px`,
