@@ -6,13 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from serving import FACE, cheap, encoded, problem, server, until
 
 from panini.cli import run
 from panini.errors import PaniniError
 from panini.server.settings import ServerSettings
-from serving import FACE, cheap, encoded, problem, server, until
 
-TOKEN = "correct-horse-battery"  # noqa: S105
+TOKEN = "correct-horse-battery"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,9 @@ def guarded():
         yield client
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "", "10.0.0.1", "[::2]"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "", "10.0.0.1", "[::2]"]
+)
 def test_other_host_names_are_refused(client, host):
     problem(client.get("/healthz", headers={"Host": host}), 421, "wrong-host")
 
@@ -89,7 +91,7 @@ def test_an_address_that_others_reach_wants_a_token():
     with pytest.raises(PaniniError, match="--token"):
         ServerSettings(host="0.0.0.0")
     with pytest.raises(PaniniError, match="16"):
-        ServerSettings(token="short")  # noqa: S106
+        ServerSettings(token="short")
     assert not ServerSettings(host="0.0.0.0", token=TOKEN).is_loopback
 
 

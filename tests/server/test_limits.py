@@ -11,12 +11,12 @@ from time import sleep
 
 import pytest
 from PIL import Image
-
-from panini.server import worker
 from serving import FACE, cheap, done, encoded, problem, server, until
 
+from panini.server import worker
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
-from test_hostile import mutated, real_files  # noqa: E402
+from test_hostile import mutated, real_files
 
 
 @pytest.fixture(scope="module")

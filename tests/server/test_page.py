@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from serving import FACE, cheap, encoded, server, until
 
 from panini.cli import run
 from panini.cli.demo import demo_photo
 from panini.cli.serve import _listen
-from serving import FACE, cheap, encoded, server, until
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -86,8 +87,9 @@ def drop(page, name: str, content: bytes) -> None:
         """([name, bytes]) => {
             const transfer = new DataTransfer();
             transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
+            const options = { bubbles: true, cancelable: true, dataTransfer: transfer };
             for (const kind of ["dragenter", "dragover", "drop"])
-                document.body.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: transfer }));
+                document.body.dispatchEvent(new DragEvent(kind, options));
         }""",
         [name, list(content)],
     )
@@ -251,9 +253,8 @@ def test_a_face_boxed_by_hand(page, quick):
     expect(page.locator("#note")).to_contain_text("No face was found", timeout=PATIENCE)
     page.click("#mark-face")
     stage = page.locator("#stage").bounding_box()
-    zoom, x, y = page.evaluate(
-        "(([x, y, zoom]) => [zoom, x, y])(document.getElementById('before').style.transform.match(/-?[\\d.]+/g).map(Number))"
-    )
+    transform = page.evaluate("document.getElementById('before').style.transform")
+    x, y, zoom = map(float, re.findall(r"-?[\d.]+", transform))
     for at, act in (((110, 105), page.mouse.down), ((180, 190), page.mouse.up)):
         page.mouse.move(stage["x"] + x + at[0] * zoom, stage["y"] + y + at[1] * zoom)
         act()

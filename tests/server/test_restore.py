@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from serving import FACE, cheap, done, encoded, pixels, problem, server
 
 from panini.cli import run
 from panini.cli.demo import demo_photo
-from serving import FACE, cheap, done, encoded, pixels, problem, server
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_events_tell_of_progress(client):
 
 
 def test_the_name_is_only_shown(client):
-    name = "../../etc/<b>\"x\".png"
+    name = '../../etc/<b>"x".png'
     job = client.post("/v1/jobs", files={"file": (name, encoded(FACE))}).json()
     assert "/" not in job["name"]
     assert "<" not in job["name"]

@@ -1,7 +1,6 @@
 """The API answers as its OpenAPI document says, whatever it is sent."""
 
 import pytest
-
 from serving import FACE, cheap, encoded, server
 
 schemathesis = pytest.importorskip("schemathesis")

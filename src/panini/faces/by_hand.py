@@ -21,8 +21,8 @@ _DOUBTFUL = 0.15  # the score that is enough where a person says that there is a
 def face_in_box(detector: Detector, pixels: Pixels, box: Box) -> Face:
     """The face in `box` of a photo uint8 RGB [H, W, 3].
 
-    If even a lenient detector sees none, an upright face seen from the front is assumed to fill the box; its score is 0.
-    Raises PaniniError if the box is tiny or its center is outside the photo.
+    If even a lenient detector sees none, an upright face seen from the front is assumed to fill the box; its score is
+    0. Raises PaniniError if the box is tiny or its center is outside the photo.
     """
     x, y, w, h = box
     height, width = pixels.shape[:2]

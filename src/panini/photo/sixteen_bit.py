@@ -29,7 +29,8 @@ _UPRIGHT: dict[int, Callable[[Any], Any]] = {
 def read_sixteen_bit(image: Image.Image, tiles: Any, file: Path | bytes) -> Pixels16 | None:
     """The pixels of a 16-bit PNG or TIFF, upright: [H, W], [H, W, 3] RGB or [H, W, 4] RGBA; None for all others.
 
-    `image` is that of `file` (a path or bytes), opened by Pillow; `tiles` what Pillow says of its layout before pixels are loaded.
+    `image` is that of `file` (a path or bytes), opened by Pillow; `tiles` what Pillow says of its layout before pixels
+    are loaded.
     Raises ValueError for a layout that neither library reads right.
     """
     tags: Any = getattr(image, "tag_v2", {})  # of a TIFF

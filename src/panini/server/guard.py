@@ -40,7 +40,7 @@ _SIGN_IN = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Panini
 
 
 class Guard:
-    """ASGI middleware: Host header (against DNS rebinding), origin, token, security headers, and a count of requests."""
+    """ASGI middleware: Host header (against DNS rebinding), origin, token, security headers, a count of requests."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics

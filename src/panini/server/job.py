@@ -133,7 +133,9 @@ class Job:
             options = replace(self.options, **values)
             width, height = self.size
             if width * height * options.scale**2 > 4 * self._settings.max_pixels:
-                raise TooLargeError(f"the result would have more than {4 * self._settings.max_pixels / 1e6:g} megapixels")
+                raise TooLargeError(
+                    f"the result would have more than {4 * self._settings.max_pixels / 1e6:g} megapixels"
+                )
             self.options = options
             for face in self.faces:
                 face.dial = face.dial if changes.dial is None else changes.dial
@@ -230,7 +232,7 @@ class Job:
     def memory(self) -> int:
         """Bytes that the job holds, about."""
         held = len(self.upload.data)
-        for photo in (self._photo, self.result and self.result.photo):
+        for photo in (self._photo, None if self.result is None else self.result.photo):
             if photo is not None:
                 arrays = (photo.pixels, photo.alpha, photo.pixels16)
                 held += sum(array.nbytes for array in arrays if array is not None)
@@ -311,11 +313,10 @@ class Job:
                 if self.options.aligned:
                     self.result = restorer.restore(self._photo, self.options)
                 else:
-                    while self._boxes or (stale := self._stale()) is not None:
-                        if self._boxes:
-                            self._add_boxes(restorer)
-                        else:
-                            self._restore_face(restorer, stale)
+                    self._add_boxes(restorer)
+                    while (stale := self._stale()) is not None:
+                        self._restore_face(restorer, stale)
+                        self._add_boxes(restorer)
                     self.result = self._composed(restorer)
                 self.version += 1
             self._enter(State.DONE)

@@ -48,7 +48,7 @@ class Jobs:
 
     @contextmanager
     def place(self) -> Iterator[Place]:
-        """A place in the queue while a photo is received; it passes to the job that takes it. Raises Problem if full."""
+        """A place in the queue while a photo is received; it passes to the job that takes it. Raises Problem."""
         if self._places >= self._settings.queue:  # only the event loop adds places
             self._metrics.refused.inc()
             raise Problem(429, "queue-full", "the queue is full: try again later", {"Retry-After": str(self.wait())})

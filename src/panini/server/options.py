@@ -19,7 +19,9 @@ class RestoreFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    scale: int = Field(1, description="1, 2 or 4: how many times larger the result is.", json_schema_extra={"enum": [1, 2, 4]})
+    scale: int = Field(
+        1, description="1, 2 or 4: how many times larger the result is.", json_schema_extra={"enum": [1, 2, 4]}
+    )
     grain: Share = Field(0.0, description="How much of the photo's grain to add to the restored faces.")
     dial: Dial = 0.0
     dial_level: int | None = Field(None, description="Apply the dial only at this resolution: 4, 8, 16, …")

@@ -17,7 +17,7 @@ from panini.photo.io import ImageError
 MEDIA_TYPE = "application/problem+json"
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818  as RFC 9457 calls it
     """A request that is refused."""
 
     def __init__(self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> None:

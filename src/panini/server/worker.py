@@ -23,7 +23,10 @@ class Urgency(IntEnum):
 
 
 class Worker:
-    """Runs one task at a time. Batches would not pay: on a CPU, two faces at once take as long as one after the other."""
+    """Runs one task at a time.
+
+    Batches would not pay: on a CPU, two faces at once take as long as one after the other.
+    """
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Urgency, int, Callable[[], None]]] = []
