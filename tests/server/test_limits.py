@@ -6,17 +6,14 @@ import socket
 import sys
 import threading
 import zlib
-from pathlib import Path
 from time import sleep
 
 import pytest
 from PIL import Image
 from serving import FACE, cheap, done, encoded, problem, server, until
 
+from hostile import mutated, real_files
 from panini.server import worker
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
-from test_hostile import mutated, real_files
 
 
 @pytest.fixture(scope="module")

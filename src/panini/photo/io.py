@@ -178,7 +178,7 @@ def load(source: Source, *, salvage: bool = False) -> Photo:
         path, file = None, source if isinstance(source, bytes) else source.read()
     name = path or "the input"
     try:
-        with warnings.catch_warnings(), READING:
+        with READING, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a large photo is none of a bomb; Pillow's own limit still raises
             register_plugins()
             return _read(file, path, salvage)

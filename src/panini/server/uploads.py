@@ -178,7 +178,7 @@ def _header(data: bytes, settings: ServerSettings, salvage: bool) -> tuple[tuple
     Raises ImageError if no decoder knows the file, TooLargeError if it has too many pixels.
     """
     try:
-        with warnings.catch_warnings(), READING:
+        with READING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             photo_io.register_plugins()
             with Image.open(BytesIO(data)) as image:
