@@ -68,6 +68,8 @@ class FaceWork:
     restored: RestoredFace | None = None
     made_with: tuple[float, float, int | None] | None = None
     """Dial, strength and passes of `restored`."""
+    several: bool = False
+    """Whether it takes more than one pass unless somebody says how many."""
     shown_with: object = None
     """What of the settings the newest result of the job shows the face with."""
     version: int = 0
@@ -311,14 +313,10 @@ class Job:
             with _Progress(self, restorer, pause):
                 self._enter(State.RESTORING)
                 if self.options.aligned:
-                    self.result = restorer.restore(self._photo, self.options)
+                    self._show(restorer.restore(self._photo, self.options))
                 else:
-                    self._add_boxes(restorer)
-                    while (stale := self._stale()) is not None:
-                        self._restore_face(restorer, stale)
-                        self._add_boxes(restorer)
-                    self.result = self._composed(restorer)
-                self.version += 1
+                    self._restore_faces(restorer)
+                    self._show(self._composed(restorer))
             self._enter(State.DONE)
         except Exception as error:
             self._fail(error)
@@ -335,27 +333,51 @@ class Job:
             face.shown_with = shown
         return result
 
-    def _stale(self) -> FaceWork | None:
-        """The next face that is not as the settings want it."""
+    def _show(self, result: Restoration) -> None:
+        self.result = result
+        self.version += 1
+
+    def _restore_faces(self, restorer: Restorer) -> None:
+        """Restores every face that is not as the settings want it.
+
+        Where a person waits for new settings and each face takes several passes, faces with a single pass are shown
+        first.
+        """
+        drafts = False
+        self._add_boxes(restorer)
+        while (stale := self._stale()) is not None:
+            work, passes = stale
+            if drafts and passes is None:
+                self._show(self._composed(restorer))
+            drafts = passes != self.options.passes
+            self._restore_face(restorer, work, passes)
+            self._add_boxes(restorer)
+
+    def _stale(self) -> tuple[FaceWork, int | None] | None:
+        """The next face that is not as the settings want it, and the passes that it is to have now; drafts first."""
+        passes = self.options.passes
         with self._lock:
             wanted = [face for face in self.faces if face.wanted]
-            stale = [face for face in wanted if face.made_with != self._settings_of(face)]
+            stale = [face for face in wanted if face.made_with != (face.dial, face.strength, passes)]
         self.done, self.of = len(wanted) - len(stale), len(wanted)
-        return stale[0] if stale else None
+        for face in stale:
+            several = passes is None and face.restored is not None and face.several
+            if several and self.result is not None and face.made_with != (face.dial, face.strength, 1):
+                return face, 1
+        return (stale[0], passes) if stale else None
 
-    def _settings_of(self, face: FaceWork) -> tuple[float, float, int | None]:
-        return face.dial, face.strength, self.options.passes
-
-    def _restore_face(self, restorer: Restorer, work: FaceWork) -> None:
+    def _restore_face(self, restorer: Restorer, work: FaceWork, passes: int | None) -> None:
         assert self._photo is not None
         restorer.progress(State.RESTORING, self.done, self.of)
-        dial, strength, passes = key = self._settings_of(work)
-        edit = replace(self._face_settings.edit, dial=dial)
+        key = (work.dial, work.strength, passes)
+        edit = replace(self._face_settings.edit, dial=key[0])
         work.restored = restorer.restore_face(
             self._photo.pixels, work.face, work.transform, self._monochrome,
-            FaceSettings(edit, strength, passes), self._timings, work.restored,
+            FaceSettings(edit, key[1], passes), self._timings, work.restored,
         )  # fmt: skip
         work.made_with = key
+        if passes is None:
+            work.several = work.restored.report.passes > 1
 
     def _add_boxes(self, restorer: Restorer) -> None:
         """Adds the faces that were boxed by hand, or chooses those that are known. One that fails becomes the note."""

@@ -97,7 +97,7 @@ async function update(photo) {
   if (photo.updating) return;
   photo.updating = true;
   try {
-    while (photo.job.state === "done" && (photo.shown?.version !== photo.job.version || photo.shown?.id !== photo.job.id)) await refresh(photo);
+    while (photo.job?.version && (photo.shown?.version !== photo.job.version || photo.shown?.id !== photo.job.id)) await refresh(photo);
   } catch (error) {
     if (error.status === 404) photo.shown = undefined;
     else if (!(error instanceof api.Refused)) throw error;
