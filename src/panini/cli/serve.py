@@ -73,7 +73,12 @@ def run_server(settings: ServerSettings, engine: str, min_face: float, browser: 
     """Serves until Ctrl-C or SIGTERM. Raises PaniniError if it cannot listen, or if the network cannot be loaded."""
     import uvicorn
 
-    from panini.server.app import create_app
+    from panini.server.app import close, create_app
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await asyncio.to_thread(close, app)  # before it waits for its clients
+            await super().shutdown(sockets)
 
     listening = _listen(settings.host, settings.port)
     with listening:
@@ -97,7 +102,7 @@ def run_server(settings: ServerSettings, engine: str, min_face: float, browser: 
             timeout_keep_alive=15,
             timeout_graceful_shutdown=3,
         )
-        server = uvicorn.Server(config)
+        server = Server(config)
         if browser:
             webbrowser.open(address)
         asyncio.run(server.serve(sockets=[listening]))

@@ -57,6 +57,11 @@ def create_app(restorer: Restorer, settings: ServerSettings | None = None) -> Fa
     return app
 
 
+def close(app: FastAPI) -> None:
+    """Lets go of all clients that wait, so that the server can end at once."""
+    app.state.shared.jobs.close()
+
+
 async def _sweep(jobs: Jobs) -> None:
     while True:
         await asyncio.sleep(_SWEEP)

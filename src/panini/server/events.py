@@ -11,6 +11,8 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 
 from panini.server.job import Job
+from panini.server.jobs import Jobs
+from panini.server.problems import Problem
 
 _ALIVE = 15.0  # seconds after which a silent stream says that it is still there
 _LOOK = 1.0  # seconds between two looks whether a client still waits
@@ -42,31 +44,29 @@ class Listener:
         self._event.clear()
 
 
-async def finished(job: Job, request: Request) -> None:
+async def finished(job: Job, jobs: Jobs, request: Request) -> None:
     """Waits for the end of a job; stops it if the client goes away. Raises the job's problem."""
-    try:
-        with Listener([job]) as listener:
-            while not job.state.is_final:
-                await listener.wait(_LOOK)
-                if not job.state.is_final and await request.is_disconnected():
-                    job.stop()
-    except asyncio.CancelledError:
-        job.stop()
-        raise
+    with Listener([job]) as listener:
+        while not job.state.is_final:
+            await listener.wait(_LOOK)
+            if jobs.closed:
+                raise Problem(503, "ending", "the server ends")
+            if not job.state.is_final and await request.is_disconnected():
+                job.stop()
     if job.problem is not None:
         raise job.problem
 
 
-def stream(jobs: list[Job], *, end: bool) -> StreamingResponse:
+def stream(found: list[Job], jobs: Jobs, *, end: bool) -> StreamingResponse:
     """The status of jobs whenever one changes. end: after the last one is done."""
 
     async def told() -> AsyncIterator[str]:
         last: dict[str, str] = {}
         yield "retry: 1000\n\n"
-        with Listener(jobs) as listener:
-            while True:
-                news, final = [], all(job.state.is_final for job in jobs)
-                for job in jobs:
+        with Listener(found) as listener:
+            while not jobs.closed:
+                news, final = [], all(job.state.is_final for job in found)
+                for job in found:
                     text = json.dumps(job.status())
                     if last.get(job.id) != text:
                         last[job.id] = text

@@ -30,6 +30,9 @@ class Jobs:
         self._restorer, self._settings, self._metrics = restorer, settings, metrics
         self._worker = Worker()
         self._jobs: dict[str, Job] = {}
+        self._unfinished: set[Job] = set()
+        self.closed = False
+        """Whether the server ends."""
         self._places, self._lock = 0, threading.Lock()
         self._seconds = _USUAL
         self.store = None if settings.store is None else Store(settings.store, settings.keep_seconds)
@@ -41,9 +44,12 @@ class Jobs:
         self._worker.start()
 
     def close(self) -> None:
-        """Stops all work."""
-        for job in tuple(self._jobs.values()):
+        """Stops all work, and lets go of clients that wait for it."""
+        self.closed = True
+        for job in {*self._jobs.values(), *self._unfinished}:
             job.stop()
+            for listener in tuple(job.listeners):
+                listener()
         self._worker.close()
 
     @contextmanager
@@ -98,11 +104,13 @@ class Jobs:
     def _take(self, place: Place, upload: Upload, *, page: bool, keep: bool) -> Job:
         job, began = Job(upload, self._settings), monotonic()
         place.taken = True
+        self._unfinished.add(job)
         if keep:
             self._jobs[job.id] = job
 
         def ended(job: Job) -> None:
             place.free()
+            self._unfinished.discard(job)
             self._metrics.finished(job)
             if job.state is State.DONE:
                 self._seconds += 0.2 * (min(monotonic() - began, 600) / max(self._places + 1, 1) - self._seconds)

@@ -105,6 +105,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         413: "The photo or the request is too large.",
         421: "The Host header names another server.",
         422: "The photo cannot be read, has no face, or an option does not fit it.",
+        503: "The server ends.",
         429: "The queue is full; the header Retry-After says when to try again.",
     }.items()
 }

@@ -49,7 +49,7 @@ async def restore(request: Request, the: The, fields: Fields) -> Response:
     format = wanted(request.headers.get("accept", ""))
     with the.jobs.place() as place:
         job = place.take(await uploads.receive(request, the.settings), keep=format is None)
-    await events.finished(job, request)
+    await events.finished(job, the.jobs, request)
     if format is None:
         return JSONResponse({"id": job.id, "report": job.report(), "links": _links(job)})
     return await the.picture(job, format)
@@ -62,7 +62,7 @@ async def inspect(request: Request, the: The, fields: Fields) -> dict[str, Any]:
         job = place.take(await uploads.receive(request, the.settings), keep=False)
     size, faces = job.size, []
     try:
-        await events.finished(job, request)
+        await events.finished(job, the.jobs, request)
         size, faces = job.size, job.report()["faces"]
     except Problem as problem:
         if problem.kind != "no-face":
@@ -105,7 +105,7 @@ async def stop(id: JobId, the: The) -> Response:
 @router.get("/jobs/{id}/events", tags=["jobs"], response_class=StreamingResponse, responses=_EVENTS)
 async def events_of_one(id: JobId, the: The) -> StreamingResponse:
     """The status of a job whenever it changes, as server-sent events; ends when the job is done."""
-    return events.stream([the.jobs.get(id)], end=True)
+    return events.stream([the.jobs.get(id)], the.jobs, end=True)
 
 
 @router.get("/events", tags=["jobs"], response_class=StreamingResponse, responses=_EVENTS)
@@ -117,7 +117,7 @@ async def events_of_several(
     for id in job:
         with suppress(Problem):
             found.append(the.jobs.get(id))
-    return events.stream(found, end=False)
+    return events.stream(found, the.jobs, end=False)
 
 
 def _told(job: Job) -> dict[str, Any]:
