@@ -93,6 +93,8 @@ class Job:
         self.result: Restoration | None = None
         self.version = 0
         """Grows with each result."""
+        self.tick = 0
+        """Grows with each change of the status, so that clients can tell an old one from a new one."""
         self.used = monotonic()
         """When a client last asked for it."""
         self.listeners: set[Callable[[], None]] = set()
@@ -149,6 +151,7 @@ class Job:
                 face.wanted = face.wanted if change.restore is None else change.restore
             self._boxes += changes.boxes
             self.note = ""
+            self.tick += 1
             if self.state is State.DONE:  # not any more
                 self.state, self.done, self.of = State.RESTORING, 0, 0
 
@@ -208,6 +211,7 @@ class Job:
         return {
             "id": self.id,
             "name": self.upload.name,
+            "tick": self.tick,
             "state": self.state.value,
             "done": self.done,
             "of": self.of,
@@ -429,6 +433,7 @@ class Job:
         self._enter(State.STOPPED if isinstance(error, StoppedError) else State.FAILED)
 
     def _tell(self) -> None:
+        self.tick += 1
         if self.state.is_final and not self._told_final:
             self._told_final = True
             self.on_final(self)

@@ -72,8 +72,8 @@ function follow() {
 /** An event of the server. */
 async function told(job) {
   const photo = photos.find((one) => one.job?.id === job.id);
-  if (!photo) return;
-  const before = photo.job;
+  const before = photo?.job;
+  if (!photo || job.tick < before.tick) return; // an answer that an event has overtaken
   photo.job = job;
   if (before.state !== job.state && photo === current) say(`${photo.file.name}: ${job.state}`);
   if (photo.replay && job.state === "done") {
