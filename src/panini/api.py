@@ -120,6 +120,15 @@ class RestoreOptions:
         }
 
 
+def parse_box(text: str) -> Box:
+    """`x,y,width,height` in pixels; raises PaniniError."""
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise PaniniError(f"a box is x,y,width,height in pixels, not {text!r}") from None
+    return x, y, w, h
+
+
 @dataclass(frozen=True)
 class FaceSettings:
     """`RestoreOptions` as they apply to each face; made by `Restorer.prepare`."""
@@ -270,6 +279,19 @@ class Restoration:
         return replace(photo, metadata=provenance.add_to_metadata(photo.metadata, said | more))
 
 
+@dataclass(frozen=True)
+class FoundFaces:
+    """A photo and where its faces are; made by `Restorer.find`."""
+
+    photo: photo_io.Photo
+    faces: list[Face]
+    """Largest first."""
+    transforms: list[align.Transform]
+    """From the photo to the crop of each face that the network sees."""
+    smaller: int = 0
+    """How many faces were left out because they are smaller than the detector's `min_face`."""
+
+
 def mean_imagined(faces: Sequence[RestoredFace]) -> float | None:
     """The imagined share of detail, 0..1, averaged over the faces; None if it is unknown."""
     shares = [face.report.imagined for face in faces if face.report.imagined is not None]
@@ -319,31 +341,48 @@ class Restorer:
             plain = self._is_plain(restored, photo) if options.consistent is None else options.consistent
             return restored.made_consistent(photo) if plain else restored
 
+        found = self.find(photo, options, timings)
+        faces: list[RestoredFace] = []
+        for face, transform in zip(found.faces, found.transforms, strict=True):
+            self.progress("restoring faces", len(faces), len(found.faces))
+            faces.append(self.restore_face(photo.pixels, face, transform, monochrome, settings, timings))
+        return self.compose(found, faces, options, timings)
+
+    def find(self, photo: photo_io.Photo, options: RestoreOptions, timings: dict[str, float]) -> FoundFaces:
+        """Finds the faces that `options` choose; adds seconds by step to `timings`.
+
+        Raises PaniniError if `options` choose a face that is not there, NoFaceError as `restore` does.
+        """
         with _clock(timings, "detect"):
             if isinstance(self.detector, CenterFace):
                 self.detector.progress = lambda done, of: self.progress("finding faces", done, of)
-            found = choose(self.detector(photo.pixels), options.only, options.boxes)
+            faces = choose(self.detector(photo.pixels), options.only, options.boxes)
             smaller = getattr(self.detector, "smaller", 0)
-        if not found and not options.keep:
+        if not faces and not options.keep:
             raise self._no_face(photo, smaller)
         with _clock(timings, "align"):
-            size = self.engine.input_size
-            transforms = [self.transform(photo.pixels, face) for face in found]
+            transforms = [self.transform(photo.pixels, face) for face in faces]
+        return FoundFaces(photo, faces, transforms, smaller)
+
+    def compose(
+        self, found: FoundFaces, faces: list[RestoredFace], options: RestoreOptions, timings: dict[str, float]
+    ) -> Restoration:
+        """The photo with its restored faces, one for each of `found`; adds seconds by step to `timings`.
+
+        Of `options` it heeds `scale`, `background`, `grain` and `consistent`. Raises PaniniError.
+        """
+        photo, size = found.photo, self.engine.input_size
         with _clock(timings, "blend"):
             upscaler = None if options.background is None else _upscaler(options.background)
             result = photo.enlarged(options.scale, upscaler)
             result = replace(result, pixels=result.pixels.copy())
-            masks = blend.masks(transforms, size)
-        faces: list[RestoredFace] = []
-        for face, transform, mask in zip(found, transforms, masks, strict=True):
-            self.progress("restoring faces", len(faces), len(found))
-            faces.append(self.restore_face(photo.pixels, face, transform, monochrome, settings, timings))
-            with _clock(timings, "blend"):
-                patch = blend.patch(photo.pixels, faces[-1].after, transform, size, options.grain)
-                around = blend.share_around(faces[-1].before, faces[-1].after, align.scale_of(transform), face.yaw)
+            masks = blend.masks(found.transforms, size)
+            for face, transform, mask in zip(faces, found.transforms, masks, strict=True):
+                patch = blend.patch(photo.pixels, face.after, transform, size, options.grain)
+                around = blend.share_around(face.before, face.after, align.scale_of(transform), face.face.yaw)
                 blend.paste(result.pixels, patch, mask * around, transform, size, options.scale)
         min_face = getattr(self.detector, "min_face", 0.0)
-        restored = Restoration(result, faces, timings, self.engine.digest, smaller=smaller, min_face=min_face)
+        restored = Restoration(result, faces, timings, self.engine.digest, smaller=found.smaller, min_face=min_face)
         return restored.made_consistent(photo) if options.consistent else restored
 
     def prepare(self, options: RestoreOptions) -> FaceSettings:
@@ -419,16 +458,23 @@ class Restorer:
         monochrome: bool,
         settings: FaceSettings,
         timings: dict[str, float],
+        earlier: RestoredFace | None = None,
     ) -> RestoredFace:
         """Restores one face of a photo uint8 RGB [H, W, 3], and adds seconds by step to `timings`.
 
         transform: as of `transform`. monochrome: as of `panini.photo.color.is_monochrome` for the whole photo.
+        earlier: the same face restored with other settings, whose crop and v_DR are used again.
         """
-        with _clock(timings, "align"):
-            crop = self.crop(pixels, transform)
-            inside = align.covered(pixels.shape[:2], transform, len(crop))
+        if earlier is None:
+            with _clock(timings, "align"):
+                crop = self.crop(pixels, transform)
+                inside = align.covered(pixels.shape[:2], transform, len(crop))
+        else:
+            crop, inside = earlier.before, earlier.inside
         with _clock(timings, "network"):
-            made = restore_crop(self.engine, crop, settings.edit, monochrome=monochrome, passes=settings.passes)
+            own = None if earlier is None else earlier.degradation
+            edit, passes = settings.edit, settings.passes
+            made = restore_crop(self.engine, crop, edit, monochrome=monochrome, passes=passes, own=own)
         native = self.engine.input_size / align.scale_of(transform)
         return self._restored_face(face, crop, inside, native, made, settings, timings)
 

@@ -16,6 +16,7 @@ from panini.cli.evaluate import evaluate
 from panini.cli.inspect import inspect
 from panini.cli.measure import calibrate, figures, probe
 from panini.cli.restore import restore
+from panini.cli.serve import serve
 from panini.cli.train import ablate, config_fields, train
 from panini.errors import PaniniError
 
@@ -42,7 +43,7 @@ def panini(
     """Restores the faces in a photo, and says how much of them is real."""
 
 
-_USERS = (restore, inspect, demo)
+_USERS = (restore, inspect, demo, serve)
 _RESEARCHERS = (degrade, train, ablate, export, import_prior, probe, evaluate, calibrate, figures)
 for verb in (*_USERS, *_RESEARCHERS):  # in the order of `panini --help`
     app.command(epilog=config_fields() if verb is train else None)(verb)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from panini.api import Restoration, RestoreOptions, Restorer
-    from panini.faces.detect import Box
     from panini.jobs.folder import FolderJob
     from panini.jobs.journal import Entry
 
@@ -141,7 +140,7 @@ def restore(
 ) -> None:
     """Restore the faces in each PHOTO and VIDEO, or in FOLDER. The originals stay unchanged."""
     # Long, because each option of the command line is an argument.
-    from panini.api import RestoreOptions
+    from panini.api import RestoreOptions, parse_box
     from panini.photo import io as photo_io
 
     if weights is not None:
@@ -469,12 +468,3 @@ def _tell(console: Console, entry: Entry) -> None:
     """Prints an error, or what a result lacks, in one line above the bar."""
     words = f"panini: {one_line(entry.source)}: {one_line(entry.error or entry.note)}"
     console.print(words, markup=False, highlight=False, emoji=False, soft_wrap=True)
-
-
-def parse_box(text: str) -> Box:
-    """`x,y,width,height` in pixels; raises PaniniError."""
-    try:
-        x, y, w, h = (float(part) for part in text.split(","))
-    except ValueError:
-        raise PaniniError(f"a box is x,y,width,height in pixels, not {text!r}") from None
-    return x, y, w, h

@@ -165,7 +165,7 @@ def load(source: Source, *, salvage: bool = False) -> Photo:
         path, file = None, source if isinstance(source, bytes) else source.read()
     name = path or "the input"
     try:
-        with warnings.catch_warnings(), READING:
+        with READING, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about large photos; beyond its limit, Pillow still raises
             register_plugins()
             return _read(file, path, salvage)
@@ -192,7 +192,7 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
             if _DNG in getattr(image, "tag_v2", {}):
                 raise ImageError(f"{name} is a RAW file, of which only a preview could be read: develop it first")
             try:
-                photo = _decode(image, path, contents)
+                photo = _decode(image, file, contents)
                 empty = empty_rows(photo.pixels) if image.format in ("JPEG", "MPO") else 0
                 if empty < _EMPTY:
                     return photo
@@ -370,15 +370,16 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
     return Photo(np.ascontiguousarray(array[..., :3]), alpha)
 
 
-def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
+def _decode(image: Image.Image, file: Path | bytes | None, contents: Contents) -> Photo:
+    """file: that of the image, or its bytes; None if the image is not to be changed, or not that of a file."""
     left_out = contents.left_out + _other_frames(image) + _beside(image)
     quality, subsampling = _jpeg_encoding(image)
     tiles = getattr(image, "tile", ())  # loading the pixels removes them
     if image.format != "TIFF":  # whose tags would become unreadable
         image.load()  # now, because `_exif` would hide damage
     exif, tiff_xmp = _exif(image)
-    pixels16 = None if path is None else read_sixteen_bit(image, tiles, path)
-    if path is None:
+    pixels16 = None if file is None else read_sixteen_bit(image, tiles, file)
+    if file is None:
         upright = ImageOps.exif_transpose(image)
     else:  # in place: 100 megapixels take 400 MB
         ImageOps.exif_transpose(image, in_place=True)
@@ -421,7 +422,7 @@ def _decode(image: Image.Image, path: Path | None, contents: Contents) -> Photo:
             chunks=tuple(contents.chunks),
             trailer=contents.trailer,
         ),
-        path=path,
+        path=file if isinstance(file, Path) else None,
         pixels16=pixels16,
         left_out=tuple(left_out),
     )

@@ -28,10 +28,10 @@ _UPRIGHT: dict[int, Callable[[Any], Any]] = {
 }
 
 
-def read_sixteen_bit(image: Image.Image, tiles: Any, path: Path) -> Pixels16 | None:
+def read_sixteen_bit(image: Image.Image, tiles: Any, file: Path | bytes) -> Pixels16 | None:
     """The pixels of a 16-bit PNG or TIFF, upright: [H, W], [H, W, 3] RGB or [H, W, 4] RGBA; None for other files.
 
-    image: the file at `path`, opened by Pillow. tiles: its attribute `tile` before the pixels were loaded.
+    image: `file` (a path or its bytes), opened by Pillow. tiles: its attribute `tile` before the pixels were loaded.
     Raises ValueError for a layout that neither Pillow nor OpenCV reads correctly.
     """
     tags: Any = getattr(image, "tag_v2", {})  # of a TIFF
@@ -49,7 +49,8 @@ def read_sixteen_bit(image: Image.Image, tiles: Any, path: Path) -> Pixels16 | N
         if tags.get(Tag.PhotometricInterpretation) == 0:  # white is 0, which Pillow only heeds in 8-bit files
             array = 65535 - array
     else:
-        array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        encoded = np.frombuffer(file, np.uint8) if isinstance(file, bytes) else np.fromfile(file, np.uint8)
+        array = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
         if array is None or array.dtype != np.uint16 or array.ndim != 3:
             return None
         array = array[..., [2, 1, 0] if image.mode == "RGB" else [2, 1, 0, 3][: array.shape[2]]]

@@ -1,0 +1,123 @@
+"""`panini serve`: a local web page and an HTTP API."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from panini.cli.common import DEFAULT_MIN_FACE, MinFace, load_restorer
+from panini.errors import PaniniError, how_to_get
+
+if TYPE_CHECKING:
+    from panini.server.settings import ServerSettings
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback wants --token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 7860,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+    token: Annotated[
+        str,
+        typer.Option(envvar="PANINI_TOKEN", show_default=False, help="A secret that every client must know."),
+    ] = "",
+    name: Annotated[
+        list[str] | None, typer.Option(help="A host name by which clients reach the server. Repeatable.")
+    ] = None,
+    queue: Annotated[int, typer.Option(help="How many photos may wait; further ones are refused for now.")] = 16,
+    max_megabytes: Annotated[float, typer.Option(help="Largest file.")] = 64,
+    max_megapixels: Annotated[float, typer.Option(help="Largest photo.")] = 50,
+    timeout: Annotated[float, typer.Option(help="Seconds that the work on a photo may take.")] = 300,
+    keep: Annotated[float, typer.Option(help="Minutes that results are kept after their last use.")] = 60,
+    keep_megabytes: Annotated[float, typer.Option(help="Memory for results; beyond it the oldest go.")] = 1000,
+    store: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write results to this folder, as long as they are kept.")
+    ] = None,
+    min_face: MinFace = DEFAULT_MIN_FACE,
+    engine: Annotated[str, typer.Option(hidden=True)] = "default",
+) -> None:
+    """Open a page in the browser to restore photos; also an HTTP API. Nothing leaves this machine."""
+    try:
+        import fastapi  # noqa: F401
+        import fastapi_swagger  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise PaniniError(f"serve needs {error.name}: {how_to_get('serve')}") from error
+    from panini.server.settings import ServerSettings
+
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        token=token,
+        names=tuple(one.lower() for one in name or ()),
+        queue=queue,
+        max_bytes=round(max_megabytes * 1e6),
+        max_pixels=round(max_megapixels * 1e6),
+        seconds=timeout,
+        keep_seconds=60 * keep,
+        keep_bytes=round(keep_megabytes * 1e6),
+        store=store,
+    )
+    run_server(settings, engine, min_face, browser)
+
+
+def run_server(settings: ServerSettings, engine: str, min_face: float, browser: bool) -> None:
+    """Serves until Ctrl-C or SIGTERM. Raises PaniniError if it cannot listen, or if the network cannot be loaded."""
+    import uvicorn
+
+    from panini.server.app import close, create_app
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await asyncio.to_thread(close, app)  # before it waits for its clients
+            await super().shutdown(sockets)
+
+    listening = _listen(settings.host, settings.port)
+    with listening:
+        app = create_app(load_restorer(engine, min_face), settings)
+        port = listening.getsockname()[1]
+        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"http://{shown}:{port}/"
+        print(f"Panini is at {address} (Ctrl-C ends it)")
+        if settings.token:
+            print("It wants the token: open the page and type it, or send the header Authorization: Bearer TOKEN")
+        if not settings.is_loopback:
+            print("Other machines can reach it. The connection is not encrypted: put a proxy with TLS in front of it.")
+        sys.stdout.flush()
+        logging.basicConfig(format="panini: %(message)s", level=logging.WARNING)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=3,
+        )
+        server = Server(config)
+        if browser:
+            webbrowser.open(address)
+        asyncio.run(server.serve(sockets=[listening]))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises PaniniError."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, proto)
+        if sys.platform != "win32":  # where it would let two servers share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(128)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise PaniniError(f"cannot listen at {host}, port {port}: {why} (--port chooses another)") from error
+    return listening
