@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from panini.models.dafi import DAFI, PictureDAFI
 from panini.models.deblur import Deblur
+from panini.models.octaves import low_pass
 from panini.models.prior import Prior, PriorState
 
 
@@ -31,7 +32,8 @@ class PaniniNet(nn.Module):
     """Damaged face [N, 3, S, S] in [-1, 1] -> restored face [N, 3, prior.size, prior.size].
 
     One class for the paper's MFR and SR networks and the small default: what differs is the parts (`presets.py`).
-    Not in the paper: picture, the interpolation with the input itself; deblur, which comes before all features.
+    Not in the paper: picture, the interpolation with the input itself; deblur, which comes before all features; smooth:
+    the last fused features pass a `low_pass`, without which they make a lattice.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class PaniniNet(nn.Module):
         picture: PictureDAFI | None = None,
         deblur: Deblur | None = None,
         input_size: int = 512,
+        smooth: bool = False,
     ) -> None:
         super().__init__()
         self.prior = prior
@@ -54,6 +57,7 @@ class PaniniNet(nn.Module):
         self.picture = picture
         self.deblur = deblur
         self.input_size = input_size
+        self.smooth = low_pass(prior.channels[dafi.resolutions[-1]]) if smooth else None
 
     def encode(self, x: Tensor, v: Tensor | None = None, own: Tensor | None = None) -> Encoding:
         """Everything before the prior. `v` stands in for the v_DR of `x` in all interpolations (editable restoration);
@@ -84,7 +88,7 @@ class PaniniNet(nn.Module):
             state = state.with_features(features)
             if resolution == self.dafi.resolutions[-1]:
                 break
-        return state
+        return state if self.smooth is None else state.with_features(self.smooth(state.features))
 
     def generate(self, state: PriorState, w: Tensor) -> Tensor:
         """What the prior makes of a fused state, or of a window of one (`PriorState.crop`)."""
