@@ -16,7 +16,7 @@ from skimage import data
 
 from panini.cli import run
 
-ENGINE = ["--engine", "bicubic", "--min-face", "48"]
+ENGINE = ["--network", "bicubic", "--min-face", "48"]
 FACE = Image.fromarray(data.astronaut()[40:180, 150:290]).resize((96, 96))
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tif": "TIFF", "bmp": "BMP", "gif": "GIF"}
 if features.check("avif"):

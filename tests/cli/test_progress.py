@@ -30,7 +30,7 @@ def test_one_bar_for_both_steps_of_a_video(faults, tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr(progress.Bar, "reached", lambda self, task, done, of: told.append((task, done, of)))
     out = tmp_path / "out.mp4"
-    assert run(["restore", str(faults / "interlaced-flag-lost.mp4"), "-o", str(out), "--engine", "bicubic"]) == 0
+    assert run(["restore", str(faults / "interlaced-flag-lost.mp4"), "-o", str(out), "--network", "bicubic"]) == 0
     assert len({task for task, _, _ in told}) == 1
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert told[-1][1:] == (3, 3)

@@ -18,7 +18,7 @@ from panini.photo import io as photo_io
 from panini.photo.io import ImageError
 from programs import needed
 
-BICUBIC = ["--engine", "bicubic"]
+BICUBIC = ["--network", "bicubic"]
 FACE = Image.fromarray(data.astronaut()[0:220, 110:330])
 
 

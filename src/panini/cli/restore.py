@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer, outcome, progress_bar
+from panini.cli.common import DEFAULT_MIN_FACE, Device, MinFace, Salvage, count, load_restorer, outcome, progress_bar
 from panini.errors import NoFaceError, PaniniError, SomeFailedError, StoppedError, one_line
 
 if TYPE_CHECKING:
@@ -137,7 +137,8 @@ def restore(
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Use another weights file, written by `panini export`.")
     ] = None,
-    engine: Annotated[str, typer.Option(hidden=True)] = "default",
+    device: Device = "auto",
+    network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore the faces in each PHOTO and VIDEO, or in FOLDER. The originals stay unchanged."""
     # Long, because each option of the command line is an argument.
@@ -147,7 +148,7 @@ def restore(
     if weights is not None:
         if weights.suffix != ".safetensors":
             raise PaniniError(f"--weights wants a weights file, ….safetensors, not {weights}")
-        engine = str(weights)
+        network = str(weights)
     options = RestoreOptions(
         scale=int(scale.value),
         background=background,
@@ -173,21 +174,26 @@ def restore(
                 raise PaniniError(f"{path} is a folder: name it alone")
         if any(map(photo_io.is_video, photos)):
             _refuse("a video", extras, options)
-        restore_several(load_restorer(engine, min_face), photos, to, options)
+        restore_several(load_restorer(network, min_face, device), photos, to, options)
     elif photo_io.is_folder(photo):
         _refuse("a folder", extras, options)
         restore_folder(
-            load_restorer(engine, min_face), photo, to, options, f"{engine}, faces from {min_face:g}", recursive
+            load_restorer(network, min_face, device),
+            photo,
+            to,
+            options,
+            f"{network}, faces from {min_face:g}",
+            recursive,
         )
     elif photo_io.is_video(photo):
         _refuse("a video", extras, options)
-        restore_clip(load_restorer(engine, min_face), photo, to, options)
+        restore_clip(load_restorer(network, min_face, device), photo, to, options)
     elif strip is not None:
         _refuse("--strip", extras, options)
-        write_strip(load_restorer(engine, min_face), photo, to, strip, aligned)
+        write_strip(load_restorer(network, min_face, device), photo, to, strip, aligned)
     else:
         _refuse("a photo", extras)
-        restore_photo(load_restorer(engine, min_face), photo, _targets(photos, to)[0], to, options)
+        restore_photo(load_restorer(network, min_face, device), photo, _targets(photos, to)[0], to, options)
 
 
 def _refuse(work: str, extras: Mapping[str, bool], options: RestoreOptions | None = None) -> None:
