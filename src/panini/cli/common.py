@@ -22,10 +22,12 @@ Device = Annotated[
 DEFAULT_MIN_FACE = 24.0
 
 
-def load_restorer(engine: str, min_face: float = DEFAULT_MIN_FACE, device: str = "auto") -> Restorer:
+def load_restorer(
+    engine: str, min_face: float = DEFAULT_MIN_FACE, device: str = "auto", *, strict: bool = False
+) -> Restorer:
     """A restorer with the engine `engine`, for faces at least `min_face` pixels wide. Raises PaniniError.
 
-    If `device` fails, the next best one is used, and one line on stderr says so.
+    If `device` fails, the next best one is used, and one line on stderr says so; if `strict`, this is a PaniniError.
     """
     from panini.api import Restorer
     from panini.faces.detect import CenterFace
@@ -35,6 +37,8 @@ def load_restorer(engine: str, min_face: float = DEFAULT_MIN_FACE, device: str =
         raise PaniniError(f"--min-face must be at least 8, not {min_face:g}")
 
     def tell(words: str) -> None:
+        if strict:
+            raise PaniniError(words)
         print(f"panini: {words}", file=sys.stderr)
 
     return Restorer(
