@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from time import perf_counter
@@ -94,18 +95,20 @@ class Worker:
         done = {entry.source: entry for entry in journal if entry.outcome != BEGUN}
         deaths = [entry.source for entry in journal if entry.source not in done]
         digest = settings_digest(self.plan.options, self.plan.maker, self.plan.mark)
+        begun = [Entry(f.source, photo_io.output_name(f.source), BEGUN) for f in files if f.source not in done]
+        if begun:
+            write_shard(target, shard, [*journal, begun[0]])
         for file in files:
             name = file.source
             if name not in done:
                 if deaths.count(name) >= _DEATHS:
                     entry = replace(file, error=f"{_DEATHS} workers died while they restored it")
                 else:
-                    write_shard(target, shard, [*journal, Entry(name, photo_io.output_name(name), BEGUN)])
                     entry = self._restore_one(file)
                 done[name] = replace(entry, settings=digest)
                 journal.append(done[name])
-                if file is files[-1] or entry.error:  # else it is written when the next file begins
-                    write_shard(target, shard, journal)
+                del begun[0]
+                write_shard(target, shard, [*journal, *begun[:1]])  # what is done, and what comes next
             yield done[name]
 
     def _restore_one(self, file: Entry) -> Entry:
@@ -195,10 +198,11 @@ class ClusterJob:
         """Number of pictures that an earlier run did."""
         self._refused = {} if overwrite else self._strangers()
 
-    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Entry]:
+    def run(self, stop: Callable[[], bool] = lambda: False, execute: Execute | None = None) -> Iterator[Entry]:
         """Restores the files in `todo` and yields the entry of each, without its faces, in any order.
 
-        `stop` is called when entries arrive. Raises PaniniError if Ray is missing or the work cannot go on.
+        `stop` is called when entries arrive. execute: `on_ray`, the default, or `in_this_process`.
+        Raises PaniniError if Ray is missing or the work cannot go on.
         """
         refused = [self._refused[name] for name in self.todo if name in self._refused]
         run = uuid4().hex[:8]
@@ -207,9 +211,12 @@ class ClusterJob:
         yield from refused
         left = [name for name in self.todo if name not in self._refused]
         if left and not stop():
-            for entry in _on_ray(self.plan, self.crew, lambda workers: self._shards(run, left, workers), stop):
+            shards = partial(self._shards, run, left)
+            for entry in (execute or on_ray)(self.plan, self.crew, shards):
                 if entry.outcome != OWN:
                     yield entry
+                if stop():
+                    break
         self.entries = merge(self.plan.target)
         _sweep(self.plan.target)
         self._there = dict(self.plan.target.files())
@@ -237,21 +244,24 @@ class ClusterJob:
     def summary(self, seconds: float) -> dict[str, Any]:
         """What the reports say about the whole folder. seconds: how long this run took."""
         source, target = self.plan.source.name, self.plan.target.name
-        pictures, entries = len(self.names), self.finished() + self.unreadable
+        pictures, entries = len(self.names), self._reported()
         return summarize(source, target, self.plan.options, seconds, pictures, entries, self.others, self.ours)
 
     def write_reports(self, seconds: float) -> list[str]:
         """Writes `report.json` and `report.html` into the target; returns their names. Raises PaniniError."""
         source, target = self.plan.source, self.plan.target
         if isinstance(source, Folder) and isinstance(target, Folder):
-            written = write_reports(source.path, target.path, self.summary(seconds), self.finished() + self.unreadable)
+            written = write_reports(source.path, target.path, self.summary(seconds), self._reported())
         else:
             with tempfile.TemporaryDirectory(prefix="panini-") as scratch:
                 address = source.path.as_uri() if isinstance(source, Folder) else source.name
-                written = write_reports(address, Path(scratch), self.summary(seconds), self.finished() + self.unreadable)
+                written = write_reports(address, Path(scratch), self.summary(seconds), self._reported())
                 for path in written:
                     target.put(path, path.name)
         return [f"{target.name}/{path.name}" for path in written]
+
+    def _reported(self) -> list[Entry]:
+        return self.finished() + self.unreadable
 
     def _list(self, recursive: bool) -> dict[str, Stamp]:
         """The stamps of the pictures by relative name. What lies in the target is left out."""
@@ -280,7 +290,7 @@ class ClusterJob:
         return entry is not None and entry.outcome in (RESTORED, COPIED) and entry.source_stamp == stamp
 
     def _is_own(self, name: str) -> bool:
-        entry = self.entries.get(name)
+        entry = None if self.plan.again else self.entries.get(name)
         return entry is not None and entry.outcome == OWN and entry.source_stamp == self._stamps[name]
 
     def _up_to_date(self, name: str) -> bool:
@@ -334,12 +344,26 @@ class ClusterJob:
         ]
 
 
-def _on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]], stop: Callable[[], bool]) -> Iterator[Entry]:
-    """Lets a pool of actors restore the shards for this number of workers; yields the entries as they arrive."""
+Execute = Callable[[Plan, Crew, Callable[[int], list[str]]], Iterator[Entry]]
+"""Restores the shards, which it asks for with the number of workers; yields the entries as they arrive."""
+
+
+def in_this_process(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
+    """Restores the shards one after the other, without Ray."""
+    worker = Worker(plan)
+    for part in worker({"shard": shards(1)}):
+        yield from (_parsed(json.loads(text)) for text in part["entry"])
+
+
+def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
+    """Lets a pool of Ray's actors restore the shards. Raises PaniniError if Ray is missing or the cluster fails."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
     except ModuleNotFoundError as error:
         raise PaniniError(f"--engine ray needs {error.name}: {how_to_get('ray')}") from error
     started = not ray.is_initialized()
@@ -362,8 +386,6 @@ def _on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]], stop: Ca
         )
         for row in restored.iter_rows():
             yield _parsed(json.loads(row["entry"]))
-            if stop():
-                break
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         raise PaniniError(f"the cluster failed: {_last_line(cause)}; the same command goes on from here") from error
