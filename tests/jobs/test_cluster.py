@@ -14,6 +14,7 @@ from skimage import data
 
 from panini.api import RestoreOptions, Restorer
 from panini.cli import run
+from panini.cli.common import load_restorer
 from panini.errors import PaniniError
 from panini.faces.detect import CenterFace
 from panini.inference import BicubicEngine
@@ -330,7 +331,6 @@ def test_three_nodes_one_of_which_dies(many, monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     before, out = contents(many), many.with_name("out")
@@ -339,7 +339,7 @@ def test_three_nodes_one_of_which_dies(many, monkeypatch):
         cluster.add_node(**node)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
         given, to = open_places(many, out)
-        plan = Plan(given, to, partial(make_restorer), RestoreOptions())
+        plan = Plan(given, to, partial(load_restorer, "bicubic", 60.0, strict=True), RestoreOptions())
         job = ClusterJob(plan, Crew(workers=2), recursive=True)
         entries, stamps = [], {}
         for entry in job.run():

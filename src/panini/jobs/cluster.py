@@ -369,7 +369,7 @@ def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterat
     started = not ray.is_initialized()
     try:
         if started:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            _start(ray.init)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False  # type: ignore[attr-defined]
@@ -406,6 +406,14 @@ def _parsed(values: dict[str, Any]) -> Entry:
 def _sweep(target: Place) -> None:
     if isinstance(target, Folder):
         target.sweep()
+
+
+def _start(init: Callable[..., object]) -> None:
+    """Joins the cluster that `RAY_ADDRESS` or this machine's `ray start` names, or starts one here."""
+    try:
+        init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    except Exception as error:  # of many kinds
+        raise PaniniError(f"Ray cannot start: {one_line(error)}") from error
 
 
 def _room(resources: dict[str, float], crew: Crew) -> int:
