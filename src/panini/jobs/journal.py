@@ -6,6 +6,7 @@ On many machines, each part of the work has a journal of its own. `merge` puts t
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -75,6 +76,7 @@ def parse(lines: Iterable[str]) -> list[Entry]:
         try:
             values = json.loads(text)
             values |= {key: tuple(values[key]) for key in ("source_stamp", "output_stamp")}
+            values["settings"] = sys.intern(values["settings"])  # most are the same
             entries.append(Entry(**values))
         except (ValueError, TypeError, KeyError):
             continue  # a line that a power failure cut off

@@ -66,6 +66,8 @@ def url_of(path: Path | str) -> str | None:
 def place(path: Path | str) -> Place:
     """The place at a path or address. Raises PaniniError if it cannot be opened."""
     url = url_of(path)
+    if url is not None and url.startswith("file://"):
+        return Folder(Path("/", url.removeprefix("file://")))
     return Folder(Path(path)) if url is None else Remote(url)
 
 
