@@ -3,8 +3,8 @@
     python benchmarks/whole.py [PHOTO...] [--repetitions N] [--min-face PIXELS]
 
 The default photos show one face on 0.25 megapixels, and one on 3. Seconds are those of the processor, so that other
-work on the machine does not count; set OMP_NUM_THREADS=1, or threads that wait for each other count as well. The best of
-the repetitions is shown. Start-up is a process of its own, up to the loaded network; `imports` is a part of it.
+work on the machine does not count; set OMP_NUM_THREADS=1, or threads that wait for each other count as well. The best
+of the repetitions is shown. Start-up is a process of its own, up to the loaded network; `imports` is a part of it.
 """
 
 from __future__ import annotations
