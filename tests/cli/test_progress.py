@@ -13,7 +13,7 @@ def test_progress_within_a_large_photo():
     page = np.full((1100, 2300, 3), 127, np.uint8)
     page[200:420, 300:520] = data.astronaut()[0:220, 110:330]
     told = []
-    restorer = Restorer(BicubicEngine(), CenterFace(min_face=40))
+    restorer = Restorer(BicubicEngine(), CenterFace(min_face=24))
     restorer.progress = lambda step, done, of: told.append((step, done, of))
     assert len(restorer.restore(page).faces) == 1
     searched = [(done, of) for step, done, of in told if step == "finding faces"]
