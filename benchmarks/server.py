@@ -132,7 +132,7 @@ def memory(process: int) -> float:
 
 def start_server(engine: str) -> tuple[subprocess.Popen[str], str]:
     """A server in a process of its own, and its address."""
-    command = [sys.executable, "-m", "panini.cli", "serve", "--no-browser", "--port", "0", "--engine", engine]
+    command = [sys.executable, "-m", "panini.cli", "serve", "--no-browser", "--port", "0", "--network", engine]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     address = re.search(r"http://\S+", process.stdout.readline())[0]
     return process, address

@@ -310,9 +310,12 @@ def mark_entries(weights: str, faces: Sequence[RestoredFace], consistent: bool =
 class Restorer:
     """Restores the faces in photos. Creating one takes a moment; use it again for further photos."""
 
-    def __init__(self, engine: Engine | None = None, detector: Detector | None = None) -> None:
-        """engine: the network; None: the one in the package. detector: None: `CenterFace`."""
-        self.engine = load_engine() if engine is None else engine
+    def __init__(self, engine: Engine | None = None, detector: Detector | None = None, *, device: str = "auto") -> None:
+        """engine: the network; None: the one in the package, on `device` (see `load_engine`).
+
+        detector: None: `CenterFace`, which always runs on the CPU.
+        """
+        self.engine = load_engine(device=device) if engine is None else engine
         self._detector = detector
         self._aligner: Aligner | None = None
         self.progress: Progress = lambda step, done, of: None

@@ -1,4 +1,4 @@
-"""Opens networks in ONNX Runtime, on the CPU and on the cores that the process may use."""
+"""Opens networks in ONNX Runtime, by default on the CPU and on the cores that the process may use."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ import onnxruntime
 
 onnxruntime.disable_telemetry_events()  # for programs that import it before `panini`
 
+CPU = "CPUExecutionProvider"
 
-def open_network(model: Path | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
+
+def open_network(model: Path | bytes, threads: int | None = None, provider: str = CPU) -> onnxruntime.InferenceSession:
     """Opens an ONNX file or its bytes. threads: number of cores; None: all that the process may use.
 
+    provider: what runs the network. What it cannot run, the CPU does; if it cannot be loaded, the CPU does all.
     Raises whatever ONNX Runtime raises; its exceptions have no common base class.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _cores()
+    options.intra_op_num_threads = threads or cores()
     options.log_severity_level = 4  # no messages: errors are raised
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=list(dict.fromkeys((provider, CPU))))
 
 
-def _cores() -> int:
-    """The cores in the affinity mask, which ONNX Runtime's own count ignores."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores() -> int:
+    """The cores in the affinity mask, which ONNX Runtime's own count ignores; at most `OMP_NUM_THREADS`, if set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(wanted)) if wanted.isdecimal() and int(wanted) else cores

@@ -15,7 +15,7 @@ from panini.cli import run
 from panini.cli.demo import demo_photo
 from panini.photo import provenance
 
-ENGINE = ["--engine", "bicubic", "--min-face", "48"]
+ENGINE = ["--network", "bicubic", "--min-face", "48"]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from PIL import Image
 from hostile import FACE, mutated, real_files
 from panini.cli import run
 
-ENGINE = ["--engine", "bicubic", "--min-face", "48"]
+ENGINE = ["--network", "bicubic", "--min-face", "48"]
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(500, marks=pytest.mark.slow)])

@@ -14,7 +14,7 @@ from panini.photo.io import Metadata
 from panini.photo.ours import mark_of, what_is
 from panini.report.face_report import NEARLY_ALL, FaceReport, as_dict, describe
 
-ENGINE = ["--engine", "bicubic", "--min-face", "48"]
+ENGINE = ["--network", "bicubic", "--min-face", "48"]
 FACE = Image.fromarray(data.astronaut()[0:260, 90:350])
 
 

@@ -15,7 +15,7 @@ from programs import needed
 av = pytest.importorskip("av")
 from panini.jobs import clip  # noqa: E402
 
-ENGINE = ["--engine", "bicubic", "--min-face", "40"]
+ENGINE = ["--network", "bicubic", "--min-face", "40"]
 
 
 def ffmpeg(*arguments):

@@ -19,7 +19,7 @@ from panini.faces.detect import CenterFace
 from panini.inference import BicubicEngine
 from panini.jobs.folder import FolderJob
 
-ENGINE = ["--engine", "bicubic", "--min-face", "60"]
+ENGINE = ["--network", "bicubic", "--min-face", "60"]
 FACE = Image.fromarray(data.astronaut()[:240, 100:340])
 
 

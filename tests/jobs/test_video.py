@@ -18,7 +18,7 @@ from panini.photo import provenance
 av = pytest.importorskip("av")
 from panini.jobs.video import restore_video  # noqa: E402
 
-ENGINE = ["--engine", "bicubic", "--min-face", "60"]
+ENGINE = ["--network", "bicubic", "--min-face", "60"]
 COUNT, RATE = 8, 8
 
 

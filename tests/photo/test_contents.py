@@ -18,7 +18,7 @@ from panini.photo import io as photo_io
 from panini.photo.io import ImageError
 from programs import needed
 
-BICUBIC = ["--engine", "bicubic"]
+BICUBIC = ["--network", "bicubic"]
 FACE = Image.fromarray(data.astronaut()[0:220, 110:330])
 
 
@@ -389,7 +389,7 @@ def test_without_the_extras_the_message_names_them(faults, tmp_path):
     code = (
         "import sys; sys.modules['pillow_heif'] = sys.modules['pillow_jxl'] = None; import importlib.util as u;"
         "find = u.find_spec; u.find_spec = lambda name: None if name.startswith('pillow_') else find(name);"
-        "from panini.cli import run; sys.exit(run(['restore', sys.argv[1], '--aligned', '--engine', 'bicubic']))"
+        "from panini.cli import run; sys.exit(run(['restore', sys.argv[1], '--aligned', '--network', 'bicubic']))"
     )
     import sys
 

@@ -48,7 +48,7 @@ def test_the_photos_own_metadata_stays(tmp_path):
     exif[ExifTags.Base.Artist] = "Grandfather"
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "1969:07:20 20:17:40"
     Image.fromarray(data.astronaut()).save(tmp_path / "in.jpg", exif=exif, xmp=THEIRS)
-    assert run(["restore", str(tmp_path / "in.jpg"), "-o", str(tmp_path / "out.jpg"), "--engine", "bicubic"]) == 0
+    assert run(["restore", str(tmp_path / "in.jpg"), "-o", str(tmp_path / "out.jpg"), "--network", "bicubic"]) == 0
     xmp, tags = xmp_of(tmp_path / "out.jpg"), Image.open(tmp_path / "out.jpg").getexif()
     assert provenance.read(xmp)["Faces"] == "1"
     assert "Grandmother é" in xmp.decode()
@@ -56,7 +56,7 @@ def test_the_photos_own_metadata_stays(tmp_path):
     assert tags[ExifTags.Base.Artist] == "Grandfather"
     assert tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == "1969:07:20 20:17:40"
     arguments = ["restore", str(tmp_path / "in.jpg"), "-o", str(tmp_path / "no.jpg"), "--no-mark"]
-    assert run([*arguments, "--engine", "bicubic"]) == 0
+    assert run([*arguments, "--network", "bicubic"]) == 0
     assert xmp_of(tmp_path / "no.jpg") == THEIRS
 
 

@@ -58,7 +58,7 @@ def test_the_rest_is_enlarged_by_it_and_the_face_is_not(doubling, tmp_path):
         str(tmp_path / "in.png"),
         "--background",
         str(doubling()),
-        "--engine",
+        "--network",
         "bicubic",
         "--min-face",
         "60",
@@ -68,7 +68,16 @@ def test_the_rest_is_enlarged_by_it_and_the_face_is_not(doubling, tmp_path):
     # A folder's too: also photos without a face, and again if there is another network.
     (tmp_path / "album").mkdir()
     Image.fromarray(data.brick()[:64, :64]).save(tmp_path / "album/wall.png")
-    arguments = ["restore", str(tmp_path / "album"), "-o", str(tmp_path / "out"), "--engine", "bicubic", "--scale", "2"]
+    arguments = [
+        "restore",
+        str(tmp_path / "album"),
+        "-o",
+        str(tmp_path / "out"),
+        "--network",
+        "bicubic",
+        "--scale",
+        "2",
+    ]
     means = []
     for more in ([], ["--background", str(doubling())]):
         assert run([*arguments, *more]) == 0

@@ -97,7 +97,7 @@ def test_an_address_that_others_reach_wants_a_token():
 
 
 def line(capsys, *arguments: str) -> str:
-    assert run(["serve", "--no-browser", "--engine", "bicubic", *arguments]) == 2
+    assert run(["serve", "--no-browser", "--network", "bicubic", *arguments]) == 2
     err = capsys.readouterr().err
     assert err.startswith("panini: ")
     assert err.count("\n") == 1
@@ -116,7 +116,7 @@ def test_bad_input_is_one_line(capsys, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="POSIX")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_starts_and_ends(number, tmp_path):
-    command = [sys.executable, "-m", "panini.cli", "serve", "--no-browser", "--port", "0", "--engine", "bicubic"]
+    command = [sys.executable, "-m", "panini.cli", "serve", "--no-browser", "--port", "0", "--network", "bicubic"]
     environment = os.environ | {"PANINI_TOKEN": TOKEN}
     with subprocess.Popen(
         [*command, "--host", "0.0.0.0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

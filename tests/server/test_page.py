@@ -330,7 +330,7 @@ def test_two_browsers_at_once(browser, quick):
 def test_the_server_is_killed_and_started_again(page):
     with _listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "panini.cli", "serve", "--no-browser", "--port", str(port), "--engine", "bicubic"]
+    command = [sys.executable, "-m", "panini.cli", "serve", "--no-browser", "--port", str(port), "--network", "bicubic"]
 
     def started() -> subprocess.Popen:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -87,7 +87,7 @@ def test_the_dial_of_one_face_runs_the_restorer_for_that_face_alone(real):
 def test_options_and_metadata(client, tmp_path, options):
     photo = photo_with_metadata()
     flags = ["--aligned"] if "aligned" in options else [f"--{name}={value}" for name, value in options.items()]
-    same = command_line(tmp_path, photo, "in.jpg", "--engine", "bicubic", "--min-face", "48", *flags)
+    same = command_line(tmp_path, photo, "in.jpg", "--network", "bicubic", "--min-face", "48", *flags)
     as_form = client.post("/v1/restore", files={"file": ("in.jpg", photo)}, data=options, headers={"Accept": "image/*"})
     assert as_form.content == same
     headers = {"Accept": "image/*", "Content-Type": "application/octet-stream"}
@@ -98,7 +98,7 @@ def test_options_and_metadata(client, tmp_path, options):
 def test_sixteen_bits_stay(client, tmp_path):
     array = np.asarray(FACE.resize((200, 200))).astype(np.uint16) * 257 + 3
     photo = cv2.imencode(".png", array[..., ::-1])[1].tobytes()
-    same = command_line(tmp_path, photo, "in.png", "--engine", "bicubic", "--min-face", "48")
+    same = command_line(tmp_path, photo, "in.png", "--network", "bicubic", "--min-face", "48")
     answer = client.post("/v1/restore", files={"file": ("in.png", photo)}, headers={"Accept": "image/*"})
     assert answer.content == same
     assert cv2.imdecode(np.frombuffer(answer.content, np.uint8), -1).dtype == np.uint16

@@ -12,6 +12,7 @@ import typer
 from panini import __version__
 from panini.cli.convert import degrade, export, import_prior
 from panini.cli.demo import demo
+from panini.cli.devices import devices
 from panini.cli.evaluate import evaluate
 from panini.cli.inspect import inspect
 from panini.cli.measure import calibrate, figures, probe
@@ -43,7 +44,7 @@ def panini(
     """Restores the faces in a photo, and says how much of them is real."""
 
 
-_USERS = (restore, inspect, demo, serve)
+_USERS = (restore, inspect, demo, serve, devices)
 _RESEARCHERS = (degrade, train, ablate, export, import_prior, probe, evaluate, calibrate, figures)
 for verb in (*_USERS, *_RESEARCHERS):  # in the order of `panini --help`
     app.command(epilog=config_fields() if verb is train else None)(verb)

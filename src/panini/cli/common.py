@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -15,18 +16,34 @@ if TYPE_CHECKING:
 
 MinFace = Annotated[float, typer.Option(help="Ignore faces narrower than this, in pixels (at least 8).")]
 Salvage = Annotated[bool, typer.Option("--salvage", help="Restore what is left of a damaged or truncated picture.")]
+Device = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda|…", help="What runs the network; `panini devices` lists the choices.")
+]
 DEFAULT_MIN_FACE = 24.0
 
 
-def load_restorer(engine: str, min_face: float = DEFAULT_MIN_FACE) -> Restorer:
-    """A restorer with the engine `engine`, for faces at least `min_face` pixels wide. Raises PaniniError."""
+def load_restorer(
+    engine: str, min_face: float = DEFAULT_MIN_FACE, device: str = "auto", *, strict: bool = False
+) -> Restorer:
+    """A restorer with the engine `engine`, for faces at least `min_face` pixels wide. Raises PaniniError.
+
+    If `device` fails, the next best one is used, and one line on stderr says so; if `strict`, this is a PaniniError.
+    """
     from panini.api import Restorer
     from panini.faces.detect import CenterFace
     from panini.inference import load_engine
 
     if not min_face >= 8:
         raise PaniniError(f"--min-face must be at least 8, not {min_face:g}")
-    return Restorer(load_engine(engine), None if min_face == DEFAULT_MIN_FACE else CenterFace(min_face=min_face))
+
+    def tell(words: str) -> None:
+        if strict:
+            raise PaniniError(words)
+        print(f"panini: {words}", file=sys.stderr)
+
+    return Restorer(
+        load_engine(engine, device, tell=tell), None if min_face == DEFAULT_MIN_FACE else CenterFace(min_face=min_face)
+    )
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write.")] = Path(
         "panini-demo"
     ),
-    engine: Annotated[str, typer.Option(hidden=True)] = "default",
+    network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore a sample photo that comes with the package; write before, after and both side by side."""
     import numpy as np
@@ -40,7 +40,7 @@ def demo(
         photo_io.check_output(path, overwrite=True)
     photo = demo_photo()
     write_atomically(before, lambda file: file.write(photo))
-    result = load_restorer(engine).restore(photo, scale=SCALE)
+    result = load_restorer(network).restore(photo, scale=SCALE)
     result.save(after, overwrite=True)
     enlarged = Image.open(BytesIO(photo)).resize(result.image.size, Image.Resampling.BICUBIC)
     photo_io.save(photo_io.load(np.hstack((np.asarray(enlarged), np.asarray(result.image)))), both, overwrite=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer
+from panini.cli.common import DEFAULT_MIN_FACE, Device, MinFace, Salvage, count, load_restorer
 from panini.errors import one_line
 
 _YELLOW = (255, 220, 0)
@@ -32,6 +32,7 @@ def inspect(
     min_face: MinFace = DEFAULT_MIN_FACE,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     salvage: Salvage = False,
+    device: Device = "auto",
 ) -> None:
     """List the faces in PHOTO, largest first: place, score, damage, and how much a restoration would imagine."""
     from panini.api import FaceSettings
@@ -44,7 +45,7 @@ def inspect(
     photo_io.check_input(photo)
     if output is not None:
         photo_io.check_output(output, photo, overwrite=overwrite)
-    restorer, loaded = load_restorer("default", min_face), photo_io.load(photo, salvage=salvage)
+    restorer, loaded = load_restorer("default", min_face, device), photo_io.load(photo, salvage=salvage)
     faces, monochrome = restorer.detector(loaded.pixels), is_monochrome(loaded.pixels)
     height, width = loaded.pixels.shape[:2]
     print(f"{one_line(photo)}: {width}x{height}, {count(len(faces))}{_smaller(restorer)}")

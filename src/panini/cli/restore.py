@@ -18,15 +18,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, MinFace, Salvage, count, load_restorer, outcome, progress_bar
+from panini.cli.common import DEFAULT_MIN_FACE, Device, MinFace, Salvage, count, load_restorer, outcome, progress_bar
 from panini.errors import NoFaceError, PaniniError, SomeFailedError, StoppedError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from panini.api import Restoration, RestoreOptions, Restorer
+    from panini.jobs.cluster import ClusterJob
     from panini.jobs.folder import FolderJob
     from panini.jobs.journal import Entry
+
+
+class Execution(StrEnum):
+    """What runs the work on a folder."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 class Scale(StrEnum):
@@ -140,17 +148,29 @@ def restore(
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Use another weights file, written by `panini export`.")
     ] = None,
-    engine: Annotated[str, typer.Option(hidden=True)] = "default",
+    device: Device = "auto",
+    engine: Annotated[
+        Execution,
+        typer.Option(help="What runs the work on FOLDER: this process, or Ray on one or many machines."),
+    ] = Execution.LOCAL,
+    workers: Annotated[
+        int, typer.Option(metavar="N", help="With --engine ray: number of workers. 0: as many as have room.")
+    ] = 0,
+    worker_cpus: Annotated[float, typer.Option(metavar="N", help="With --engine ray: cores of each worker.")] = 1.0,
+    worker_gpus: Annotated[
+        float, typer.Option(metavar="N", help="With --engine ray: GPUs of each worker, such as 0.25.")
+    ] = 0.0,
+    network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore the faces in each PHOTO and VIDEO, or in FOLDER. The originals stay unchanged."""
     # Long, because each option of the command line is an argument.
     from panini.api import RestoreOptions, parse_box
-    from panini.photo import io as photo_io
+    from panini.jobs.places import url_of
 
     if weights is not None:
         if weights.suffix != ".safetensors":
             raise PaniniError(f"--weights wants a weights file, ….safetensors, not {weights}")
-        engine = str(weights)
+        network = str(weights)
     options = RestoreOptions(
         scale=int(scale.value),
         background=background,
@@ -168,6 +188,49 @@ def restore(
     )
     to = Output(output, overwrite, not no_mark, explain, as_json, salvage, again)
     extras = {"recursive": recursive, "strip": strip is not None, "explain": explain, "json": as_json}
+    load = Loader(network, min_face, device)
+    if engine is Execution.RAY:
+        from panini.cli.cluster import restore_on_cluster
+        from panini.jobs.cluster import Crew
+
+        if len(photos) > 1:
+            raise PaniniError("--engine ray restores one folder: name it alone")
+        _refuse("a folder", extras, options)
+        restore_on_cluster(load, photos[0], to, options, Crew(workers, worker_cpus, worker_gpus), recursive)
+    else:
+        for path in (*photos, *([] if output is None else [output])):
+            if (address := url_of(path)) is not None:
+                raise PaniniError(f"{address}: addresses want --engine ray")
+        _restore_here(load, photos, to, options, extras, strip)
+
+
+@dataclass(frozen=True)
+class Loader:
+    """What makes a restorer."""
+
+    network: str
+    min_face: float
+    device: str
+
+    def __call__(self) -> Restorer:
+        """A restorer. Raises PaniniError."""
+        return load_restorer(self.network, self.min_face, self.device)
+
+    def __str__(self) -> str:
+        return f"{self.network}, faces from {self.min_face:g}"
+
+
+def _restore_here(
+    load: Loader,
+    photos: list[Path],
+    to: Output,
+    options: RestoreOptions,
+    extras: Mapping[str, bool],
+    strip: int | None,
+) -> None:
+    """Restores photos, a folder or a video in this process."""
+    from panini.photo import io as photo_io
+
     photo, *others = photos
     if others:
         _refuse("several photos", extras)
@@ -176,21 +239,19 @@ def restore(
                 raise PaniniError(f"{path} is a folder: name it alone")
         if any(map(photo_io.is_video, photos)):
             _refuse("a video", extras, options)
-        restore_several(load_restorer(engine, min_face), photos, to, options)
+        restore_several(load(), photos, to, options)
     elif photo_io.is_folder(photo):
         _refuse("a folder", extras, options)
-        restore_folder(
-            load_restorer(engine, min_face), photo, to, options, f"{engine}, faces from {min_face:g}", recursive
-        )
+        restore_folder(load(), photo, to, options, str(load), extras["recursive"])
     elif photo_io.is_video(photo):
         _refuse("a video", extras, options)
-        restore_clip(load_restorer(engine, min_face), photo, to, options)
+        restore_clip(load(), photo, to, options)
     elif strip is not None:
         _refuse("--strip", extras, options)
-        write_strip(load_restorer(engine, min_face), photo, to, strip, aligned)
+        write_strip(load(), photo, to, strip, options.aligned)
     else:
         _refuse("a photo", extras)
-        restore_photo(load_restorer(engine, min_face), photo, _targets(photos, to)[0], to, options)
+        restore_photo(load(), photo, _targets(photos, to)[0], to, options)
 
 
 def _refuse(work: str, extras: Mapping[str, bool], options: RestoreOptions | None = None) -> None:
@@ -394,19 +455,19 @@ def restore_folder(
         ours = f" but {job.ours} of Panini's own" if job.ours else ""
         raise PaniniError(f"there is no picture in {source}{ours}{deeper}")
     console = Console(stderr=True)
-    with _stop_gently() as stopped, Bar(console) as progress:
+    with stop_gently() as stopped, Bar(console) as progress:
         bar = progress.add_task("restoring", total=len(job.todo))
         for done, entry in enumerate(job.run(restorer, stopped), 1):
             progress.reached(bar, done, len(job.todo))
             if entry.error or entry.note:
-                _tell(progress.console, entry)
+                tell_entry(progress.console, entry)
     for entry in job.unreadable:
-        _tell(console, entry)
-    _print_folder(job, perf_counter() - start, stopped())
+        tell_entry(console, entry)
+    print_folder(job, perf_counter() - start, stopped())
 
 
 @contextmanager
-def _stop_gently() -> Iterator[Callable[[], bool]]:
+def stop_gently() -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C or SIGTERM sets a flag, which the yielded function returns. A second one interrupts."""
     stop = threading.Event()
 
@@ -424,18 +485,17 @@ def _stop_gently() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _print_folder(job: FolderJob, seconds: float, stopped: bool) -> None:
+def print_folder(job: FolderJob | ClusterJob, seconds: float, stopped: bool) -> None:
     """Writes the reports and prints the totals. Raises StoppedError or SomeFailedError if files are missing."""
     from panini.jobs.journal import COPIED, FAILED, RESTORED
 
     total, report = job.summary(seconds), job.write_reports(seconds)[-1]
-    earlier = len(job.names) - len(job.todo)
     print(
         f"{one_line(job.target)}: {total[RESTORED]} of {len(job.names)} restored ({count(total['faces'])}), "
         f"{total[COPIED]} without a face copied, {total[FAILED]} failed, "
         f"{f'{job.ours} of our own left alone, ' if job.ours else ''}"
         f"{f'{job.others} of other kinds left alone, ' if job.others else ''}"
-        f"{f'{earlier} of all that in earlier runs, ' if earlier else ''}"
+        f"{f'{job.earlier} of all that in earlier runs, ' if job.earlier else ''}"
         f"{seconds:.1f} s; {one_line(report)}"
     )
     if stopped:
@@ -468,7 +528,7 @@ def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreO
     print(f"{one_line(target)}: {count(faces)}, {perf_counter() - start:.1f} s")
 
 
-def _tell(console: Console, entry: Entry) -> None:
+def tell_entry(console: Console, entry: Entry) -> None:
     """Prints an error, or what a result lacks, in one line above the bar."""
     words = f"panini: {one_line(entry.source)}: {one_line(entry.error or entry.note)}"
     console.print(words, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -40,7 +40,7 @@ def serve(
         Path | None, typer.Option(metavar="FOLDER", help="Also write results to this folder, as long as they are kept.")
     ] = None,
     min_face: MinFace = DEFAULT_MIN_FACE,
-    engine: Annotated[str, typer.Option(hidden=True)] = "default",
+    network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Open a page in the browser to restore photos; also an HTTP API. Nothing leaves this machine."""
     try:
@@ -66,7 +66,7 @@ def serve(
         keep_bytes=round(keep_megabytes * 1e6),
         store=store,
     )
-    run_server(settings, engine, min_face, browser)
+    run_server(settings, network, min_face, browser)
 
 
 def run_server(settings: ServerSettings, engine: str, min_face: float, browser: bool) -> None:

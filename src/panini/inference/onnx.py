@@ -9,24 +9,24 @@ import onnxruntime
 
 from panini.errors import PaniniError
 from panini.inference.base import Array, EngineOutput, graph_input
-from panini.onnx_session import open_network
+from panini.onnx_session import CPU, open_network
 from panini.weights import DEFAULT, calibration, read_header
 
 
 class OnnxEngine:
-    """`dre.onnx` and `restorer.onnx` beside a weights file (default: the package's own), on the CPU.
+    """`dre.onnx` and `restorer.onnx` beside a weights file (default: the package's own).
 
-    threads: number of cores; None: all that the process may use.
+    threads: number of cores; None: all that the process may use. provider: ONNX Runtime's name of the device.
     Faces go through one by one, so that memory does not grow with their number. Raises PaniniError if a file is
     missing, damaged, of another version or of another network.
     """
 
-    def __init__(self, weights: Path | None = None, threads: int | None = None) -> None:
+    def __init__(self, weights: Path | None = None, threads: int | None = None, provider: str = CPU) -> None:
         path = DEFAULT if weights is None else weights
         self.digest = read_header(path).digest
         self.calibration = calibration.load(path.with_name(calibration.NAME), self.digest)
-        self._dre = _session(path.with_name("dre.onnx"), self.digest, threads)
-        self._restorer = _session(path.with_name("restorer.onnx"), self.digest, threads)
+        self._dre = _session(path.with_name("dre.onnx"), self.digest, threads, provider)
+        self._restorer = _session(path.with_name("restorer.onnx"), self.digest, threads, provider)
         faces, v = self._restorer.get_inputs()
         self.input_size, self.dim = faces.shape[-1], v.shape[-1]
         self.output_size, self.levels, self.bands = (output.shape[-1] for output in self._restorer.get_outputs())
@@ -50,13 +50,15 @@ class OnnxEngine:
         return EngineOutput(images, share, kept)
 
 
-def _session(graph: Path, digest: str, threads: int | None) -> onnxruntime.InferenceSession:
+def _session(graph: Path, digest: str, threads: int | None, provider: str) -> onnxruntime.InferenceSession:
     if not graph.exists():
         raise PaniniError(f"{graph} is missing: `panini export` writes it")
     try:
-        session = open_network(graph, threads)
+        session = open_network(graph, threads, provider)
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
         raise PaniniError(f"cannot load the network {graph}: {error}") from error
+    if session.get_providers()[0] != provider:  # ONNX Runtime only prints why
+        raise PaniniError(f"ONNX Runtime cannot load {provider}")
     if session.get_modelmeta().custom_metadata_map.get("weights") != digest:
         raise PaniniError(f"{graph} belongs to other weights: `panini export` writes it anew")
     return session

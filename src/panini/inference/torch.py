@@ -19,6 +19,11 @@ except ModuleNotFoundError as error:
     raise PaniniError(f"the torch engine needs {error.name}: {how_to_get('train')}") from error
 
 
+def has_device(device: str) -> bool:
+    """Whether PyTorch can use a device, such as `cuda`, on this machine."""
+    return device == "cpu" or bool(torch.get_device_module(device).is_available())
+
+
 class TorchEngine:
     """The network of a weights file (default: the package's own) in float32.
 

@@ -61,7 +61,7 @@ class FolderJob:
         self._salvage, self._again = salvage, again
         options.check_for("a folder")
         self.options = options
-        self._digest = json.dumps([options.as_dict(), maker, mark], sort_keys=True)
+        self._digest = settings_digest(options, maker, mark)
         try:
             if target.exists() and target.samefile(source):
                 raise PaniniError(f"{target} is the folder of the originals; name another one")
@@ -86,6 +86,11 @@ class FolderJob:
         self.names = self._list(recursive)
         """The relative names of all pictures in the folder, in order."""
         self.todo = [name for name in self.names if not self._up_to_date(name)]
+
+    @property
+    def earlier(self) -> int:
+        """Number of pictures that an earlier run did."""
+        return len(self.names) - len(self.todo)
 
     def run(self, restorer: Restorer, stop: Callable[[], bool] = lambda: False) -> Iterator[Entry]:
         """Restores the files in `todo` and yields the entry of each; `stop` is called between files.
@@ -124,29 +129,14 @@ class FolderJob:
     def finished(self) -> list[Entry]:
         """The entries of all pictures that this or an earlier run processed, in order."""
         entries = [e for name in self.names if (e := self.entries.get(name)) is not None and e.outcome != BEGUN]
-        return [
-            replace(entry, note="changed since it was written, and left so")
-            if entry.output and _stamp(self.target / entry.output) != entry.output_stamp
-            else entry
-            for entry in entries
-        ]
+        return [as_found(entry, _stamp(self.target / entry.output)) for entry in entries]
 
     def summary(self, seconds: float) -> dict[str, Any]:
         """What the reports say about the whole folder. seconds: how long this run took."""
+        pictures = len(self.names)
         entries = self.finished() + self.unreadable
-        outcomes = [entry.outcome for entry in entries]
-        return {
-            "panini": __version__,
-            "source": str(self.source),
-            "output": str(self.target),
-            "settings": self.options.as_dict(),
-            "seconds": round(seconds, 1),
-            "pictures": len(self.names),
-            **{outcome: outcomes.count(outcome) for outcome in (RESTORED, COPIED, FAILED)},
-            "other_files": self.others,
-            "own_files": self.ours,
-            "faces": sum(len(entry.faces) for entry in entries),
-        }
+        names = str(self.source), str(self.target)
+        return summarize(*names, self.options, seconds, pictures, entries, self.others, self.ours)
 
     def write_reports(self, seconds: float) -> list[Path]:
         """Writes `report.json` and `report.html` into the output folder; returns their paths. Raises PaniniError."""
@@ -171,9 +161,7 @@ class FolderJob:
             for file in sorted(f for f in files if f[0] != "."):
                 if not self._again and self._is_ours(here / file, files):
                     self.ours += 1
-                elif PurePath(file).suffix.lower() in photo_io.READABLE or (
-                    videos and photo_io.is_video(PurePath(file))
-                ):
+                elif is_work(file, videos):
                     names.append(os.path.relpath(here / file, self.source))
                 else:
                     self.others += 1
@@ -308,6 +296,48 @@ class FolderJob:
         self.entries[entry.source] = entry
         append(self.target, entry)
         return entry
+
+
+def is_work(name: str, videos: bool) -> bool:
+    """Whether a file has the name of a picture, or of a video if `videos` can be restored."""
+    return PurePath(name).suffix.lower() in photo_io.READABLE or (videos and photo_io.is_video(PurePath(name)))
+
+
+def settings_digest(options: RestoreOptions, maker: str, mark: bool) -> str:
+    """What an entry says about how its result was made; see `FolderJob`."""
+    return json.dumps([options.as_dict(), maker, mark], sort_keys=True)
+
+
+def as_found(entry: Entry, stamp: tuple[int, int]) -> Entry:
+    """The entry for the report, with a note if the result, which now has this stamp, was changed by somebody."""
+    changed = entry.output and stamp != entry.output_stamp
+    return replace(entry, note="changed since it was written, and left so") if changed else entry
+
+
+def summarize(
+    source: str,
+    target: str,
+    options: RestoreOptions,
+    seconds: float,
+    pictures: int,
+    entries: list[Entry],
+    others: int,
+    ours: int,
+) -> dict[str, Any]:
+    """What the reports say about the whole folder."""
+    outcomes = [entry.outcome for entry in entries]
+    return {
+        "panini": __version__,
+        "source": source,
+        "output": target,
+        "settings": options.as_dict(),
+        "seconds": round(seconds, 1),
+        "pictures": pictures,
+        **{outcome: outcomes.count(outcome) for outcome in (RESTORED, COPIED, FAILED)},
+        "other_files": others,
+        "own_files": ours,
+        "faces": sum(len(entry.faces) for entry in entries),
+    }
 
 
 def _stamp(path: Path) -> tuple[int, int]:

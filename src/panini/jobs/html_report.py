@@ -36,9 +36,14 @@ def thumbnail(made: Restoration, folder: Path, name: str) -> str:
     for crop in (crop for face in made.faces[:1] for crop in (face.before, face.after)):
         parts += [np.full((_HEIGHT, 4, 3), 255, np.uint8), resize(crop, _HEIGHT, cv2.INTER_AREA)]
     strip = Image.fromarray(np.hstack(parts))
-    path = folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.jpg"
+    path = folder / thumbnail_name(name)
     write_atomically(path, lambda file: strip.save(file, "JPEG", quality=85))
     return f"{folder.name}/{path.name}"
+
+
+def thumbnail_name(name: str) -> str:
+    """The name of the thumbnail for the photo with this relative name."""
+    return f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.jpg"
 
 
 def report_paths(target: Path) -> list[Path]:
@@ -46,10 +51,10 @@ def report_paths(target: Path) -> list[Path]:
     return [target / "report.json", target / "report.html"]
 
 
-def write_reports(source: Path, target: Path, summary: Mapping[str, Any], entries: list[Entry]) -> list[Path]:
+def write_reports(source: Path | str, target: Path, summary: Mapping[str, Any], entries: list[Entry]) -> list[Path]:
     """Writes both reports into the output folder `target`; returns their paths. Raises PaniniError.
 
-    summary: as of `FolderJob.summary`.
+    source: the folder of the originals, or its address. summary: as of `FolderJob.summary`.
     """
 
     def as_json(file: IO[bytes]) -> None:
@@ -79,9 +84,12 @@ def _left_alone(others: int, ours: int) -> str:
     return " ".join([*([ours_words] if ours else []), *([words] if others else [])])
 
 
-def _page(source: Path, target: Path, summary: Mapping[str, Any], entries: list[Entry]) -> list[str]:
-    def link(path: Path, words: str) -> str:
-        address = quote(os.fsencode(os.path.relpath(path, target)).replace(os.sep.encode(), b"/"))
+def _page(source: Path | str, target: Path, summary: Mapping[str, Any], entries: list[Entry]) -> list[str]:
+    def link(path: Path | str, words: str) -> str:
+        if isinstance(path, str):
+            address = quote(path, safe="/:")
+        else:
+            address = quote(os.fsencode(os.path.relpath(path, target)).replace(os.sep.encode(), b"/"))
         return f'<a href="{address}">{html.escape(words)}</a>'
 
     failures = [entry for entry in entries if entry.outcome == FAILED]
@@ -102,7 +110,8 @@ def _page(source: Path, target: Path, summary: Mapping[str, Any], entries: list[
             sentence = entry.faces[0].get("summary", "")
             result = link(target / entry.output, entry.output)
             picture = f'<img loading="lazy" src="{quote(entry.thumbnail)}" alt="">' if entry.thumbnail else ""
-            original = link(source / entry.source, "original")
+            there = f"{source}/{entry.source}" if isinstance(source, str) else source / entry.source
+            original = link(there, "original")
             parts.append(
                 f"<figure>{picture}<figcaption>{result} ({original}), "
                 f"{len(entry.faces)} {'face' if len(entry.faces) == 1 else 'faces'}{imagined}, {entry.seconds:.1f} s"

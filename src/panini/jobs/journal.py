@@ -1,16 +1,23 @@
-"""The journal of a folder job, from which a run resumes: a JSON object per line, appended when a file is done."""
+"""The journal of a folder job, from which a run resumes: a JSON object per line, appended when a file is done.
+
+On many machines, each part of the work has a journal of its own. `merge` puts them into the one journal.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from panini.errors import PaniniError
+from panini.jobs.places import Folder, Place
 
 STATE = ".panini"  # the folder inside the output folder that holds the journal and the report's thumbnails
 _JOURNAL = "journal.jsonl"
+_SHARDS = f"{STATE}/shards/"
 
 RESTORED, COPIED, FAILED, BEGUN = "restored", "copied", "failed", "begun"
 
@@ -39,26 +46,71 @@ def append(target: Path, entry: Entry) -> None:
     """Adds an entry to the journal of the output folder `target`. Raises PaniniError."""
     try:
         with (target / STATE / _JOURNAL).open("a", encoding="ascii") as journal:
-            journal.write(json.dumps(asdict(entry)) + "\n")
+            journal.write(line(entry))
     except OSError as error:
         raise PaniniError(f"{target / STATE} cannot be written to: {error.strerror}") from error
 
 
 def read(target: Path) -> dict[str, Entry]:
     """The last entry of each file, by source, in the journal of the output folder `target`. Raises PaniniError."""
-    entries = {}
     try:
+        if (target / _SHARDS).exists():  # of a run on many machines that was stopped
+            return merge(Folder(target))
         with (target / STATE / _JOURNAL).open(encoding="utf-8", errors="replace") as journal:
-            for line in journal:
-                try:
-                    values = json.loads(line)
-                    values |= {key: tuple(values[key]) for key in ("source_stamp", "output_stamp")}
-                    entry = Entry(**values)
-                    entries[entry.source] = entry
-                except (ValueError, TypeError, KeyError):
-                    continue  # a line that a power failure cut off
+            return {entry.source: entry for entry in parse(journal)}
     except FileNotFoundError:
-        pass
+        return {}
     except OSError as error:
         raise PaniniError(f"{target / STATE} cannot be read: {error.strerror}") from error
+
+
+def line(entry: Entry) -> str:
+    """An entry as a line of the journal."""
+    return json.dumps(asdict(entry)) + "\n"
+
+
+def parse(lines: Iterable[str]) -> list[Entry]:
+    """The entries in the lines of a journal."""
+    entries = []
+    for text in lines:
+        try:
+            values = json.loads(text)
+            values |= {key: tuple(values[key]) for key in ("source_stamp", "output_stamp")}
+            values["settings"] = sys.intern(values["settings"])  # most are the same
+            entries.append(Entry(**values))
+        except (ValueError, TypeError, KeyError):
+            continue  # a line that a power failure cut off
     return entries
+
+
+def shard_name(shard: str) -> str:
+    """Where the journal of one part of the work lies in the output folder."""
+    return f"{_SHARDS}{shard}.jsonl"
+
+
+def read_shard(target: Place, shard: str) -> list[Entry]:
+    """All entries of one part of the work, in order."""
+    return _parsed(target.read(shard_name(shard)))
+
+
+def write_shard(target: Place, shard: str, entries: Iterable[Entry]) -> None:
+    """Writes the journal of one part of the work."""
+    target.write(shard_name(shard), "".join(map(line, entries)).encode())
+
+
+def merge(target: Place) -> dict[str, Entry]:
+    """Puts the journals of the parts into the one journal, if there are any; returns the last entry of each file."""
+    whole = f"{STATE}/{_JOURNAL}"
+    entries = {entry.source: entry for entry in _parsed(target.read(whole))}
+    shards = [name for name, _ in target.files(hidden=_SHARDS)]
+    for shard in shards:
+        entries |= {entry.source: entry for entry in _parsed(target.read(shard))}
+    if shards:
+        target.write(whole, "".join(map(line, entries.values())).encode())
+        for shard in shards:
+            target.remove(shard)
+    return entries
+
+
+def _parsed(content: bytes) -> list[Entry]:
+    return parse(content.decode("utf-8", "replace").splitlines())

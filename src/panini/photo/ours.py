@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -47,7 +47,9 @@ def what_is(path: Path, among: Iterable[str] = ()) -> str:
     if mark:
         return mark.get("Shows", provenance.RESULT)
     stems = {os.path.splitext(name)[0] for name in among}  # noqa: PTH122  these are names, not paths
-    for ending in _ENDINGS:
-        if path.stem.endswith(ending) and path.stem.removesuffix(ending) in stems:
-            return provenance.RESULT
-    return ""
+    return provenance.RESULT if named_as_ours(path.stem, stems) else ""
+
+
+def named_as_ours(stem: str, stems: Container[str]) -> bool:
+    """Whether a file without its suffix has the name of a result for one of the `stems` beside it."""
+    return any(stem.endswith(ending) and stem.removesuffix(ending) in stems for ending in _ENDINGS)

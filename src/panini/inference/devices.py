@@ -1,0 +1,153 @@
+"""Where the network runs: the execution providers of ONNX Runtime and the devices of PyTorch, under one set of names.
+
+`cuda` means ONNX Runtime if it has that provider here, else PyTorch; `torch:cuda` always means PyTorch. `auto` is the
+first of a few providers that ONNX Runtime has here, and in the end the CPU. It never loads PyTorch, which is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from warnings import warn
+
+import numpy as np
+
+from panini.errors import PaniniError, one_line
+from panini.inference.base import Engine, at_every_level
+
+PROVIDERS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+"""The devices of ONNX Runtime that Panini knows."""
+TORCH = ("cuda", "xpu", "mps", "cpu")
+"""The devices of PyTorch that Panini knows. ROCm is called `cuda` there."""
+_AUTO = ("cuda", "migraphx", "directml", "cpu")
+NAMES = ("auto", *dict.fromkeys((*PROVIDERS, *TORCH)), *(f"torch:{name}" for name in TORCH))
+
+Tell = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run the network: a library and its name for the device."""
+
+    name: str
+    """The name for `--device` that chooses exactly this way."""
+    library: str
+    device: str
+
+    def open(self, weights: Path | None = None, threads: int | None = None) -> Engine:
+        """The engine, which restored one face as a test unless it is on the CPU. Raises PaniniError if that fails."""
+        try:
+            if self.library == "PyTorch":
+                from panini.inference.torch import TorchEngine
+
+                engine: Engine = TorchEngine(weights, self.device, threads)
+            else:
+                from panini.inference.onnx import OnnxEngine
+
+                engine = OnnxEngine(weights, threads, self.device)
+            if self.name != "cpu":
+                _restore_one(engine)
+        except PaniniError:
+            raise
+        except Exception as error:  # each library has errors of its own
+            raise PaniniError(f"{self.library} failed on {self.device}: {one_line(error)}") from error
+        return engine
+
+
+def ways(device: str) -> list[Way]:
+    """The ways to run on `device` that this machine may have, the first choice first; none for a device it lacks.
+
+    Raises PaniniError if there is no such name.
+    """
+    if device not in NAMES:
+        raise PaniniError(f"there is no device {device!r}; there are {', '.join(NAMES)}")
+    if device == "auto":
+        return [way for name in _AUTO for way in ways(name) if way.library != "PyTorch"]
+    found, (library, _, name) = [], device.rpartition(":")
+    if not library and (provider := PROVIDERS.get(name)) in _providers():
+        found.append(Way(name, "ONNX Runtime", str(provider)))
+    if name in TORCH and find_spec("torch") is not None:
+        found.append(Way(f"torch:{name}", "PyTorch", name))
+    return found
+
+
+def open_engine(
+    device: str = "auto", weights: Path | None = None, threads: int | None = None, tell: Tell | None = None
+) -> Engine:
+    """The engine on `device`; if that fails, the next best one, and `tell` gets one line about it.
+
+    tell: None issues a RuntimeWarning. Raises PaniniError if there is no device of that name, or if the CPU fails, too.
+    """
+    reasons = []
+    cpu = Way("cpu", "ONNX Runtime", PROVIDERS["cpu"])
+    for way in ways(device):
+        if way == cpu:
+            break
+        try:
+            engine = way.open(weights, threads)
+        except PaniniError as error:
+            reasons.append(one_line(error))
+        else:
+            _tell_reasons(device, reasons, way.name, tell)
+            return engine
+    if not reasons and device not in ("auto", "cpu"):
+        reasons = ["neither ONNX Runtime nor PyTorch has it here"]
+    engine = cpu.open(weights, threads)
+    _tell_reasons(device, reasons, cpu.name, tell)
+    return engine
+
+
+def measure(weights: Path | None = None, repetitions: int = 3) -> Iterator[tuple[Way, float | str]]:
+    """Every way that this machine has, with the seconds that one face takes (the median), or why it fails."""
+    for name in dict.fromkeys((*PROVIDERS, *TORCH)):
+        for way in ways(name):
+            if way.library == "PyTorch" and not _torch_has(way.device):
+                continue
+            try:
+                engine = way.open(weights)
+                _restore_one(engine)  # the first run takes longer
+                yield way, median(_restore_one(engine) for _ in range(repetitions))
+            except PaniniError as error:
+                yield way, one_line(error)
+
+
+def _restore_one(engine: Engine) -> float:
+    """Restores an empty face; returns the seconds it took."""
+    start = perf_counter()
+    faces = np.zeros((1, 3, engine.input_size, engine.input_size), np.float32)
+    own = engine.degradation(faces)
+    engine.restore(faces, at_every_level(own, engine.levels), own)
+    return perf_counter() - start
+
+
+def _torch_has(device: str) -> bool:
+    from panini.inference.torch import has_device
+
+    return has_device(device)
+
+
+def _providers() -> list[str]:
+    import onnxruntime
+
+    return list(onnxruntime.get_available_providers())
+
+
+def _tell_reasons(device: str, reasons: list[str], used: str, tell: Tell | None) -> None:
+    if reasons:
+        words = f"the device {device} cannot be used ({'; '.join(reasons)}): using {used}"
+        if tell is None:
+            warn(words, RuntimeWarning, stacklevel=4)
+        else:
+            tell(words)

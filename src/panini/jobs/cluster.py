@@ -1,0 +1,450 @@
+"""Restores folders and object stores on many machines, with Ray: the same results and reports as `FolderJob`.
+
+The driver lists the files and cuts what is to do into shards. Ray Data hands the shards to a pool of actors; each actor
+holds one network and restores file by file. It writes each result, then the shard's journal, so that whoever takes over
+the shard goes on from there. At the end, the driver merges the journals and writes the reports.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
+
+from panini.api import RestoreOptions, Restorer
+from panini.errors import PaniniError, how_to_get, one_line
+from panini.jobs.folder import FolderJob, as_found, is_work, settings_digest, summarize
+from panini.jobs.html_report import report_paths, thumbnail_name, write_reports
+from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, merge, read_shard, write_shard
+from panini.jobs.places import Folder, Place, Stamp, place
+from panini.photo import io as photo_io
+from panini.photo.ours import mark_of, named_as_ours
+
+OWN = "own"
+"""The outcome of a file that is a result of Panini and was left alone. It is in no report."""
+_DEATHS = 2  # so many workers may die while they restore a file; then it failed
+_LARGEST_SHARD = 128
+_SHARDS_PER_WORKER = 8  # at least, so that all workers finish at about the same time
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a worker needs to know; every machine must be able to read it."""
+
+    source: Place
+    target: Place
+    load: Callable[[], Restorer]
+    """Makes a worker's restorer."""
+    options: RestoreOptions
+    maker: str = ""
+    mark: bool = True
+    salvage: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers: how many, and what Ray reserves for each."""
+
+    workers: int = 0
+    """0: as many as the cluster has room for when the work starts."""
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or self.cpus <= 0 or self.gpus < 0:
+            raise PaniniError("a worker needs more than 0 cores, and at least 0 GPUs")
+
+
+class Worker:
+    """Restores the files of shards, one by one. Ray makes one of each actor; it also works without Ray."""
+
+    def __init__(self, plan: Plan) -> None:
+        import cv2
+
+        from panini.onnx_session import cores
+
+        cv2.setNumThreads(cores())  # Ray sets OMP_NUM_THREADS to the actor's cores
+        self.plan, self.restorer = plan, plan.load()
+
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
+        """Restores shards, for Ray Data: JSON texts in, one JSON text for each file out."""
+        for text in batch["shard"]:
+            shard = json.loads(str(text))
+            for entry in self.restore(shard["name"], [_parsed(values) for values in shard["files"]]):
+                # Small, because it goes through the driver; the journal has everything.
+                yield {"entry": [json.dumps(asdict(replace(entry, faces=[])))]}
+
+    def restore(self, shard: str, files: Sequence[Entry]) -> Iterator[Entry]:
+        """Restores the files of one shard that its journal does not have, and yields the entries of all.
+
+        files: `source` and `source_stamp` of each, with the output of an earlier run, if there is one.
+        """
+        target = self.plan.target
+        journal = read_shard(target, shard)  # of a worker that died
+        done = {entry.source: entry for entry in journal if entry.outcome != BEGUN}
+        deaths = [entry.source for entry in journal if entry.source not in done]
+        digest = settings_digest(self.plan.options, self.plan.maker, self.plan.mark)
+        begun = [Entry(f.source, photo_io.output_name(f.source), BEGUN) for f in files if f.source not in done]
+        if begun:
+            write_shard(target, shard, [*journal, begun[0]])
+        for file in files:
+            name = file.source
+            if name not in done:
+                if deaths.count(name) >= _DEATHS:
+                    entry = replace(file, error=f"{_DEATHS} workers died while they restored it")
+                else:
+                    entry = self._restore_one(file)
+                done[name] = replace(entry, settings=digest)
+                journal.append(done[name])
+                del begun[0]
+                write_shard(target, shard, [*journal, *begun[:1]])  # what is done, and what comes next
+            yield done[name]
+
+    def _restore_one(self, file: Entry) -> Entry:
+        """Restores one file in a scratch folder, as a folder job of its own, and puts the results in their places.
+
+        Raises PaniniError if the disk is full: then all others would fail, too.
+        """
+        plan, start, name = self.plan, perf_counter(), file.source
+        path = PurePosixPath(name)
+        with tempfile.TemporaryDirectory(prefix="panini-") as scratch:
+            inside, out = Path(scratch, "in"), Path(scratch, "out")
+            inside.mkdir()
+            here = inside / path.name
+            try:
+                plan.source.fetch(name, here)
+                if not plan.again and mark_of(here):
+                    return replace(file, outcome=OWN)
+                job = FolderJob(
+                    inside, out, plan.options, maker=plan.maker, mark=plan.mark, salvage=plan.salvage, again=True
+                )
+                (entry,) = job.run(self.restorer)
+                if entry.outcome == FAILED:
+                    return replace(file, error=entry.error)
+                output = str(path.with_name(entry.output))
+                self._check_place(name, output)
+                thumbnail = f"{STATE}/{thumbnail_name(name)}" if entry.thumbnail else ""
+                if thumbnail:
+                    plan.target.put(out / entry.thumbnail, thumbnail)
+                written = plan.target.put(out / entry.output, output)
+            except Exception as error:  # of each store and decoder its own; it costs this file, not the others
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise PaniniError(f"the disk of {plan.target.name} is full") from error
+                return replace(file, error=one_line(error).replace(f"{inside}/", ""))
+        seconds = round(perf_counter() - start, 2)
+        return replace(
+            entry,
+            source=name,
+            output=output,
+            thumbnail=thumbnail,
+            source_stamp=file.source_stamp,
+            output_stamp=written,
+            seconds=seconds,
+        )
+
+    def _check_place(self, name: str, output: str) -> None:
+        """Raises PaniniError if the output is the photo itself, through a link."""
+        source, target = self.plan.source, self.plan.target
+        if isinstance(source, Folder) and isinstance(target, Folder):
+            path = target.path / output
+            path.parent.mkdir(parents=True, exist_ok=True)
+            photo_io.check_place(path, source.path / name, overwrite=True)
+
+
+class ClusterJob:
+    """The restoration of a folder or an object store on many machines."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        crew: Crew = Crew(),
+        *,
+        recursive: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """Raises PaniniError if the source cannot be listed, or the target cannot be written."""
+        plan.options.check_for("a folder")
+        self.plan, self.crew = plan, crew
+        self._digest = settings_digest(plan.options, plan.maker, plan.mark)
+        source, target = plan.source, plan.target
+        if source.name.rstrip("/") == target.name.rstrip("/") or _same_folder(source, target):
+            raise PaniniError(f"{target.name} is the folder of the originals; name another one")
+        self._there = dict(target.files())
+        self.entries = merge(target)
+        _sweep(target)
+        reports = [path.name for path in report_paths(Path())]
+        if not self.entries and not overwrite and (found := [name for name in reports if name in self._there]):
+            raise PaniniError(f"{target.name}/{found[0]} exists already (--overwrite replaces it)")
+        self.others = 0
+        """Number of other files, without hidden ones. They are left alone."""
+        self._named_as_ours = 0
+        self._stamps = self._list(recursive)
+        self.unreadable = [Entry(name, error=why) for name, why in source.unreadable.items()]
+        """Folders that could not be listed."""
+        self.todo = [name for name in self._stamps if not self._up_to_date(name)]
+        """The names of the files that are not done yet."""
+        self.earlier = len(self.names) - len(self.todo)
+        """Number of pictures that an earlier run did."""
+        self._refused = {} if overwrite else self._strangers()
+
+    def run(self, stop: Callable[[], bool] = lambda: False, execute: Execute | None = None) -> Iterator[Entry]:
+        """Restores the files in `todo` and yields the entry of each, without its faces, in any order.
+
+        `stop` is called when entries arrive. execute: `on_ray`, the default, or `in_this_process`.
+        Raises PaniniError if Ray is missing or the work cannot go on.
+        """
+        refused = [self._refused[name] for name in self.todo if name in self._refused]
+        run = uuid4().hex[:8]
+        if refused:
+            write_shard(self.plan.target, f"{run}-refused", refused)
+        yield from refused
+        left = [name for name in self.todo if name not in self._refused]
+        if left and not stop():
+            shards = partial(self._shards, run, left)
+            for entry in (execute or on_ray)(self.plan, self.crew, shards):
+                if entry.outcome != OWN:
+                    yield entry
+                if stop():
+                    break
+        self.entries = merge(self.plan.target)
+        _sweep(self.plan.target)
+        self._there = dict(self.plan.target.files())
+
+    @property
+    def target(self) -> str:
+        """The folder or address of the results."""
+        return self.plan.target.name
+
+    @property
+    def names(self) -> list[str]:
+        """The relative names of all pictures, in order, without Panini's own results as far as they are known."""
+        return [name for name in self._stamps if not self._is_own(name)]
+
+    @property
+    def ours(self) -> int:
+        """Number of Panini's own results, which are left alone."""
+        return self._named_as_ours + sum(self._is_own(name) for name in self._stamps)
+
+    def finished(self) -> list[Entry]:
+        """The entries of all pictures that this or an earlier run processed, in order."""
+        entries = [self.entries[name] for name in self.names if name in self.entries]
+        return [as_found(e, self._there.get(e.output, (0, 0))) for e in entries if e.outcome != BEGUN]
+
+    def summary(self, seconds: float) -> dict[str, Any]:
+        """What the reports say about the whole folder. seconds: how long this run took."""
+        source, target = self.plan.source.name, self.plan.target.name
+        pictures, entries = len(self.names), self._reported()
+        return summarize(source, target, self.plan.options, seconds, pictures, entries, self.others, self.ours)
+
+    def write_reports(self, seconds: float) -> list[str]:
+        """Writes `report.json` and `report.html` into the target; returns their names. Raises PaniniError."""
+        source, target = self.plan.source, self.plan.target
+        if isinstance(source, Folder) and isinstance(target, Folder):
+            written = write_reports(source.path, target.path, self.summary(seconds), self._reported())
+        else:
+            with tempfile.TemporaryDirectory(prefix="panini-") as scratch:
+                address = source.path.as_uri() if isinstance(source, Folder) else source.name
+                written = write_reports(address, Path(scratch), self.summary(seconds), self._reported())
+                for path in written:
+                    target.put(path, path.name)
+        return [f"{target.name}/{path.name}" for path in written]
+
+    def _reported(self) -> list[Entry]:
+        return self.finished() + self.unreadable
+
+    def _list(self, recursive: bool) -> dict[str, Stamp]:
+        """The stamps of the pictures by relative name. What lies in the target is left out."""
+        source, target = self.plan.source, self.plan.target
+        inside = _inside(source, target)
+        videos, stamps = find_spec("av") is not None, dict[str, Stamp]()
+        for name, stamp in source.files(recursive):
+            if inside and name.startswith(inside):
+                continue
+            if is_work(name, videos):
+                stamps[name] = stamp
+            else:
+                self.others += 1
+        if not self.plan.again:
+            stems = {str(PurePosixPath(name).with_suffix("")) for name in stamps}
+            ours = [n for n in stamps if named_as_ours(str(PurePosixPath(n).with_suffix("")), stems)]
+            for name in ours:
+                if not self._is_known(name, stamps[name]):
+                    del stamps[name]
+                    self._named_as_ours += 1
+        return stamps
+
+    def _is_known(self, name: str, stamp: Stamp) -> bool:
+        """Whether a file was restored or copied before, and has not changed since."""
+        entry = self.entries.get(name)
+        return entry is not None and entry.outcome in (RESTORED, COPIED) and entry.source_stamp == stamp
+
+    def _is_own(self, name: str) -> bool:
+        entry = None if self.plan.again else self.entries.get(name)
+        return entry is not None and entry.outcome == OWN and entry.source_stamp == self._stamps[name]
+
+    def _up_to_date(self, name: str) -> bool:
+        entry, stamp = self.entries.get(name), self._stamps[name]
+        if entry is None or entry.settings != self._digest:
+            return False
+        return (self._is_known(name, stamp) and entry.output in self._there) or self._is_own(name)
+
+    def _strangers(self) -> dict[str, Entry]:
+        """The entries of files whose place is taken: by somebody else's file, or by another result."""
+        refused, taken = dict[str, Entry](), dict[str, str]()
+        for name in self._stamps:
+            output, earlier = photo_io.output_name(name), self.entries.get(name)
+            places = [output] if output == name else [output, name]
+            first = taken.setdefault(output, name)
+            words = ""
+            if any(part in ("", ".", "..") for part in name.split("/")):
+                words = "has a name that cannot be a path"
+            elif first != name:
+                words = f"its result would have the name of the result for {first}"
+            for path in places:
+                if path not in self._there:
+                    continue
+                mine = earlier is not None and (earlier.outcome == BEGUN or earlier.output == path)
+                if not mine:
+                    words = f"{path} exists already (--overwrite replaces it)"
+                elif earlier is not None and earlier.output == path and earlier.output_stamp != self._there[path]:
+                    words = f"{path} was changed since it was written (--overwrite replaces it)"
+            if words:
+                entry = Entry(name, error=words, source_stamp=self._stamps[name], settings=self._digest)
+                kept = earlier if earlier is not None and earlier.output else entry
+                refused[name] = replace(entry, output=kept.output, output_stamp=kept.output_stamp)
+        return refused
+
+    def _file(self, name: str) -> Entry:
+        """What a worker must know about a file."""
+        earlier = self.entries.get(name, Entry(name))
+        return Entry(name, earlier.output, source_stamp=self._stamps[name], output_stamp=earlier.output_stamp)
+
+    def _shards(self, run: str, names: list[str], workers: int) -> list[str]:
+        """What is to do, cut into shards: JSON texts for `Worker`."""
+        size = max(1, min(_LARGEST_SHARD, len(names) // (workers * _SHARDS_PER_WORKER)))
+        return [
+            json.dumps(
+                {
+                    "name": f"{run}-{start // size:07}",
+                    "files": [asdict(self._file(name)) for name in names[start : start + size]],
+                }
+            )
+            for start in range(0, len(names), size)
+        ]
+
+
+Execute = Callable[[Plan, Crew, Callable[[int], list[str]]], Iterator[Entry]]
+"""Restores the shards, which it asks for with the number of workers; yields the entries as they arrive."""
+
+
+def in_this_process(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
+    """Restores the shards one after the other, without Ray."""
+    worker = Worker(plan)
+    for part in worker({"shard": shards(1)}):
+        yield from (_parsed(json.loads(text)) for text in part["entry"])
+
+
+def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
+    """Lets a pool of Ray's actors restore the shards. Raises PaniniError if Ray is missing or the cluster fails."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+        import ray.data
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+    except ModuleNotFoundError as error:
+        raise PaniniError(f"--engine ray needs {error.name}: {how_to_get('ray')}") from error
+    started = not ray.is_initialized()
+    try:
+        if started:
+            _start(ray.init)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False  # type: ignore[attr-defined]
+        workers = crew.workers or _room(ray.cluster_resources(), crew)
+        work = shards(workers)
+        dataset = ray.data.from_items([{"shard": shard} for shard in work], override_num_blocks=len(work))
+        restored = dataset.map_batches(
+            Worker,  # type: ignore[arg-type]
+            fn_constructor_args=(plan,),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(work))),
+            num_cpus=crew.cpus,
+            num_gpus=crew.gpus,
+        )
+        for row in restored.iter_rows():
+            yield _parsed(json.loads(row["entry"]))
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        raise PaniniError(f"the cluster failed: {_last_line(cause)}; the same command goes on from here") from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _last_line(error: BaseException) -> str:
+    """The last line of an error's message, where Ray puts the cause."""
+    return one_line([type(error).__name__, *filter(str.strip, str(error).splitlines())][-1])
+
+
+def _parsed(values: dict[str, Any]) -> Entry:
+    return Entry(**values | {key: tuple(values[key]) for key in ("source_stamp", "output_stamp")})
+
+
+def _sweep(target: Place) -> None:
+    if isinstance(target, Folder):
+        target.sweep()
+
+
+def _start(init: Callable[..., object]) -> None:
+    """Joins the cluster that `RAY_ADDRESS` or this machine's `ray start` names, or starts one here."""
+    try:
+        init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    except Exception as error:  # of many kinds
+        raise PaniniError(f"Ray cannot start: {one_line(error)}") from error
+
+
+def _room(resources: dict[str, float], crew: Crew) -> int:
+    """How many workers the cluster has room for. Raises PaniniError if it has none."""
+    room = resources.get("CPU", 0) / crew.cpus
+    if crew.gpus:
+        room = min(room, resources.get("GPU", 0) / crew.gpus)
+    if room < 1:
+        raise PaniniError(f"the cluster has no room for a worker with {crew.cpus:g} cores and {crew.gpus:g} GPUs")
+    return int(room)
+
+
+def _same_folder(source: Place, target: Place) -> bool:
+    """Whether both are the same folder of a disk."""
+    if not (isinstance(source, Folder) and isinstance(target, Folder)):
+        return False
+    return target.path.exists() and source.path.exists() and target.path.samefile(source.path)
+
+
+def _inside(source: Place, target: Place) -> str:
+    """The start of the names in `source` that lie in `target`; empty if none do."""
+    if isinstance(source, Folder) and isinstance(target, Folder):
+        outer, inner = f"{source.path.resolve()}/", f"{target.path.resolve()}/"
+    else:
+        outer, inner = f"{source.name.rstrip('/')}/", f"{target.name.rstrip('/')}/"
+    return inner.removeprefix(outer) if inner.startswith(outer) else ""
+
+
+def open_places(source: Path | str, target: Path | str) -> tuple[Place, Place]:
+    """The places of the originals and the results. Raises PaniniError if one cannot be opened."""
+    given = place(source)
+    if isinstance(given, Folder) and not given.path.is_dir():
+        raise PaniniError(f"{source} is no folder")
+    return given, place(target)
