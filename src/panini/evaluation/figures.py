@@ -56,7 +56,7 @@ def plot_gains(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None:
     radius = radii()
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     for axes, (name, damages) in zip(figure.subplots(1, 3, sharey=True).flat, _DAMAGES.items(), strict=True):
-        for colour, damage in enumerate(damages):
+        for color, damage in enumerate(damages):
             ours, best = [], []
             for seed, face in enumerate(faces):
                 given, truth = (torch.from_numpy(to_signed(p))[None] for p in (damage.apply(face, seed), face))
@@ -64,7 +64,7 @@ def plot_gains(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None:
                 xx, xt, _ = spectra(given, truth)[0]
                 best.append((xt / xx).clamp(1.0, 30.0).log()[None])
             for rows, style, label in ((ours, "-", str(damage)), (best, ":", None)):
-                axes.plot(radius, torch.cat(rows).mean(0).exp(), style, color=f"C{colour}", label=label)
+                axes.plot(radius, torch.cat(rows).mean(0).exp(), style, color=f"C{color}", label=label)
         axes.set(title=name, xscale="log", yscale="log", xlim=(0.01, 1.4), xlabel="frequency (1: a wave of 2 pixels)")
         axes.legend(fontsize=8, loc="upper left")
     figure.axes[0].set_ylabel("gain (dotted: the best)")

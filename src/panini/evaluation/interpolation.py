@@ -73,8 +73,8 @@ def plot_shares(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None
         for i, name in enumerate(names):
             of_picture = i >= len(resolutions)
             part = (i - len(resolutions)) / (len(names) - len(resolutions)) if of_picture else i / len(resolutions)
-            colour = colormaps["autumn" if of_picture else "winter"](part)
-            axes.plot(strengths, shares[:, i], "o--" if of_picture else "o-", color=colour, markersize=3, label=name)
+            color = colormaps["autumn" if of_picture else "winter"](part)
+            axes.plot(strengths, shares[:, i], "o--" if of_picture else "o-", color=color, markersize=3, label=name)
         axes.set(title=kind, xlabel=unit, ylim=(0, 1), ylabel="from the prior")
     axes.legend(fontsize=8)
     save_figure(figure, path, 110)

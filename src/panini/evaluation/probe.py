@@ -1,4 +1,4 @@
-"""What a degradation encoder knows, shown on faces it never saw: linear probes of v_DR, nearest neighbours, a picture.
+"""What a degradation encoder knows, shown on faces it never saw: linear probes of v_DR, nearest neighbors, a picture.
 
 No probe takes part in training; the encoder stays as it is.
 """
@@ -126,13 +126,13 @@ def fit_probes(train: Damaged, test: Damaged) -> dict[str, Probe]:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What linear probes find in v_DR, by kind of damage, and how like a picture's nearest neighbour is."""
+    """What linear probes find in v_DR, by kind of damage, and how like a picture's nearest neighbor is."""
 
     probes: Mapping[str, Probe]
-    neighbour: float
-    """Degradation distance to the nearest neighbour in v_DR, relative to that of a random pair."""
+    neighbor: float
+    """Degradation distance to the nearest neighbor in v_DR, relative to that of a random pair."""
     same_face: float
-    """How often the nearest neighbour is the same face, relative to chance."""
+    """How often the nearest neighbor is the same face, relative to chance."""
 
     @property
     def presence(self) -> dict[str, float]:
@@ -146,7 +146,7 @@ class Knowledge:
 
 
 def examine(train: Damaged, test: Damaged) -> Knowledge:
-    """Linear probes fitted on `train`, their scores on `test`; neighbours among `test`. The two share no face."""
+    """Linear probes fitted on `train`, their scores on `test`; neighbors among `test`. The two share no face."""
     v = test.v / np.linalg.norm(test.v, axis=1, keepdims=True)
     likeness = v @ v.T
     np.fill_diagonal(likeness, -np.inf)
@@ -180,16 +180,16 @@ def examine_encoder(
 
 def table(rows: Mapping[str, Knowledge]) -> str:
     """Markdown: a row an encoder."""
-    heads = [*(f"{kind} there" for kind in KINDS), *(f"{kind}, how much" for kind in KINDS), "neighbour", "same face"]
+    heads = [*(f"{kind} there" for kind in KINDS), *(f"{kind}, how much" for kind in KINDS), "neighbor", "same face"]
     lines = ["| encoder | " + " | ".join(heads) + " |", "| --- " * (len(heads) + 1) + "|"]
     for name, known in rows.items():
         cells = [*(f"{known.presence[kind]:.1%}" for kind in KINDS), *(f"{known.strength[kind]:.2f}" for kind in KINDS)]
-        lines.append(f"| {name} | {' | '.join(cells)} | {known.neighbour:.2f} | {known.same_face:.2f} |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {known.neighbor:.2f} | {known.same_face:.2f} |")
     return "\n".join(lines)
 
 
 def plot(test: Damaged, path: Path) -> None:
-    """t-SNE of v_DR, written to `path` (its suffix is the format): a panel a kind, coloured by its strength.
+    """t-SNE of v_DR, written to `path` (its suffix is the format): a panel a kind, colored by its strength.
 
     Raises PaniniError if it cannot be written.
     """

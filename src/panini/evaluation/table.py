@@ -350,12 +350,12 @@ def plot(path: Path, found: Sequence[Group]) -> None:
     figure = Figure(figsize=(4 * len(names), 0.35 * len(found) + 1.6), layout="constrained")
     for axes, name in zip(np.ravel(figure.subplots(1, len(names), sharey=True)), names, strict=True):
         shown = [group for group in found if name in group.scores]
-        for side, (label, colour) in enumerate((("input", "0.7"), ("result", "tab:blue"))):
+        for side, (label, color) in enumerate((("input", "0.7"), ("result", "tab:blue"))):
             estimates = [group.scores[name][side] for group in shown]
             means = np.array([e.mean for e in estimates])
             spread = [means - [e.low for e in estimates], [e.high for e in estimates] - means]
             at = np.arange(len(shown)) + 0.4 * side
-            axes.barh(at, means, 0.4, xerr=np.abs(spread), color=colour, label=label, error_kw={"lw": 1})
+            axes.barh(at, means, 0.4, xerr=np.abs(spread), color=color, label=label, error_kw={"lw": 1})
         axes.set_yticks(np.arange(len(shown)) + 0.2, [group.name for group in shown])
         axes.set(title=f"{METRICS[name].title} ({'more' if METRICS[name].higher else 'less'} is better)")
         axes.invert_yaxis()

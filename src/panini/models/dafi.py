@@ -22,7 +22,7 @@ class DAFI(nn.Module):
     prior_channels and image_channels give the channels by resolution; both name the same resolutions.
     rule: "interpolate" is the paper's; the others are its ablations: "half" takes both by half, "add" their sum.
     prior_share: the prior's share in every channel before any training, in (0, 1); None leaves it to chance, as in the
-    paper. normalised: image features are in units of the prior's spread around its mean, channel by channel
+    paper. normalized: image features are in units of the prior's spread around its mean, channel by channel
     (`set_statistics`), so that they start where the prior's last blocks can draw them.
     """
 
@@ -35,7 +35,7 @@ class DAFI(nn.Module):
         kernel_size: int | Mapping[int, int] = 3,
         rule: Rule = "interpolate",
         prior_share: float | None = None,
-        normalised: bool = False,
+        normalized: bool = False,
     ) -> None:
         super().__init__()
         self.rule = rule
@@ -52,8 +52,8 @@ class DAFI(nn.Module):
 
         if prior_share is not None:
             self._start_at(prior_share)
-        self.normalised = normalised
-        if normalised:
+        self.normalized = normalized
+        if normalized:
             for resolution, channels in self.prior_channels.items():
                 self.register_buffer(f"mean{resolution}", torch.zeros(1, channels, 1, 1))
                 self.register_buffer(f"spread{resolution}", torch.ones(1, channels, 1, 1))
@@ -77,7 +77,7 @@ class DAFI(nn.Module):
             spread.copy_(features[resolution].std((0, 2, 3), keepdim=True) + 1e-3)
 
     def statistics(self, resolution: int) -> tuple[Tensor, Tensor]:
-        """Mean and spread of the prior's channels at a resolution, [1, C, 1, 1] each; only if `normalised`."""
+        """Mean and spread of the prior's channels at a resolution, [1, C, 1, 1] each; only if `normalized`."""
         return getattr(self, f"mean{resolution}"), getattr(self, f"spread{resolution}")
 
     @property
@@ -115,7 +115,7 @@ class DAFI(nn.Module):
     def image_features(self, resolution: int, image: Tensor) -> Tensor:
         """The picture's features as they enter the interpolation: [N, image_channels, r, r] -> [N, C, r, r]."""
         conv: nn.Conv2d = self.convs[str(resolution)]  # type: ignore[assignment]
-        if not self.normalised:
+        if not self.normalized:
             return conv(image)
         # mean + spread * conv(image), without going over the features twice more
         mean, spread = self.statistics(resolution)
@@ -129,7 +129,7 @@ class PictureDAFI(nn.Module):
 
     The difference between what was given and what was generated is split into bands of detail (each an octave: sides
     S, S/2, …, and the rest), and v_DR decides for each band how much of it to make up for: everything in a nearly
-    clean picture, only the coarse bands in a blurred or noisy one. So colour, light and whatever detail the damage
+    clean picture, only the coarse bands in a blurred or noisy one. So color, light and whatever detail the damage
     left alone stay the person's own.
     """
 

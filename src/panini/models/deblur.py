@@ -45,7 +45,7 @@ def spectra(given: Tensor, truth: Tensor) -> Tensor:
     place = (radius / _RING).clamp_min(1e-6).log() / math.log(math.sqrt(2) / _RING) * (RINGS - 1)
     ring = (place.floor() + 1).clamp(0, RINGS - 1).long().flatten()
     x, t = (waves @ picture @ waves.T for picture in (given, truth))
-    products = torch.stack((x * x, x * t, t * t), 1).sum(2).flatten(2)  # over the colours
+    products = torch.stack((x * x, x * t, t * t), 1).sum(2).flatten(2)  # over the colors
     return products.new_zeros(len(given), 3, RINGS).index_add_(2, ring, products)
 
 

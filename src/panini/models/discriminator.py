@@ -83,7 +83,7 @@ class PriorFeatureDiscriminator(nn.Module):
     """The prior's features at one resolution, [N, C, r, r] -> [N, places]: a logit for each place, fine and coarse.
 
     It tells features that the prior makes of a sampled w from fused ones, so that fused features stay where the prior's
-    last blocks can draw them. mean, spread: of each channel, [1, C, 1, 1]. Spectral normalisation (arXiv 1802.05957).
+    last blocks can draw them. mean, spread: of each channel, [1, C, 1, 1]. Spectral normalization (arXiv 1802.05957).
     """
 
     mean: Tensor
@@ -94,18 +94,18 @@ class PriorFeatureDiscriminator(nn.Module):
         self.register_buffer("mean", mean.detach().clone(), persistent=False)
         self.register_buffer("spread", spread.detach().clone(), persistent=False)
         self.fine = nn.Sequential(
-            _normalised(mean.shape[1], hidden, 1),
+            _normalized(mean.shape[1], hidden, 1),
             nn.LeakyReLU(0.2),
-            _normalised(hidden, hidden, 3, padding=1),
+            _normalized(hidden, hidden, 3, padding=1),
             nn.LeakyReLU(0.2),
         )
         self.coarse = nn.Sequential(
-            _normalised(hidden, coarse, 4, stride=2, padding=1),
+            _normalized(hidden, coarse, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
-            _normalised(coarse, coarse, 3, padding=1),
+            _normalized(coarse, coarse, 3, padding=1),
             nn.LeakyReLU(0.2),
         )
-        self.fine_logits, self.coarse_logits = _normalised(hidden, 1, 1), _normalised(coarse, 1, 1)
+        self.fine_logits, self.coarse_logits = _normalized(hidden, 1, 1), _normalized(coarse, 1, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         fine = self.fine((features - self.mean) / self.spread)
@@ -115,19 +115,19 @@ class PriorFeatureDiscriminator(nn.Module):
 
 class PatchDiscriminator(nn.Module):
     """Faces [N, 3, S, S] in [-1, 1], S a multiple of 64 -> [N, places]: logits for patches of about a sixth and for
-    nearly whole faces (PatchGAN, arXiv 1611.07004). Spectral normalisation."""
+    nearly whole faces (PatchGAN, arXiv 1611.07004). Spectral normalization."""
 
     def __init__(self, widths: Sequence[int] = (64, 128, 192, 256, 256)) -> None:
         super().__init__()
         layers, c_in = [], 12  # of blocks of 2 x 2 pixels
         for width in widths:
-            down = _normalised(c_in, width, 4, stride=2, padding=1)
+            down = _normalized(c_in, width, 4, stride=2, padding=1)
             layers.append(
-                nn.Sequential(down, nn.LeakyReLU(0.2), _normalised(width, width, 3, padding=1), nn.LeakyReLU(0.2))
+                nn.Sequential(down, nn.LeakyReLU(0.2), _normalized(width, width, 3, padding=1), nn.LeakyReLU(0.2))
             )
             c_in = width
         self.layers = nn.ModuleList(layers)
-        self.fine_logits, self.coarse_logits = _normalised(widths[-3], 1, 1), _normalised(widths[-1], 1, 1)
+        self.fine_logits, self.coarse_logits = _normalized(widths[-3], 1, 1), _normalized(widths[-1], 1, 1)
 
     def forward(self, faces: Tensor) -> Tensor:
         x, logits = F.pixel_unshuffle(faces, 2), []
@@ -139,7 +139,7 @@ class PatchDiscriminator(nn.Module):
         return torch.cat([part.float().flatten(1) for part in logits], 1)
 
 
-def _normalised(c_in: int, c_out: int, size: int, stride: int = 1, padding: int = 0) -> nn.Module:
+def _normalized(c_in: int, c_out: int, size: int, stride: int = 1, padding: int = 0) -> nn.Module:
     return spectral_norm(nn.Conv2d(c_in, c_out, size, stride, padding))
 
 

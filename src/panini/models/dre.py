@@ -19,7 +19,7 @@ class Spectrum(nn.Module):
     down. H and W are multiples of 64.
     """
 
-    colours: Tensor
+    colors: Tensor
     waves: Tensor
 
     def __init__(self, line: int = 64) -> None:
@@ -28,14 +28,14 @@ class Spectrum(nn.Module):
         frequencies = line // 2
         self.size = 2 * 2 * 2 * frequencies + 2 * 8
         luma = torch.tensor([0.299, 0.587, 0.114])
-        colours = torch.stack((luma, torch.tensor([0.0, 0.0, 1.0]) - luma, torch.tensor([1.0, 0.0, 0.0]) - luma))
-        self.register_buffer("colours", colours[:, :, None, None], persistent=False)
+        colors = torch.stack((luma, torch.tensor([0.0, 0.0, 1.0]) - luma, torch.tensor([1.0, 0.0, 0.0]) - luma))
+        self.register_buffer("colors", colors[:, :, None, None], persistent=False)
         phase = 2 * math.pi * torch.arange(line) / line * torch.arange(1, frequencies + 1)[:, None]
         waves = torch.cat((phase.cos(), phase.sin())) * torch.hann_window(line)
         self.register_buffer("waves", (waves - waves.mean(1, keepdim=True))[:, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.conv2d(x, self.colours)
+        x = F.conv2d(x, self.colors)
         features = []
         for lines in (x, x.transpose(2, 3)):
             n, _, height, width = lines.shape

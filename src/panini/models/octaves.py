@@ -12,7 +12,7 @@ _PHASES = torch.einsum("pi,qj->pqij", _PHASE, _PHASE).reshape(4, 1, 3, 3)
 
 
 def enlarge(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, 2H, 2W], linear within each pixel with its neighbours' slope.
+    """[N, C, H, W] -> [N, C, 2H, 2W], linear within each pixel with its neighbors' slope.
 
     The mean of each 2x2 block is the pixel it came from, so averaging down again gives exactly `x`.
     """

@@ -61,7 +61,7 @@ def prior_led() -> PaniniNet:
         ife=ife,
         lce=OffsetLatentCodeEncoder(ife.channels[4], latents=prior.latents, latent_dim=prior.latent_dim),
         dre=dre,
-        dafi=DAFI(dre.dim, fused, ife.channels, 128, _DAFI_KERNELS, prior_share=0.9, normalised=True),
+        dafi=DAFI(dre.dim, fused, ife.channels, 128, _DAFI_KERNELS, prior_share=0.9, normalized=True),
         picture=PictureDAFI(dre.dim, bands=7),
         deblur=Deblur(dre.dim),
     )
@@ -78,7 +78,7 @@ def toy() -> PaniniNet:
         ife=ife,
         lce=OffsetLatentCodeEncoder(ife.channels[4], 64, 8, prior.latents, prior.latent_dim),
         dre=dre,
-        dafi=DAFI(dre.dim, fused, ife.channels, hidden=32, kernel_size=1, prior_share=0.9, normalised=True),
+        dafi=DAFI(dre.dim, fused, ife.channels, hidden=32, kernel_size=1, prior_share=0.9, normalized=True),
         picture=PictureDAFI(dre.dim, bands=4),
         deblur=Deblur(dre.dim),
         input_size=128,

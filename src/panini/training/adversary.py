@@ -13,7 +13,7 @@ from panini.training.losses import r1, seem_real, tell_apart
 from panini.training.optim import Descent
 
 R1_EVERY = 16
-"""Steps between gradient penalties, each of which counts so many times (StyleGAN2's lazy regularisation)."""
+"""Steps between gradient penalties, each of which counts so many times (StyleGAN2's lazy regularization)."""
 CHANCE, CERTAINTY = 0.55, 0.95
 """Accuracies between which a discriminator is of use."""
 SELDOMEST = 8
@@ -45,7 +45,7 @@ class Balance:
 
 
 class Adversary:
-    """One discriminator, its optimiser and its balance. name: of its columns in the log."""
+    """One discriminator, its optimizer and its balance. name: of its columns in the log."""
 
     def __init__(
         self, name: str, module: nn.Module, config: Optimizer, weight: float, r1_weight: float = 0.0, every: int = 1

@@ -180,7 +180,7 @@ def toned(truth: Tensor, damages: list[Degradation], group: int) -> Tensor:
 
 def varied(faces: Tensor, chance: torch.Generator) -> Tensor:
     """Faces [N, 3, S, S] in [-1, 1]: half of them mirrored, all a little moved, turned and scaled as a detector's error
-    does, and with other colours and light."""
+    does, and with other colors and light."""
     device, count = faces.device, len(faces)
 
     def normal(*shape: int) -> Tensor:

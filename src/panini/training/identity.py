@@ -65,7 +65,7 @@ class MobileFaceNet(nn.Module):
         return F.grid_sample(faces.float(), places, align_corners=False)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Normalised pictures [N, 3, 112, 112] -> [N, 128]."""
+        """Normalized pictures [N, 3, 112, 112] -> [N, 128]."""
         x = F.relu6(self._conv(x, "stem", 2))
         x = F.relu(self._conv(x, "stem_depthwise"))
         x = F.relu(self._conv(x, "stem_pointwise"))

@@ -139,7 +139,7 @@ class Training(ABC, Generic[Config]):
 
     @abstractmethod
     def set_up(self) -> None:
-        """Makes networks, optimisers and data."""
+        """Makes networks, optimizers and data."""
 
     @abstractmethod
     def update(self) -> Mapping[str, Tensor]:

@@ -37,7 +37,7 @@ def learning_rate(config: Optimizer, step: int, progress: float) -> float:
 
 
 class Descent:
-    """Steps of one optimiser. A step whose gradient is not finite changes nothing and is counted in `skipped`.
+    """Steps of one optimizer. A step whose gradient is not finite changes nothing and is counted in `skipped`.
 
     skipped: a number that stays on its device; norm: of the last gradient, before it was clipped.
     """

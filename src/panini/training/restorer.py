@@ -237,10 +237,10 @@ def starting_network(config: RestorerConfig, prior: Prior) -> PaniniNet:
         load_network(Path(config.start), network, _PARTS)
         if config.encoder:
             load_network(Path(config.encoder), network, ("dre.", "deblur."))
-    elif network.dafi.normalised:
+    elif network.dafi.normalized:
         network.dafi.set_statistics(_statistics(prior, max(network.dafi.resolutions)))
     network.dafi.rule = config.rule
-    if config.losses.features and not network.dafi.normalised:
+    if config.losses.features and not network.dafi.normalized:
         raise PaniniError(f"losses.features: features of the preset {config.preset!r} have no units")
     return network
 

@@ -114,7 +114,7 @@ class UDRL(nn.Module):
     """The contrastive objective: query encoder, momentum encoder, queue of keys.
 
     batch_negatives: keys of the same batch are negatives of each other, too (the paper's are those of the queue alone).
-    Without it a small batch's own statistics, which batch normalisation writes into all its members, tell query and key
+    Without it a small batch's own statistics, which batch normalization writes into all its members, tell query and key
     from the queue, and nothing is learned about damage. picture: if given, it learns beside it, from v_DR, how much of
     each octave is true (`trust`). deblur: if given, it learns its gains (`wiener_loss`), of which v_DR learns nothing.
     """
@@ -207,7 +207,7 @@ class UDRL(nn.Module):
 class UDRLTraining(Training[UDRLConfig]):
     """Trains the DRE of a preset; `best.pt` holds `dre` and, if they learned, `picture` and `deblur`.
 
-    The probe that chooses it is not what is trained on: neighbours of v_DR should have the same damage.
+    The probe that chooses it is not what is trained on: neighbors of v_DR should have the same damage.
     """
 
     def set_up(self) -> None:
@@ -268,5 +268,5 @@ class UDRLTraining(Training[UDRLConfig]):
         known, _ = examine_encoder(self.udrl.encoder, self.faces, truths, self.config.probes)
         scalars = {f"{kind} there": value for kind, value in known.presence.items()}
         scalars |= {f"{kind} strength": value for kind, value in known.strength.items()}
-        scalars |= {"neighbour": known.neighbour, "same face": known.same_face}
-        return Validation(known.neighbour, table({f"step {self.step}": known}), scalars)
+        scalars |= {"neighbor": known.neighbor, "same face": known.same_face}
+        return Validation(known.neighbor, table({f"step {self.step}": known}), scalars)

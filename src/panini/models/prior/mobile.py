@@ -34,9 +34,9 @@ def inverse_haar(ll: Tensor, details: Tensor) -> Tensor:
 
 
 def centred(details: Tensor, side: int = 9) -> Tensor:
-    """Wavelet details [N, C, H, W] less their mean over `side` x `side` neighbours.
+    """Wavelet details [N, C, H, W] less their mean over `side` x `side` neighbors.
 
-    What neighbouring details have in common is no detail: the transform makes a lattice of it, one cell a coefficient.
+    What neighboring details have in common is no detail: the transform makes a lattice of it, one cell a coefficient.
     """
     half = side // 2
     rows = F.avg_pool2d(details, (side, 1), 1, (half, 0), count_include_pad=False)
