@@ -164,7 +164,7 @@ def test_faces_below_the_smallest_size_are_counted(tmp_path, capsys):
     page = Image.new("RGB", (900, 300), "gray")
     page.paste(FACE, (20, 20))
     for i in range(3):
-        page.paste(FACE.resize((90, 90)), (320 + 150 * i, 100))
+        page.paste(FACE.resize((95, 95)), (320 + 150 * i, 100))
     page.save(tmp_path / "in.png")
     restore(tmp_path / "in.png")
     out, err = capsys.readouterr()
