@@ -138,7 +138,7 @@ def test_a_job_that_is_stopped():
 
 
 def test_a_client_that_goes_away_stops_its_job():
-    page = encoded(Image.new("RGB", (2500, 2500), "gray"), "JPEG")
+    page = encoded(Image.new("RGB", (6000, 6000), "gray"), "JPEG")
     with server(cheap()) as client:
         head = f"POST /v1/restore HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(page)}\r\n\r\n"
         with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
