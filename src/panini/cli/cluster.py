@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from panini.cli.common import load_restorer
-from panini.cli.restore import Loader, Output, print_folder, stop_gently, tell_entry
+from panini.cli.restore import Loader, Output, run_folder
 from panini.errors import PaniniError
 
 if TYPE_CHECKING:
@@ -24,10 +24,7 @@ def restore_on_cluster(
 
     Raises SomeFailedError at the end if files failed, StoppedError if the user stopped it.
     """
-    from rich.console import Console
-
     from panini.jobs.cluster import ClusterJob, Plan, open_places
-    from panini.progress import Bar
 
     if to.target is None:
         raise PaniniError(f"{source} is a folder: name one for the results with -o")
@@ -41,17 +38,4 @@ def restore_on_cluster(
     start = perf_counter()
     plan = Plan(given, target, make, options, maker, to.mark, to.salvage, to.again)
     job = ClusterJob(plan, crew, recursive=recursive, overwrite=to.overwrite)
-    if not job.names and not job.unreadable:
-        deeper = "" if recursive else " (-r looks into its folders too)"
-        ours = f" but {job.ours} of Panini's own" if job.ours else ""
-        raise PaniniError(f"there is no picture in {given.name}{ours}{deeper}")
-    console = Console(stderr=True)
-    with stop_gently() as stopped, Bar(console) as progress:
-        bar = progress.add_task("restoring", total=len(job.todo))
-        for done, entry in enumerate(job.run(stopped), 1):
-            progress.reached(bar, done, len(job.todo))
-            if entry.error or entry.note:
-                tell_entry(progress.console, entry)
-    for entry in job.unreadable:
-        tell_entry(console, entry)
-    print_folder(job, perf_counter() - start, stopped())
+    run_folder(job, job.run, given.name, recursive, start)

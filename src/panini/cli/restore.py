@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
@@ -430,10 +431,7 @@ def restore_folder(
 
     Raises SomeFailedError at the end if files failed, StoppedError if the user stopped it.
     """
-    from rich.console import Console
-
     from panini.jobs.folder import FolderJob
-    from panini.progress import Bar
 
     if to.target is None:
         raise PaniniError(f"{source} is a folder: name one for the results with -o")
@@ -450,6 +448,25 @@ def restore_folder(
         salvage=to.salvage,
         again=to.again,
     )
+    run_folder(job, partial(job.run, restorer), str(source), recursive, start)
+
+
+def run_folder(
+    job: FolderJob | ClusterJob,
+    run: Callable[[Callable[[], bool]], Iterable[Entry]],
+    source: str,
+    recursive: bool,
+    start: float,
+) -> None:
+    """Runs a job with a progress bar on stderr, and prints the totals. Ctrl-C sets the flag that `run` gets.
+
+    start: when the work began, by `perf_counter`. Raises PaniniError if the folder `source` has no picture, and what
+    `print_folder` raises.
+    """
+    from rich.console import Console
+
+    from panini.progress import Bar
+
     if not job.names and not job.unreadable:
         deeper = "" if recursive else " (-r looks into its folders too)"
         ours = f" but {job.ours} of Panini's own" if job.ours else ""
@@ -457,7 +474,7 @@ def restore_folder(
     console = Console(stderr=True)
     with stop_gently() as stopped, Bar(console) as progress:
         bar = progress.add_task("restoring", total=len(job.todo))
-        for done, entry in enumerate(job.run(restorer, stopped), 1):
+        for done, entry in enumerate(run(stopped), 1):
             progress.reached(bar, done, len(job.todo))
             if entry.error or entry.note:
                 tell_entry(progress.console, entry)

@@ -25,7 +25,7 @@ from panini.api import RestoreOptions, Restorer
 from panini.errors import PaniniError, how_to_get, one_line
 from panini.jobs.folder import FolderJob, as_found, is_work, settings_digest, summarize
 from panini.jobs.html_report import report_paths, thumbnail_name, write_reports
-from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, merge, read_shard, write_shard
+from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, as_entry, merge, read_shard, write_shard
 from panini.jobs.places import Folder, Place, Stamp, place
 from panini.photo import io as photo_io
 from panini.photo.ours import mark_of, named_as_ours
@@ -81,7 +81,7 @@ class Worker:
         """Restores shards, for Ray Data: JSON texts in, one JSON text for each file out."""
         for text in batch["shard"]:
             shard = json.loads(str(text))
-            for entry in self.restore(shard["name"], [_parsed(values) for values in shard["files"]]):
+            for entry in self.restore(shard["name"], [as_entry(values) for values in shard["files"]]):
                 # Small, because it goes through the driver; the journal has everything.
                 yield {"entry": [json.dumps(asdict(replace(entry, faces=[])))]}
 
@@ -352,7 +352,7 @@ def in_this_process(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) 
     """Restores the shards one after the other, without Ray."""
     worker = Worker(plan)
     for part in worker({"shard": shards(1)}):
-        yield from (_parsed(json.loads(text)) for text in part["entry"])
+        yield from (as_entry(json.loads(text)) for text in part["entry"])
 
 
 def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
@@ -385,7 +385,7 @@ def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterat
             num_gpus=crew.gpus,
         )
         for row in restored.iter_rows():
-            yield _parsed(json.loads(row["entry"]))
+            yield as_entry(json.loads(row["entry"]))
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         raise PaniniError(f"the cluster failed: {_last_line(cause)}; the same command goes on from here") from error
@@ -397,10 +397,6 @@ def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterat
 def _last_line(error: BaseException) -> str:
     """The last line of an error's message, where Ray puts the cause."""
     return one_line([type(error).__name__, *filter(str.strip, str(error).splitlines())][-1])
-
-
-def _parsed(values: dict[str, Any]) -> Entry:
-    return Entry(**values | {key: tuple(values[key]) for key in ("source_stamp", "output_stamp")})
 
 
 def _sweep(target: Place) -> None:

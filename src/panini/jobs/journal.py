@@ -74,13 +74,17 @@ def parse(lines: Iterable[str]) -> list[Entry]:
     entries = []
     for text in lines:
         try:
-            values = json.loads(text)
-            values |= {key: tuple(values[key]) for key in ("source_stamp", "output_stamp")}
-            values["settings"] = sys.intern(values["settings"])  # most are the same
-            entries.append(Entry(**values))
+            entries.append(as_entry(json.loads(text)))
         except (ValueError, TypeError, KeyError):
             continue  # a line that a power failure cut off
     return entries
+
+
+def as_entry(values: dict[str, Any]) -> Entry:
+    """The entry that `asdict` turned into `values`, which went through JSON."""
+    values |= {key: tuple(values[key]) for key in ("source_stamp", "output_stamp")}
+    values["settings"] = sys.intern(values["settings"])  # most are the same
+    return Entry(**values)
 
 
 def shard_name(shard: str) -> str:

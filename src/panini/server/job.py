@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from panini.api import FaceSettings, FoundFaces, Restoration, RestoredFace, Restorer
-from panini.errors import PaniniError, StoppedError
+from panini.errors import PaniniError, StoppedError, one_line
 from panini.faces import align
 from panini.faces.by_hand import face_in_box
 from panini.faces.detect import Box, Face, overlap
@@ -395,7 +395,7 @@ class Job:
                     continue
                 transform = restorer.transform(self._photo.pixels, face)
             except (PaniniError, ValueError) as error:
-                self.note = " ".join(str(error).split())
+                self.note = one_line(error)
                 continue
             with self._lock:
                 work = FaceWork(face, transform, self.options.dial, self.options.strength, by_hand=True)

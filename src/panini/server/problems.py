@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from panini.errors import NoFaceError, PaniniError, StoppedError, first_line
+from panini.errors import NoFaceError, PaniniError, StoppedError, first_line, one_line
 from panini.photo.io import ImageError
 
 MEDIA_TYPE = "application/problem+json"
@@ -58,7 +58,7 @@ def problem_of(error: BaseException) -> Problem:
         return error
     for kind, (status, name) in kinds.items():
         if isinstance(error, kind):
-            return Problem(status, name, " ".join(str(error).split()))
+            return Problem(status, name, one_line(error))
     if isinstance(error, MemoryError):
         return Problem(413, "too-large", "the photo does not fit in memory")
     return Problem(500, "internal", f"an error in Panini: {type(error).__name__}")
@@ -89,7 +89,7 @@ def from_validation(errors: Any) -> Problem:
     """The first of pydantic's errors as a problem."""
     first = errors[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path")) or "the request"
-    return Problem(422, "bad-request", f"{where}: {' '.join(str(first['msg']).split())}")
+    return Problem(422, "bad-request", f"{where}: {one_line(first['msg'])}")
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
