@@ -19,6 +19,7 @@ from panini.degradation.steps import (
     Jpeg,
     Motion,
     Noise,
+    Paper,
     Sharpen,
     Tone,
     WebP,
@@ -91,6 +92,20 @@ def test_both_paths_agree(picture: np.ndarray, least: float, steps: list[tuple])
     for damage, result in zip(damages, batch(picture, damages), strict=True):
         score = psnr(result, damage.apply(picture, 0))
         assert score > least, f"{score:.1f} dB: {damage}"
+
+
+@pytest.mark.parametrize("woven", [False, True])
+def test_paper_has_the_same_statistics(woven: bool) -> None:
+    """Deviation, and that of its mean over 4 x 4 pixels, which its grains decide (5 %)."""
+    damage = Degradation((Paper(12.0, 6.0, woven),))
+    flat = np.full((512, 512, 3), 128, np.uint8)
+    host = damage.apply(flat, 0).astype(np.float32)[..., 0]
+    (tensor,) = batch(flat, [damage])
+    for pictures in (host, tensor.astype(np.float32)[..., 0]):
+        assert pictures.std() == pytest.approx(12.0, rel=0.05)
+    coarse = [p.reshape(128, 4, 128, 4).mean((1, 3)).std() for p in (host, tensor.astype(np.float32)[..., 0])]
+    assert coarse[0] == pytest.approx(coarse[1], rel=0.05)
+    assert coarse[0] > 6, "white noise would leave 3"
 
 
 @pytest.mark.parametrize("gray", [False, True])

@@ -19,6 +19,7 @@ from panini.degradation.steps import (
     Jpeg,
     Motion,
     Noise,
+    Paper,
     Sharpen,
     Step,
     Tone,
@@ -100,7 +101,7 @@ PAPER = (
         always(Enlarge, kernel=_UP))),
 )
 WILD = (
-    *(recipe._replace(share=0.2 * recipe.share) for recipe in PAPER),
+    *(recipe._replace(share=0.1 * recipe.share) for recipe in PAPER),
     Recipe(0.10, "messenger", (  # resized, compressed, forwarded, compressed again
         maybe(0.3, Noise, sigma=(1.0, 8.0), shot=True),
         maybe(0.7, Jpeg, quality=range(50, 95)),
@@ -121,7 +122,7 @@ WILD = (
         maybe(0.4, Sharpen, **_UNSHARP),
         always(WebP, quality=range(15, 90)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.20, "thumbnail", (  # reduced for a web page, gray or in color, and sharpened until edges have halos
+    Recipe(0.14, "thumbnail", (  # reduced for a web page, gray or in color, and sharpened until edges have halos
         maybe(0.3, Tone, amount=1.0),
         maybe(0.5, Blur, sigma=Log(0.6, 6.0)),
         maybe(0.3, Noise, sigma=(1.0, 12.0), grey=_EITHER),
@@ -137,20 +138,30 @@ WILD = (
         maybe(0.3, Blur, sigma=(0.5, 2.5)),  # the camera's own denoising
         always(Jpeg, quality=range(50, 96)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.11, "old photo", (  # lens, film, fading, scanner
-        always(Blur, sigma=Log(0.8, 6.0)),
+    Recipe(0.10, "old photo", (  # lens, film, paper, fading, scanner
+        maybe(0.7, Blur, sigma=Log(0.8, 6.0)),
         maybe(0.85, Tone, amount=[1.0, 1.0, 1.0, 0.5], sepia=_EITHER),
-        always(Noise, sigma=(1.0, 22.0), grey=[True, True, False]),
+        maybe(0.7, Noise, sigma=(1.0, 22.0), grey=[True, True, False]),
+        maybe(0.5, Paper, sigma=Log(2.0, 20.0), size=Log(1.0, 12.0), woven=[False, False, True]),
         maybe(0.6, Fade, contrast=(0.4, 0.95), base=(0.2, 1.0)),
         maybe(0.6, Downsample, factor=Log(1.2, 10.0), kernel=["area", *_AA]),
         maybe(0.4, Noise, sigma=(1.0, 8.0)),
         maybe(0.4, Sharpen, **_UNSHARP),
         maybe(0.8, Jpeg, quality=range(25, 96)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.13, "print", (  # a book or a newspaper, scanned
+    Recipe(0.10, "paper print", (  # a photograph on matt, silk or worn paper, scanned in full
+        maybe(0.3, Blur, sigma=Log(0.5, 2.0)),
+        maybe(0.9, Tone, amount=1.0, sepia=_EITHER),
+        always(Paper, sigma=Log(3.0, 25.0), size=Log(1.0, 14.0), woven=[False, False, True]),
+        maybe(0.3, Paper, sigma=Log(2.0, 12.0), size=Log(4.0, 20.0)),
+        maybe(0.4, Fade, contrast=(0.5, 1.0), base=(0.0, 1.0)),
+        maybe(0.4, Sharpen, **_UNSHARP),
+        maybe(0.7, Jpeg, quality=range(40, 96)))),
+    Recipe(0.20, "print", (  # a book or a newspaper, scanned
         maybe(0.3, Blur, sigma=Log(0.5, 3.0)),
         maybe(0.9, Tone, amount=1.0, sepia=[False, False, True]),
-        always(Halftone, pitch=Log(2.5, 11.0), angle=_ANGLE, amount=(0.3, 1.0)),
+        always(Halftone, pitch=Log(2.0, 11.0), angle=_ANGLE, amount=(0.2, 1.0)),
+        maybe(0.4, Paper, sigma=Log(2.0, 15.0), size=Log(1.0, 10.0)),
         always(Blur, sigma=Log(0.5, 2.5)),
         maybe(0.4, Fade, contrast=(0.6, 1.0), base=(0.0, 1.0)),
         maybe(0.4, Downsample, factor=Log(1.1, 3.0), kernel=["area", *_AA]),

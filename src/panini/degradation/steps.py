@@ -40,6 +40,7 @@ ANTIALIASED = {"bilinear-aa": Image.Resampling.BILINEAR, "bicubic-aa": Image.Res
 SUBSAMPLING = {"4:2:0": (2, 2), "4:2:2": (1, 2), "4:4:4": (1, 1)}  # luma samples per chroma sample: down, across
 SOFTNESS = 12.0  # of the edge of a printed dot, in levels of the printed tone
 SEPIA = (1.10, 0.98, 0.78)  # relative to gray
+WEAVE = 4.0  # length of a thread of woven paper, in its thicknesses
 
 
 def _number(lo: float, hi: float, default: Any = dataclasses.MISSING) -> Any:
@@ -347,9 +348,41 @@ class Halftone(Step):
         return _pixels(image + self.amount * (dots - image))
 
 
+@dataclasses.dataclass(frozen=True)
+class Paper(Step):
+    """The texture of the paper: gray noise of standard deviation `sigma` (8-bit units) in grains `size` pixels wide.
+
+    woven: threads across and down, each `WEAVE` times as long as thick, instead of round grains.
+    """
+
+    kind: ClassVar[str] = "noise"
+    measure: ClassVar[str] = "sigma"
+    sigma: float = _number(0.0, 128.0)
+    size: float = _number(0.5, 20.0, 3.0)
+    woven: bool = _choice(False, True, default=False)
+
+    def __str__(self) -> str:
+        return f"{'woven ' if self.woven else ''}paper of {self.size:.2g} px, {self.sigma:.2g}/255"
+
+    def kernels(self, size: Size) -> list[FloatPixels]:
+        """What white noise is convolved with, [k, k] each, for a picture of that size; each keeps its share of the
+        variance."""
+        thick = self.size / 3 * min(size) / REFERENCE  # standard deviation of a grain's profile
+        long = thick * (WEAVE if self.woven else 1)
+        found = [_gaussian(long, thick, angle) for angle in ((0.0, 90.0) if self.woven else (0.0,))]
+        return [k / np.float32(np.sqrt(np.square(k).sum() * len(found))) for k in found]
+
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
+        size = _size(image)
+        texture = np.zeros(size, np.float32)
+        for kernel in self.kernels(size):
+            texture += cv2.filter2D(rng.standard_normal(size, dtype=np.float32), -1, kernel)
+        return _pixels(image + np.float32(self.sigma) * texture[..., None])
+
+
 STEPS: dict[str, type[Step]] = {
     cls.__name__.lower(): cls
-    for cls in (Blur, Motion, Sharpen, Downsample, Enlarge, Noise, Halftone, Jpeg, WebP, Tone, Fade)
+    for cls in (Blur, Motion, Sharpen, Downsample, Enlarge, Noise, Halftone, Paper, Jpeg, WebP, Tone, Fade)
 }
 KINDS = tuple(dict.fromkeys(cls.kind for cls in STEPS.values() if cls.kind))
 ADDING = frozenset({"noise", "jpeg", "webp"})

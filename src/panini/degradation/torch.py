@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from panini.degradation import steps
-from panini.degradation.steps import ANTIALIASED, SOFTNESS, Degradation, Halftone, Jpeg, Noise, Size, Step, WebP
+from panini.degradation.steps import ANTIALIASED, SOFTNESS, Degradation, Halftone, Jpeg, Noise, Paper, Size, Step, WebP
 
 # The tables of ITU-T T.81, annex K.1 (luma, chroma), which libjpeg scales by quality.
 _TABLES = """
@@ -55,7 +55,7 @@ def apply_shared(images: Tensor, degradation: Degradation, generator: torch.Gene
         return _to_8bit(x).div_(127.5).sub_(1).to(images.dtype)
 
 
-def _run(x: Tensor, step: Step, full: Size, generator: torch.Generator | None) -> Tensor:  # noqa: PLR0911  a line a step
+def _run(x: Tensor, step: Step, full: Size, generator: torch.Generator | None) -> Tensor:  # noqa: PLR0911, C901  a line a step
     """Pictures [N, 3, h, w] after one more step; `full` is the size of the whole degradation's input."""
     size: Size = (x.shape[2], x.shape[3])
     match step:
@@ -77,6 +77,8 @@ def _run(x: Tensor, step: Step, full: Size, generator: torch.Generator | None) -
             return _noise(x, step, generator)
         case Halftone():
             return _halftone(x, step)
+        case Paper():
+            return _paper(x, step, generator)
         case Jpeg():
             return _jpeg(x, step)
         case WebP(quality=quality):
@@ -134,6 +136,15 @@ def _noise(x: Tensor, step: Noise, generator: torch.Generator | None) -> Tensor:
 def _halftone(x: Tensor, step: Halftone) -> Tensor:
     screen = _put(step.screen((x.shape[2], x.shape[3]))[..., 0], x.device)
     return torch.lerp(x, 255 * ((x - screen) / SOFTNESS).sigmoid(), step.amount)
+
+
+def _paper(x: Tensor, step: Paper, generator: torch.Generator | None) -> Tensor:
+    device = generator.device if generator is not None else x.device
+    texture = torch.zeros_like(x[:, :1])
+    for kernel in step.kernels((x.shape[2], x.shape[3])):
+        noise = torch.randn(texture.shape, generator=generator, device=device).to(x.device)
+        texture += _convolve(noise, kernel)
+    return x + step.sigma * texture
 
 
 def _webp(x: Tensor, step: WebP) -> Tensor:

@@ -10,6 +10,7 @@ from panini.models.dafi import DAFI, PictureDAFI
 from panini.models.deblur import Deblur
 from panini.models.octaves import low_pass
 from panini.models.prior import Prior, PriorState
+from panini.models.removal import DegradationRemoval
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Encoding:
 
     w: w+, [N, latents, latent_dim]; image: IFE's features by resolution; weights: DAFI's [N, 2, C] by resolution
     (a_prior, a_image); v: v_DR [N, dr_dim] or [N, levels + 1, dr_dim] (see `PaniniNet.encode`); picture: what the
-    features are of, [N, 3, S, S], the deblurred picture where there is a `Deblur`.
+    features are of, [N, 3, S, S], after deblurring and degradation removal where the network has them.
     """
 
     w: Tensor
@@ -32,8 +33,8 @@ class PaniniNet(nn.Module):
     """Damaged face [N, 3, S, S] in [-1, 1] -> restored face [N, 3, prior.size, prior.size].
 
     One class for the paper's MFR and SR networks and the small default: what differs is the parts (`presets.py`).
-    Not in the paper: picture, the interpolation with the input itself; deblur, which comes before all features; smooth:
-    the last fused features pass a `low_pass`, without which they make a lattice.
+    Not in the paper: picture, the interpolation with the input itself; deblur and removal, which come before all
+    features; smooth: the last fused features pass a `low_pass`, without which they make a lattice.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class PaniniNet(nn.Module):
         dafi: DAFI,
         picture: PictureDAFI | None = None,
         deblur: Deblur | None = None,
+        removal: DegradationRemoval | None = None,
         input_size: int = 512,
         smooth: bool = False,
     ) -> None:
@@ -56,6 +58,7 @@ class PaniniNet(nn.Module):
         self.dafi = dafi
         self.picture = picture
         self.deblur = deblur
+        self.removal = removal
         self.input_size = input_size
         self.smooth = low_pass(prior.channels[dafi.resolutions[-1]]) if smooth else None
 
@@ -70,6 +73,8 @@ class PaniniNet(nn.Module):
         v = own if v is None else v
         if self.deblur is not None:
             x = self.deblur(x, own)
+        if self.removal is not None:
+            x = self.removal(x)
         image = self.ife(x)
         weights = self.dafi.weights(v if v.ndim == 2 else v[:, :-1])
         return Encoding(w=self.lce(image[4]), image=image, weights=weights, v=v, picture=x)

@@ -9,6 +9,7 @@ from panini.models.ife import RRDBExtractor, TrunkExtractor, UNetExtractor
 from panini.models.lce import LatentCodeEncoder, LowRankLatentCodeEncoder, OffsetLatentCodeEncoder
 from panini.models.panini_net import PaniniNet
 from panini.models.prior import MobilePrior, StyleGAN2Prior, ToyPrior
+from panini.models.removal import DegradationRemoval
 
 _PAPER_FUSED = (4, 8, 16, 32, 64)
 _DAFI_KERNELS = {64: 3}
@@ -64,6 +65,7 @@ def prior_led() -> PaniniNet:
         dafi=DAFI(dre.dim, fused, ife.channels, 128, _DAFI_KERNELS, prior_share=0.9, normalized=True),
         picture=PictureDAFI(dre.dim, bands=7),
         deblur=Deblur(dre.dim),
+        removal=DegradationRemoval(),
     )
 
 
@@ -81,6 +83,7 @@ def toy() -> PaniniNet:
         dafi=DAFI(dre.dim, fused, ife.channels, hidden=32, kernel_size=1, prior_share=0.9, normalized=True),
         picture=PictureDAFI(dre.dim, bands=4),
         deblur=Deblur(dre.dim),
+        removal=DegradationRemoval({4: 16, 8: 16}, {4: 1, 8: 1}, {4: 1}),
         input_size=128,
     )
 

@@ -75,6 +75,7 @@ class Losses:
     l1: Annotated[float, "L1 of the generated face, at `compare` pixels"] = 0.0
     perceptual: Annotated[float, "perceptual distance of the generated face, at `compare` pixels"] = 0.0
     identity: Annotated[float, "real faces: 1 - cosine of the identity network's embeddings (wants `identity`)"] = 0.0
+    removal: Annotated[float, "L1 of the picture after degradation removal"] = 0.0
     bands: Annotated[float, "PictureDAFI: whether photo or generated face is nearer to the truth, band by band"] = 0.0
     adversarial: Annotated[float, "discriminator of whole faces"] = 0.0
     adversarial_features: Annotated[float, "discriminators of the fused features at 32 and 64"] = 0.0
@@ -88,7 +89,7 @@ class RestorerConfig(RunConfig):
     output: Annotated[str, "the run's folder"] = "runs/restorer"
     preset: Annotated[str, "network, by its name in panini.models.presets"] = "prior_led"
     start: Annotated[str, "weights to start from: an earlier stage's best.pt or last.pt, or a weights file"] = ""
-    encoder: Annotated[str, "file whose DRE, Deblur and PictureDAFI to start from (`panini train udrl`)"] = ""
+    encoder: Annotated[str, "file whose DRE and Deblur to start from (`panini train udrl`)"] = ""
     prior: Annotated[str, "a GAN prior (`panini import-prior --help`); the small one's wheel if empty"] = ""
     perceptual_weights: Annotated[str, "file of ST-LPIPS made by the GPU kit; its wheel if empty"] = ""
     identity: Annotated[str, "mobilefacenet.safetensors, for losses.identity"] = ""
@@ -106,14 +107,15 @@ class RestorerConfig(RunConfig):
         "interpolate"
     )
     view: Annotated[
-        Literal["features", "full"],
-        "how far the network runs: to its features or to the generated face",
+        Literal["picture", "features", "full"],
+        "how far the network runs: to the picture after degradation removal, its features or the generated face",
     ] = "features"
     window: Annotated[int, 'for "full": side of the part that is compared, in fused features; 0: everything'] = 0
     compare: Annotated[int, "pixels at which the generated face is compared"] = 128
     perceptual: Annotated[Literal["stlpips", "vgg"], "perceptual network"] = "stlpips"
     depth: Annotated[int, "stages of ST-LPIPS that are compared, 1 to 5"] = 5
     dialled: Annotated[float, "share of samples whose v_DR is moved along the dial's direction"] = 0.0
+    calm: Annotated[bool, "terms that judge looks count less, the more detail the photo has kept"] = False
     ema: Annotated[float, "decay a step of the moving average, which is validated and kept; 0: none"] = 0.997
     judge: Annotated[Optimizer, "of the discriminators"] = field(
         default_factory=lambda: Optimizer("adamw", 4e-4, 0.0, weight_decay=0.0, schedule="constant", clip=0.0)

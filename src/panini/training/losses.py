@@ -98,6 +98,14 @@ def band_errors(photo: Tensor, generated: Tensor, truth: Tensor, count: int) -> 
     return error(photo), error(generated)
 
 
+@torch.no_grad()
+def lost_detail(photo: Tensor, truth: Tensor) -> Tensor:
+    """How much of the truth's finest octave a photo lacks, [N, 3, s, s] twice -> [N] in [0, 1]: 1 - R² of a fit."""
+    ours, true = (octaves(picture, 2)[0].flatten(1) for picture in (photo, truth))
+    common = (ours * true).sum(1).clamp_min(0).square()
+    return 1 - common / (ours.square().sum(1) * true.square().sum(1) + 1e-6)
+
+
 def seem_real(logits: Tensor) -> Tensor:
     """What the generator minimises, for each sample [N] of logits [N, places] or [N]: the non-saturating loss of
     StyleGAN2 and the paper."""

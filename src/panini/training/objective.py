@@ -17,13 +17,18 @@ from panini.training.adversary import Adversary
 from panini.training.batches import Batch
 from panini.training.config import RestorerConfig
 from panini.training.data import enlarged
-from panini.training.losses import band_errors, relative_l1
+from panini.training.losses import band_errors, lost_detail, relative_l1
 from panini.weights.calibration import DIAL_REACH, shift_v
 
 DIAL_WEIGHT = 4.0
 """To the power of the dial: how many times the terms that judge looks count for a sample."""
-_GRID = 8
-"""Windows begin at multiples of so many fused features: `PictureDAFI` splits a window as it splits the whole picture
+_DETAIL_SIZE = 128
+"""Pixels at which it is measured how much detail a photo has lost."""
+_CALM = 0.3
+"""What terms that judge looks still count where a photo has lost nothing: they pay for texture, which people take for
+wrinkles and cracks there."""
+_PLACES = 8
+"""Windows begin at multiples of this part of the picture: `PictureDAFI` splits a window as it splits the whole picture
 only if their coarsest pixels fall together."""
 JUDGED = (32, 64)
 """Resolutions of the fused features that discriminators judge."""
@@ -81,6 +86,8 @@ class Objective:
         "." are measurements without a gradient."""
         config, network, weigh = self.config, self.network, self.config.losses
         v, picture = self._look(batch)
+        if config.view == "picture":
+            return {"removal": weigh.removal * F.l1_loss(picture, batch.truth)}, Seen(None, {})
         edited = v
         if self.helpers.direction is not None:
             edited = shift_v(v, self.helpers.direction, DIAL_REACH * batch.dial[:, None])
@@ -89,16 +96,20 @@ class Objective:
             w = network.lce(image[4]).float()
             own = {r: network.dafi.image_features(r, image[r]) for r in network.dafi.resolutions}
         terms = self._of_sampled(batch, w, own)
+        if weigh.removal:
+            terms["removal"] = weigh.removal * F.l1_loss(picture, batch.truth)
         fused: dict[int, Tensor] = {}
         state = None
         if config.view != "features" or weigh.fused or weigh.adversarial_features:
             state, fused = self._fuse(w, own, edited)
-            terms[".share"] = network.dafi.weights(edited)[max(fused)][:, 0].mean()
+            shares = network.dafi.weights(edited)
+            terms |= {f".share_{r}": shares[r][:, 0].mean() for r in fused if r >= JUDGED[0]}
         if weigh.fused and len(batch.w):
             spread = {r: network.dafi.statistics(r)[1] for r in fused}
             known = {r: f[: len(batch.w)] for r, f in fused.items()}
             terms["fused"] = weigh.fused * relative_l1(known, batch.features, spread)
-        looks = DIAL_WEIGHT**batch.dial
+        lost = lost_detail(_at(picture, _DETAIL_SIZE), _at(batch.truth, _DETAIL_SIZE)) if config.calm else 1.0
+        looks = DIAL_WEIGHT**batch.dial * (_CALM + (1 - _CALM) * lost)
         for r, adversary in (self.helpers.features or {}).items():
             terms[f"adversarial_{r}"] = (adversary.penalty(fused[r]) * looks).mean()
         shown = None
@@ -118,7 +129,11 @@ class Objective:
         elif network.input_size > given.shape[-1]:
             given = F.interpolate(given, network.input_size, mode="bicubic").clamp(-1, 1)
         v = network.dre(given)
-        return v, given if network.deblur is None else network.deblur(given, v)
+        picture = given if network.deblur is None else network.deblur(given, v)
+        if network.removal is not None:
+            with self.autocast():
+                picture = network.removal(picture)
+        return v, picture
 
     def _of_sampled(self, batch: Batch, w: Tensor, own: Mapping[int, Tensor]) -> dict[str, Tensor]:
         """Terms that know the w and the features of sampled faces."""
@@ -158,7 +173,7 @@ class Objective:
         config, network, truth = self.config, self.network, batch.truth
         whole = network.dafi.resolutions[-1]
         if config.window:
-            place = self._place(step, (whole - config.window) // _GRID + 1)
+            place = self._place(step, whole)
             state = state.crop(*place, config.window)
             truth, picture = (_window(x, place, config.window, whole) for x in (truth, picture))
         generated = self._generate(state, w)
@@ -223,10 +238,12 @@ class Objective:
             return shown.truth.shape[-1]
         return min(JUDGED_SIZE, shown.truth.shape[-1])
 
-    def _place(self, step: int, count: int) -> tuple[int, int]:
-        """Row and column of a window, in fused features, drawn from the seed and the step: `count` places each way."""
+    def _place(self, step: int, whole: int) -> tuple[int, int]:
+        """Row and column of a window, in fused features, of which there are `whole` each way."""
+        grid = max(1, whole // _PLACES)
+        count = (whole - self.config.window) // grid + 1
         row, column = np.random.default_rng((self.config.seed, step, 2, 0)).integers(0, count, 2)
-        return _GRID * int(row), _GRID * int(column)
+        return grid * int(row), grid * int(column)
 
 
 def _at(picture: Tensor, side: int) -> Tensor:

@@ -35,7 +35,7 @@ from panini.weights.released import load_released
 
 _STATISTICS_FACES = 48
 _GATES = ("dafi.mlp.", "picture.")
-_PARTS = ("prior.", "ife.", "lce.", "dre.", "dafi.", "picture.", "deblur.", "smooth.")
+_PARTS = ("prior.", "ife.", "lce.", "dre.", "dafi.", "picture.", "deblur.", "removal.", "smooth.")
 """Parts of a network; a file to start from may lack some."""
 
 
@@ -231,13 +231,11 @@ def starting_network(config: RestorerConfig, prior: Prior) -> PaniniNet:
         raise PaniniError(f"prior: not the one that preset {config.preset!r} has: {error}") from error
     if hasattr(network.lce, "mean") and isinstance(prior, MobilePrior):
         network.lce.mean.copy_(prior.mean_latent)  # type: ignore[operator]
-    if config.encoder:
-        load_network(Path(config.encoder), network, ("dre.", "deblur.", "picture."))
     if config.start:
         load_network(Path(config.start), network, _PARTS)
-        if config.encoder:
-            load_network(Path(config.encoder), network, ("dre.", "deblur."))
-    elif network.dafi.normalized:
+    if config.encoder:
+        load_network(Path(config.encoder), network, ("dre.", "deblur."))
+    if not config.start and network.dafi.normalized:
         network.dafi.set_statistics(_statistics(prior, max(network.dafi.resolutions)))
     network.dafi.rule = config.rule
     if config.losses.features and not network.dafi.normalized:
