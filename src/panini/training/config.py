@@ -110,6 +110,7 @@ class RestorerConfig(RunConfig):
         Literal["picture", "features", "full"],
         "how far the network runs: to the picture after degradation removal, its features or the generated face",
     ] = "features"
+    crop: Annotated[int, 'for "picture": side of the part that degradation removal sees, pixels; 0: everything'] = 0
     window: Annotated[int, 'for "full": side of the part that is compared, in fused features; 0: everything'] = 0
     compare: Annotated[int, "pixels at which the generated face is compared"] = 128
     perceptual: Annotated[Literal["stlpips", "vgg"], "perceptual network"] = "stlpips"

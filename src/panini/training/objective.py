@@ -85,9 +85,9 @@ class Objective:
         """Weighted terms, scalars whose sum is minimised, and what the discriminators may see. Names that begin with
         "." are measurements without a gradient."""
         config, network, weigh = self.config, self.network, self.config.losses
-        v, picture = self._look(batch)
+        v, picture, truth = self._look(batch, step)
         if config.view == "picture":
-            return {"removal": weigh.removal * F.l1_loss(picture, batch.truth)}, Seen(None, {})
+            return {"removal": weigh.removal * F.l1_loss(picture, truth)}, Seen(None, {})
         edited = v
         if self.helpers.direction is not None:
             edited = shift_v(v, self.helpers.direction, DIAL_REACH * batch.dial[:, None])
@@ -97,7 +97,7 @@ class Objective:
             own = {r: network.dafi.image_features(r, image[r]) for r in network.dafi.resolutions}
         terms = self._of_sampled(batch, w, own)
         if weigh.removal:
-            terms["removal"] = weigh.removal * F.l1_loss(picture, batch.truth)
+            terms["removal"] = weigh.removal * F.l1_loss(picture, truth)
         fused: dict[int, Tensor] = {}
         state = None
         if config.view != "features" or weigh.fused or weigh.adversarial_features:
@@ -119,8 +119,8 @@ class Objective:
             terms |= self._of_pictures(batch, shown, looks, edited)
         return terms, self._seen(batch, fused, shown)
 
-    def _look(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """v_DR [N, dr_dim] and the picture that features are extracted from, both in float32."""
+    def _look(self, batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """v_DR [N, dr_dim], the picture that features are extracted from, and its truth, all in float32."""
         network, given = self.network, batch.given
         if network.input_size < given.shape[-1]:
             # Where there is one damage only, to be made small is it: the paper's SR.
@@ -130,10 +130,13 @@ class Objective:
             given = F.interpolate(given, network.input_size, mode="bicubic").clamp(-1, 1)
         v = network.dre(given)
         picture = given if network.deblur is None else network.deblur(given, v)
+        truth = batch.truth
+        if self.config.crop and self.config.view == "picture":
+            picture, truth = _cropped(picture, truth, self.config.crop, (self.config.seed, step, 3))
         if network.removal is not None:
             with self.autocast():
                 picture = network.removal(picture)
-        return v, picture
+        return v, picture, truth
 
     def _of_sampled(self, batch: Batch, w: Tensor, own: Mapping[int, Tensor]) -> dict[str, Tensor]:
         """Terms that know the w and the features of sampled faces."""
@@ -249,6 +252,17 @@ class Objective:
 def _at(picture: Tensor, side: int) -> Tensor:
     """[N, 3, ks, ks] averaged down to [N, 3, s, s]."""
     return picture if picture.shape[-1] == side else F.avg_pool2d(picture, picture.shape[-1] // side)
+
+
+def _cropped(picture: Tensor, truth: Tensor, side: int, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """One square of `side` pixels of each pair of pictures, at multiples of 8 pixels, where JPEG's blocks begin."""
+    rng, last = np.random.default_rng(seed), (picture.shape[-1] - side) // 8
+    pairs = []
+    for pair in zip(picture, truth, strict=True):
+        row, column = 8 * rng.integers(0, last, 2, endpoint=True)
+        pairs.append([each[:, row : row + side, column : column + side] for each in pair])
+    ours, theirs = (torch.stack(each) for each in zip(*pairs, strict=True))
+    return ours, theirs
 
 
 def _window(picture: Tensor, place: tuple[int, int], side: int, whole: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from panini.models.discriminator import Discriminator, PatchDiscriminator, Prior
 from panini.models.panini_net import PaniniNet
 from panini.models.prior import MobilePrior, Prior
 from panini.training.adversary import Adversary
-from panini.training.batches import Batches, SampledFaces
+from panini.training.batches import Batch, Batches, SampledFaces
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, Faces, aligned, check_disjoint
 from panini.training.identity import MobileFaceNet
@@ -63,6 +64,8 @@ class RestorerTraining(Training[RestorerConfig]):
         self.batches = Batches(config, latent_shape, self.sampled, real, self.device)
         self.objective = Objective(config, self.network, self._helpers(real), self.device)
         self.validator = Validator(config, self.device) if config.validate_every else None
+        self._maker = ThreadPoolExecutor(1)
+        self._ahead: tuple[int, Future[Batch]] | None = None
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -142,13 +145,22 @@ class RestorerTraining(Training[RestorerConfig]):
 
     def update(self) -> Mapping[str, Tensor]:
         step, progress = self.step, self.progress
-        batch = self.batches(step)
+        batch = self._next_batch(step)
         terms, seen = self.objective(batch, step)
         total = torch.stack([term for name, term in terms.items() if not name.startswith(".")]).sum()
         self.descent.step(total, step, progress)
         self.moving.follow(step)
         logged = {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}
         return logged | self._judge(seen, step, progress)
+
+    def _next_batch(self, step: int) -> Batch:
+        """The step's batch. On a CPU, the next one is made meanwhile, by another thread."""
+        if self.device.type != "cpu":
+            return self.batches(step)
+        made, self._ahead = self._ahead, None
+        batch = made[1].result() if made and made[0] == step else self.batches(step)
+        self._ahead = step + 1, self._maker.submit(self.batches, step + 1)
+        return batch
 
     def _judge(self, seen: Seen, step: int, progress: float) -> dict[str, Tensor]:
         losses = {}
@@ -181,7 +193,7 @@ class RestorerTraining(Training[RestorerConfig]):
         self.config = replace(self.config, batch=batch, hardware=hardware)
         for part in (self.batches, self.objective):
             part.config = self.config
-        self.batches = self.batches.resized(batch)
+        self.batches, self._ahead = self.batches.resized(batch), None
         helpers = self.objective.helpers
         modules = [self.network, *(adversary.module for adversary in self.adversaries)]
         modules += [self.sampled.prior] if self.sampled is not None else []
