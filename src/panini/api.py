@@ -72,9 +72,8 @@ class RestoreOptions:
     like: Source | None = None
     """Treat the faces as if they had the damage of the largest face in this other photo. With `aligned`, that photo is
     a face crop too."""
-    passes: int | None = None
-    """1 to 8: the number of passes of the network to average (test-time augmentation). None: 2 for faces with noise or
-    compression artifacts, else 1."""
+    passes: int = 1
+    """1 to 8: the number of passes of the network to average (test-time augmentation)."""
     only: tuple[int, ...] = ()
     """Restore only these faces, by number; 1 is the largest. Not with `aligned`."""
     boxes: tuple[Box, ...] = ()
@@ -136,7 +135,7 @@ class FaceSettings:
 
     edit: Edit = field(default_factory=Edit)
     strength: float = 1.0
-    passes: int | None = None
+    passes: int = 1
 
     def blend(self, after: Pixels, crop: Pixels) -> Pixels:
         """A restored crop blended with the original crop by `strength`; both are square."""

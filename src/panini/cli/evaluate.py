@@ -72,7 +72,7 @@ def evaluate(
         bool | None,
         typer.Option("--consistent/--no-consistent", help="Results that shrink back to the input; see `restore`."),
     ] = None,
-    passes: Annotated[int | None, typer.Option(metavar="1…8", help="Over each face; see `restore`.")] = None,
+    passes: Annotated[int, typer.Option(metavar="1…8", help="Over each face; see `restore`.")] = 1,
     part: Annotated[
         Part, typer.Option(help="Use only faces with even names, to choose a recipe, or odd names, to report on it.")
     ] = Part.ALL,

@@ -115,12 +115,8 @@ def restore(
         float, typer.Option(metavar="0…1", help="Blend with the photo: 0 keeps it, 1 is fully restored.")
     ] = 1.0,
     passes: Annotated[
-        int | None,
-        typer.Option(
-            metavar="1…8",
-            help="Passes over each face to average: calmer, but slower. Default: 2 for noise or JPEG, else 1.",
-        ),
-    ] = None,
+        int, typer.Option(metavar="1…8", help="Passes over each face to average: calmer, but slower.")
+    ] = 1,
     consistent: Annotated[
         bool | None,
         typer.Option(

@@ -12,29 +12,17 @@ import numpy as np
 
 from panini.errors import PaniniError
 from panini.inference.base import Array, Engine, EngineOutput
-from panini.weights.calibration import Calibration
 
-AUTOMATIC_PASSES = 2
-"""Passes over a face with noise or compression artifacts, unless the caller asks for another number."""
 _SHIFTS = ((0, 0), (0, 0), (3, 1), (1, 5), (6, 2), (2, 6), (5, 4), (4, 3))
 """Pixels down and right by which each pass shifts the face; every second pass also mirrors it. All shifts differ modulo
 8, so no two passes share the network's 8-pixel grid."""
 MAX_PASSES = len(_SHIFTS)
 
 
-def check_passes(passes: int | None) -> None:
-    """Raises PaniniError unless `passes` is None or from 1 to `MAX_PASSES`."""
-    if passes is not None and not 1 <= passes <= MAX_PASSES:
+def check_passes(passes: int) -> None:
+    """Raises PaniniError unless `passes` is from 1 to `MAX_PASSES`."""
+    if not 1 <= passes <= MAX_PASSES:
         raise PaniniError(f"passes must be from 1 to {MAX_PASSES}, not {passes}")
-
-
-def automatic_passes(calibration: Calibration | None, own: Array) -> int:
-    """The number of passes for a face whose v_DR is `own` [dim].
-
-    `AUTOMATIC_PASSES` where noise or compression artifacts are likely: what the network draws from them differs between
-    passes. One elsewhere, because the mean of several guesses at lost detail is blurred.
-    """
-    return AUTOMATIC_PASSES if calibration is not None and calibration.adds(own) else 1
 
 
 def restore_averaged(engine: Engine, faces: Array, v: Array, own: Array, passes: int) -> EngineOutput:

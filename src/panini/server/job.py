@@ -66,10 +66,8 @@ class FaceWork:
     """Whether it is to be restored."""
     by_hand: bool = False
     restored: RestoredFace | None = None
-    made_with: tuple[float, float, int | None] | None = None
+    made_with: tuple[float, float, int] | None = None
     """Dial, strength and passes of `restored`."""
-    several: bool = False
-    """Whether it takes more than one pass unless somebody says how many."""
     shown_with: object = None
     """What of the settings the newest result of the job shows the face with."""
     version: int = 0
@@ -351,13 +349,13 @@ class Job:
         self._add_boxes(restorer)
         while (stale := self._stale()) is not None:
             work, passes = stale
-            if drafts and passes is None:
+            if drafts and passes == self.options.passes:
                 self._show(self._composed(restorer))
             drafts = passes != self.options.passes
             self._restore_face(restorer, work, passes)
             self._add_boxes(restorer)
 
-    def _stale(self) -> tuple[FaceWork, int | None] | None:
+    def _stale(self) -> tuple[FaceWork, int] | None:
         """The next face that is not as the settings want it, and the passes that it is to have now; drafts first."""
         passes = self.options.passes
         with self._lock:
@@ -365,12 +363,12 @@ class Job:
             stale = [face for face in wanted if face.made_with != (face.dial, face.strength, passes)]
         self.done, self.of = len(wanted) - len(stale), len(wanted)
         for face in stale:
-            several = passes is None and face.restored is not None and face.several
-            if several and self.result is not None and face.made_with != (face.dial, face.strength, 1):
+            again = face.restored is not None and self.result is not None
+            if passes > 1 and again and face.made_with != (face.dial, face.strength, 1):
                 return face, 1
         return (stale[0], passes) if stale else None
 
-    def _restore_face(self, restorer: Restorer, work: FaceWork, passes: int | None) -> None:
+    def _restore_face(self, restorer: Restorer, work: FaceWork, passes: int) -> None:
         assert self._photo is not None
         restorer.progress(State.RESTORING, self.done, self.of)
         key = (work.dial, work.strength, passes)
@@ -380,8 +378,6 @@ class Job:
             FaceSettings(edit, key[1], passes), self._timings, work.restored,
         )  # fmt: skip
         work.made_with = key
-        if passes is None:
-            work.several = work.restored.report.passes > 1
 
     def _add_boxes(self, restorer: Restorer) -> None:
         """Adds the faces that were boxed by hand, or chooses those that are known. One that fails becomes the note."""

@@ -87,7 +87,7 @@ class RestorerConfig(RunConfig):
     """One stage of the restorer's training."""
 
     output: Annotated[str, "the run's folder"] = "runs/restorer"
-    preset: Annotated[str, "network, by its name in panini.models.presets"] = "prior_led"
+    preset: Annotated[str, "network, by its name in panini.models.presets"] = "default"
     start: Annotated[str, "weights to start from: an earlier stage's best.pt or last.pt, or a weights file"] = ""
     encoder: Annotated[str, "file whose DRE and Deblur to start from (`panini train udrl`)"] = ""
     prior: Annotated[str, "a GAN prior (`panini import-prior --help`); the small one's wheel if empty"] = ""
@@ -148,7 +148,7 @@ class UDRLConfig(RunConfig):
     """One training of a degradation encoder. Batches are counted in damages."""
 
     output: Annotated[str, "the run's folder"] = "runs/udrl"
-    preset: Annotated[str, "network whose encoder is trained"] = "prior_led"
+    preset: Annotated[str, "network whose encoder is trained"] = "default"
     real: Annotated[str, "aligned faces: a folder of pictures or of tar files"] = "../shared/data/train"
     validation: Annotated[str, "validation faces"] = "../shared/data/val"
     mixture: Annotated[Mapping[str, float], "shares of the damage distributions"] = field(

@@ -516,9 +516,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     for there in (checking, training):
         there.add_argument("--stage", choices=STAGES, help="the packed one if not given")
         there.add_argument("--output", default="runs/kit", help="folder for runs on that machine")
-        there.add_argument(
-            "--set", action="append", default=[], metavar="FIELD=VALUE", help="change the stage's config"
-        )
+        there.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the config")
     training.add_argument("--minutes", type=float, required=True)
     training.add_argument("--out", required=True, help="folder of what is taken home")
     training.add_argument("--start", default="", help="last.pt of an earlier run there; the packed start if not given")
