@@ -11,7 +11,7 @@ from skimage import data
 from panini.cli import run
 from panini.photo import provenance
 from panini.photo.io import Metadata
-from panini.photo.ours import mark_of, what_is
+from panini.photo.own_results import kind_of_output, mark_of
 from panini.report.face_report import NEARLY_ALL, FaceReport, as_dict, describe
 
 ENGINE = ["--network", "bicubic", "--min-face", "48"]
@@ -107,10 +107,10 @@ def test_results_and_explanations_in_a_folder_are_left_alone_and_counted(album, 
 def test_what_a_file_of_ours_shows(album):
     restore(album / "anna.jpg", "--explain")
     assert run(["inspect", str(album / "anna.jpg"), "-o", str(album / "drawn.jpg"), "--min-face", "48"]) == 0
-    assert what_is(album / "anna.jpg") == ""
-    assert what_is(album / "anna-restored.jpg") == provenance.RESULT
-    assert what_is(album / "anna-restored-explained.png") == provenance.EXPLANATION
-    assert what_is(album / "drawn.jpg") == provenance.INSPECTION
+    assert kind_of_output(album / "anna.jpg") == ""
+    assert kind_of_output(album / "anna-restored.jpg") == provenance.RESULT
+    assert kind_of_output(album / "anna-restored-explained.png") == provenance.EXPLANATION
+    assert kind_of_output(album / "drawn.jpg") == provenance.INSPECTION
     assert "DigitalSourceType" not in mark_of(album / "drawn.jpg")
 
 

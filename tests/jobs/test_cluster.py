@@ -18,7 +18,7 @@ from panini.cli.common import load_restorer
 from panini.errors import PaniniError
 from panini.faces.detect import CenterFace
 from panini.inference import BicubicEngine
-from panini.jobs.cluster import ClusterJob, Crew, Plan, Worker, in_this_process, open_places
+from panini.jobs.cluster import ClusterJob, Plan, Worker, WorkerPool, in_this_process, open_places
 from panini.jobs.folder import FolderJob
 from panini.jobs.journal import BEGUN, Entry, read_shard
 from panini.jobs.places import Folder, place, url_of
@@ -340,7 +340,7 @@ def test_three_nodes_one_of_which_dies(many, monkeypatch):
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
         given, to = open_places(many, out)
         plan = Plan(given, to, partial(load_restorer, "bicubic", 60.0, strict=True), RestoreOptions())
-        job = ClusterJob(plan, Crew(workers=2), recursive=True)
+        job = ClusterJob(plan, WorkerPool(workers=2), recursive=True)
         entries, stamps = [], {}
         for entry in job.run():
             entries.append(entry)

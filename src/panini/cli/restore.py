@@ -192,12 +192,12 @@ def restore(
     load = Loader(network, min_face, device)
     if engine is Execution.RAY:
         from panini.cli.cluster import restore_on_cluster
-        from panini.jobs.cluster import Crew
+        from panini.jobs.cluster import WorkerPool
 
         if len(photos) > 1:
             raise PaniniError("--engine ray restores one folder: name it alone")
         _refuse("a folder", extras, options)
-        restore_on_cluster(load, photos[0], to, options, Crew(workers, worker_cpus, worker_gpus), recursive)
+        restore_on_cluster(load, photos[0], to, options, WorkerPool(workers, worker_cpus, worker_gpus), recursive)
     else:
         for path in (*photos, *([] if output is None else [output])):
             if (address := url_of(path)) is not None:
@@ -271,10 +271,10 @@ def restore_several(restorer: Restorer, sources: list[Path], to: Output, options
     others are still restored, and SomeFailedError is raised at the end.
     """
     from panini.photo import io as photo_io
-    from panini.photo.ours import what_is
+    from panini.photo.own_results import kind_of_output
 
     names = [source.name for source in sources]
-    chosen = [source for source in sources if to.again or not what_is(source, names)]
+    chosen = [source for source in sources if to.again or not kind_of_output(source, names)]
     targets = _targets(chosen, to)
     restorer.prepare(options)  # fails once, not for each photo
     done = failed = 0
@@ -306,7 +306,7 @@ def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOpt
 
     A file without a mark counts if it is newer than the source.
     """
-    from panini.photo.ours import mark_of
+    from panini.photo.own_results import mark_of
 
     try:
         copy = target.with_name(source.name)

@@ -28,7 +28,7 @@ from panini.jobs.html_report import report_paths, thumbnail_name, write_reports
 from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, as_entry, merge, read_shard, write_shard
 from panini.jobs.places import Folder, Place, Stamp, place
 from panini.photo import io as photo_io
-from panini.photo.ours import mark_of, named_as_ours
+from panini.photo.own_results import has_result_name, mark_of
 
 OWN = "own"
 """The outcome of a file that is a result of Panini and was left alone. It is in no report."""
@@ -53,7 +53,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Crew:
+class WorkerPool:
     """The workers: how many, and what Ray reserves for each."""
 
     workers: int = 0
@@ -168,14 +168,14 @@ class ClusterJob:
     def __init__(
         self,
         plan: Plan,
-        crew: Crew = Crew(),
+        pool: WorkerPool = WorkerPool(),
         *,
         recursive: bool = False,
         overwrite: bool = False,
     ) -> None:
         """Raises PaniniError if the source cannot be listed, or the target cannot be written."""
         plan.options.check_for("a folder")
-        self.plan, self.crew = plan, crew
+        self.plan, self.pool = plan, pool
         self._digest = settings_digest(plan.options, plan.maker, plan.mark)
         source, target = plan.source, plan.target
         if source.name.rstrip("/") == target.name.rstrip("/") or _same_folder(source, target):
@@ -188,7 +188,7 @@ class ClusterJob:
             raise PaniniError(f"{target.name}/{found[0]} exists already (--overwrite replaces it)")
         self.others = 0
         """Number of other files, without hidden ones. They are left alone."""
-        self._named_as_ours = 0
+        self._own_by_name = 0
         self._stamps = self._list(recursive)
         self.unreadable = [Entry(name, error=why) for name, why in source.unreadable.items()]
         """Folders that could not be listed."""
@@ -212,7 +212,7 @@ class ClusterJob:
         left = [name for name in self.todo if name not in self._refused]
         if left and not stop():
             shards = partial(self._shards, run, left)
-            for entry in (execute or on_ray)(self.plan, self.crew, shards):
+            for entry in (execute or on_ray)(self.plan, self.pool, shards):
                 if entry.outcome != OWN:
                     yield entry
                 if stop():
@@ -234,7 +234,7 @@ class ClusterJob:
     @property
     def ours(self) -> int:
         """Number of Panini's own results, which are left alone."""
-        return self._named_as_ours + sum(self._is_own(name) for name in self._stamps)
+        return self._own_by_name + sum(self._is_own(name) for name in self._stamps)
 
     def finished(self) -> list[Entry]:
         """The entries of all pictures that this or an earlier run processed, in order."""
@@ -277,11 +277,11 @@ class ClusterJob:
                 self.others += 1
         if not self.plan.again:
             stems = {str(PurePosixPath(name).with_suffix("")) for name in stamps}
-            ours = [n for n in stamps if named_as_ours(str(PurePosixPath(n).with_suffix("")), stems)]
+            ours = [n for n in stamps if has_result_name(str(PurePosixPath(n).with_suffix("")), stems)]
             for name in ours:
                 if not self._is_known(name, stamps[name]):
                     del stamps[name]
-                    self._named_as_ours += 1
+                    self._own_by_name += 1
         return stamps
 
     def _is_known(self, name: str, stamp: Stamp) -> bool:
@@ -344,18 +344,18 @@ class ClusterJob:
         ]
 
 
-Execute = Callable[[Plan, Crew, Callable[[int], list[str]]], Iterator[Entry]]
+Execute = Callable[[Plan, WorkerPool, Callable[[int], list[str]]], Iterator[Entry]]
 """Restores the shards, which it asks for with the number of workers; yields the entries as they arrive."""
 
 
-def in_this_process(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
+def in_this_process(plan: Plan, pool: WorkerPool, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
     """Restores the shards one after the other, without Ray."""
     worker = Worker(plan)
     for part in worker({"shard": shards(1)}):
         yield from (as_entry(json.loads(text)) for text in part["entry"])
 
 
-def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
+def on_ray(plan: Plan, pool: WorkerPool, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
     """Lets a pool of Ray's actors restore the shards. Raises PaniniError if Ray is missing or the cluster fails."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -373,7 +373,7 @@ def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterat
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False  # type: ignore[attr-defined]
-        workers = crew.workers or _room(ray.cluster_resources(), crew)
+        workers = pool.workers or _room(ray.cluster_resources(), pool)
         work = shards(workers)
         dataset = ray.data.from_items([{"shard": shard} for shard in work], override_num_blocks=len(work))
         restored = dataset.map_batches(
@@ -381,8 +381,8 @@ def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterat
             fn_constructor_args=(plan,),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(work))),
-            num_cpus=crew.cpus,
-            num_gpus=crew.gpus,
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
         )
         for row in restored.iter_rows():
             yield as_entry(json.loads(row["entry"]))
@@ -412,13 +412,13 @@ def _start(init: Callable[..., object]) -> None:
         raise PaniniError(f"Ray cannot start: {one_line(error)}") from error
 
 
-def _room(resources: dict[str, float], crew: Crew) -> int:
+def _room(resources: dict[str, float], pool: WorkerPool) -> int:
     """How many workers the cluster has room for. Raises PaniniError if it has none."""
-    room = resources.get("CPU", 0) / crew.cpus
-    if crew.gpus:
-        room = min(room, resources.get("GPU", 0) / crew.gpus)
+    room = resources.get("CPU", 0) / pool.cpus
+    if pool.gpus:
+        room = min(room, resources.get("GPU", 0) / pool.gpus)
     if room < 1:
-        raise PaniniError(f"the cluster has no room for a worker with {crew.cpus:g} cores and {crew.gpus:g} GPUs")
+        raise PaniniError(f"the cluster has no room for a worker with {pool.cpus:g} cores and {pool.gpus:g} GPUs")
     return int(room)
 
 

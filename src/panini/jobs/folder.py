@@ -25,7 +25,7 @@ from panini.files import copy_atomically, make_folder
 from panini.jobs.html_report import report_paths, thumbnail, write_reports
 from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, append, read
 from panini.photo import io as photo_io
-from panini.photo.ours import what_is
+from panini.photo.own_results import kind_of_output
 
 _LARGE = 24_000_000  # pixels: photos from this size on are processed one at a time, to save memory
 _DEFAULTS = RestoreOptions()
@@ -174,7 +174,7 @@ class FolderJob:
         entry = self.entries.get(os.path.relpath(path, self.source))
         if entry is not None and entry.outcome in (RESTORED, COPIED) and entry.source_stamp == _stamp(path):
             return False
-        return bool(what_is(path, among))
+        return bool(kind_of_output(path, among))
 
     def _up_to_date(self, name: str) -> bool:
         entry = self.entries.get(name)

@@ -1,6 +1,6 @@
 """Restores the faces in a video: finds and tracks them first, then restores them with steady crops and results.
 
-Needs the extra `video` (PyAV). `panini.jobs.clip` reads and writes the files.
+Needs the extra `video` (PyAV). `panini.jobs.video_io` reads and writes the files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
 from panini.files import write_atomically
 from panini.inference import automatic_passes, restore_crop
-from panini.jobs import clip
+from panini.jobs import video_io
 from panini.photo import io as photo_io
 from panini.photo import provenance, scratches
 from panini.photo.color import is_monochrome
@@ -90,7 +90,7 @@ def restore_video(
     check_output(target, source, overwrite=overwrite)
     settings = restorer.prepare(options)
     try:
-        how = clip.plan(source, target)
+        how = video_io.plan(source, target)
         for words in how.lost:
             tell(words)
         tracks = _track_faces(restorer, source, how, steady, progress)
@@ -107,8 +107,8 @@ def restore_video(
         def told(done: int, of: int) -> None:
             progress("restoring", done, of)
 
-        write_atomically(target, lambda file: clip.write(source, target, file, how, retouch, told))
-    except (clip.FFmpegError, OSError, ValueError) as error:
+        write_atomically(target, lambda file: video_io.write(source, target, file, how, retouch, told))
+    except (video_io.FFmpegError, OSError, ValueError) as error:
         raise PaniniError(f"{source} cannot be restored: {one_line(error)}") from error
     return len(tracks)
 
@@ -122,7 +122,7 @@ def check_output(target: Path, source: Path, *, overwrite: bool) -> None:
     photo_io.check_place(target, source, overwrite=overwrite)
 
 
-def _track_faces(restorer: Restorer, source: Path, how: clip.Plan, steady: bool, progress: Progress) -> list[Track]:
+def _track_faces(restorer: Restorer, source: Path, how: video_io.Plan, steady: bool, progress: Progress) -> list[Track]:
     """Finds the faces and tracks them through the frames.
 
     The whole frame is searched after a cut and every few frames. In between, each face is searched near its last place.
@@ -131,7 +131,7 @@ def _track_faces(restorer: Restorer, source: Path, how: clip.Plan, steady: bool,
     detector, done, active = restorer.detector, list[Track](), list[Track]()
     every = _SEARCHED_EVERY if hasattr(detector, "look_again") else 1
     number, before, recent = -1, None, deque[Pixels](maxlen=_SEARCHED_EVERY - 1)
-    for number, (pixels, total) in enumerate(clip.frames(source, how)):
+    for number, (pixels, total) in enumerate(video_io.frames(source, how)):
         small = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
         cut = before is None or float(np.abs(small - before).mean()) > _CUT
         if cut:
@@ -231,7 +231,7 @@ def _transform(place: NDArray[np.float64], size: int) -> align.Transform:
 
 
 def _examples(
-    restorer: Restorer, source: Path, how: clip.Plan, tracks: list[Track], settings: FaceSettings
+    restorer: Restorer, source: Path, how: video_io.Plan, tracks: list[Track], settings: FaceSettings
 ) -> list[RestoredFace]:
     """Restores each face in the middle frame of its track, to measure the imagined share for the video's metadata.
 
@@ -239,7 +239,7 @@ def _examples(
     """
     size = restorer.engine.input_size
     faces: list[RestoredFace] = []
-    for number, (pixels, _) in enumerate(clip.frames(source, how)):
+    for number, (pixels, _) in enumerate(video_io.frames(source, how)):
         for track in tracks:
             if number == track.first + len(track.places) // 2:
                 transform = _transform(track.places[number - track.first], size)

@@ -13,7 +13,7 @@ from panini.cli import run
 from programs import needed
 
 av = pytest.importorskip("av")
-from panini.jobs import clip  # noqa: E402
+from panini.jobs import video_io  # noqa: E402
 
 ENGINE = ["--network", "bicubic", "--min-face", "40"]
 
@@ -201,26 +201,26 @@ def test_a_change_in_rgb_is_that_change_in_the_frame(matrix, full):
         format="yuv420p", dst_colorspace=matrix, dst_color_range=2 if full else 1
     )
     frame.make_writable()
-    how = clip.Plan("libx264", "yuv420p", (64, 64), 0, matrix, full, "")
-    before = clip.rgb(frame, how)
+    how = video_io.Plan("libx264", "yuv420p", (64, 64), 0, matrix, full, "")
+    before = video_io.rgb(frame, how)
     after = before.copy()
     after[16:32, 16:48] = (180, 90, 60)
-    clip.add_change(frame, before, after, how)
-    made = clip.rgb(frame, how)
+    video_io.add_change(frame, before, after, how)
+    made = video_io.rgb(frame, how)
     assert np.abs(made[20:28, 20:44].astype(int) - (180, 90, 60)).max() <= 3
     assert np.abs(made[40:].astype(int) - before[40:]).max() == 0
 
 
 def test_items_made_ahead_come_in_order_and_errors_come_through():
-    assert list(clip.ahead(range(100))) == list(range(100))
+    assert list(video_io.ahead(range(100))) == list(range(100))
 
     def broken():
         yield 1
         raise ValueError("two")
 
     with pytest.raises(ValueError, match="two"):
-        list(clip.ahead(broken()))
-    stopped = clip.ahead(iter(range(10**9)))
+        list(video_io.ahead(broken()))
+    stopped = video_io.ahead(iter(range(10**9)))
     assert next(stopped) == 0
     start = time.perf_counter()
     stopped.close()

@@ -38,7 +38,7 @@ def mark_of(path: Path) -> dict[str, str]:
         return {}
 
 
-def what_is(path: Path, among: Iterable[str] = ()) -> str:
+def kind_of_output(path: Path, among: Iterable[str] = ()) -> str:
     """What kind of output of Panini a file is, one of the names in `panini.photo.provenance`; empty if it is none.
 
     among: the names of the files beside it. A result without a mark is `a-restored.bmp` beside `a.bmp`.
@@ -47,9 +47,9 @@ def what_is(path: Path, among: Iterable[str] = ()) -> str:
     if mark:
         return mark.get("Shows", provenance.RESULT)
     stems = {os.path.splitext(name)[0] for name in among}  # noqa: PTH122  these are names, not paths
-    return provenance.RESULT if named_as_ours(path.stem, stems) else ""
+    return provenance.RESULT if has_result_name(path.stem, stems) else ""
 
 
-def named_as_ours(stem: str, stems: Container[str]) -> bool:
+def has_result_name(stem: str, stems: Container[str]) -> bool:
     """Whether a file without its suffix has the name of a result for one of the `stems` beside it."""
     return any(stem.endswith(ending) and stem.removesuffix(ending) in stems for ending in _ENDINGS)
