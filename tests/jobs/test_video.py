@@ -151,11 +151,11 @@ def test_what_cannot_work_is_said(clip, tmp_path, restorer, capsys):
     with pytest.raises(NoFaceError):
         restore_video(restorer, wall, tmp_path / "out.mp4")
     for arguments, words in (
-        ([clip, "-o", tmp_path / "out.gif"], "known for videos"),
+        ([clip, "-o", tmp_path / "out.gif"], "for videos"),
         ([clip, "-o", clip, "--overwrite"], "the photo itself"),
-        ([clip, "--scale", 2], "does not go with a video"),
-        ([clip, "--only", 1], "does not go with a video"),
-        ([clip, "--keep"], "does not go with a video"),
+        ([clip, "--scale", 2], "does not work with a video"),
+        ([clip, "--only", 1], "does not work with a video"),
+        ([clip, "--keep"], "does not work with a video"),
         ([clip, "-o", tmp_path / "out.mp4", "--dial", 1], "no dial"),
         ([clip, "--strength", 2], "strength must be"),
         ([clip, "--grain", 2], "grain must be"),

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 def restore_on_cluster(
     load: Loader, source: Path, to: Output, options: RestoreOptions, pool: WorkerPool, recursive: bool
 ) -> None:
-    """Restores a folder or an object store with Ray; Ctrl-C stops it, and the same command goes on.
+    """Restores a folder or an object store with Ray. Ctrl-C stops it; the same command resumes.
 
     Raises SomeFailedError at the end if files failed, StoppedError if the user stopped it.
     """
     from panini.jobs.cluster import ClusterJob, Plan, open_places
 
     if to.target is None:
-        raise PaniniError(f"{source} is a folder: name one for the results with -o")
+        raise PaniniError(f"{source} is a folder: choose an output folder with -o")
     given, target = open_places(source, to.target)
     restorer = replace(load, device="cpu")()  # this machine may lack the device
     restorer.prepare(options)
