@@ -84,7 +84,7 @@ def test_where_little_is_imagined_the_map_is_explained():
         for error in (20.0, 1.0)
     )
     assert face_report.describe(sure) == "Little of the detail in this face is imagined."
-    assert face_report.describe(unsure).endswith("is imagined; where the map is bright, the photo itself may be off.")
+    assert face_report.describe(unsure).endswith("is imagined; where the map is bright, the photo itself may be wrong.")
 
 
 def test_without_a_calibration_it_does_not_guess(intact):
