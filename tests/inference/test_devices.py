@@ -24,7 +24,7 @@ def test_a_device_that_fails_falls_back_with_one_line(tiny_weights, tiny_faces):
         pytest.skip("Core ML may be here")
     said: list[str] = []
     engine = open_engine("coreml", tiny_weights, tell=said.append)
-    assert said == ["the device coreml cannot be used (neither ONNX Runtime nor PyTorch has it here): using cpu"]
+    assert said == ["the device coreml cannot be used (neither ONNX Runtime nor PyTorch supports it here): using cpu"]
     assert np.array_equal(engine.degradation(tiny_faces), OnnxEngine(tiny_weights).degradation(tiny_faces))
     with pytest.warns(RuntimeWarning, match="coreml cannot be used"):
         load_engine(str(tiny_weights), "coreml")

@@ -275,7 +275,7 @@ def test_what_is_not_in_a_result_is_said(tmp_path, capsys):
     assert "3 of 3 restored (3 faces), 0 without a face copied, 0 failed, 1 of other types skipped" in said.out
     assert said.err.splitlines() == [
         "panini: pages.tif: only the first of 2 pages",
-        "panini: see-through.jpg: transparent parts lie on white",
+        "panini: see-through.jpg: transparency replaced by white",
     ]
     with (out / "whole.png").open("ab") as file:
         file.write(b"retouched")

@@ -94,7 +94,7 @@ def test_a_video_says_that_it_was_restored(tmp_path, suffix):
     found = tags(tmp_path / f"1{suffix}")
     assert found["title"] == "Summer"
     before = f"By the lake\nFaces restored by Panini {__version__} (weights none), dial 0"
-    assert found["comment"] == before + ", in 2 restorations one after another"
+    assert found["comment"] == before + ", in 2 restorations"
     mark = provenance.read(found["xmp"].encode())
     assert (mark["DigitalSourceType"], mark["Faces"], mark["Strength"]) == (provenance.SOURCE_TYPE, "1", "0.9")
     assert run(["restore", str(clip), "-o", str(tmp_path / f"plain{suffix}"), "--no-mark", *ENGINE]) == 0

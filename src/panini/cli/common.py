@@ -75,8 +75,3 @@ def needs_train_extra(verb: str) -> Iterator[None]:
 def count(faces: int) -> str:
     """The number of faces in words."""
     return f"{faces} face" if faces == 1 else f"{faces} faces"
-
-
-def outcome(faces: int) -> str:
-    """Describes the outcome for a photo."""
-    return count(faces) if faces else "no face, kept unchanged"

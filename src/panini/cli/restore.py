@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, Device, MinFace, Salvage, count, load_restorer, outcome, progress_bar
+from panini.cli.common import DEFAULT_MIN_FACE, Device, MinFace, Salvage, count, load_restorer, progress_bar
 from panini.errors import NoFaceError, PaniniError, SomeFailedError, StoppedError, one_line
 
 if TYPE_CHECKING:
@@ -399,7 +399,8 @@ def _print_result(result: Restoration, target: Path, explained: Path | None, sec
 
     share = "" if result.imagined is None else f", {share_in_words(result.imagined)} of the detail imagined"
     same = ", consistent with the photo" if result.consistent else ""
-    print(f"{one_line(target)}: {outcome(len(result.faces))}{share}{same}, {seconds:.1f} s")
+    outcome = count(len(result.faces)) if result.faces else "no face, kept unchanged"
+    print(f"{one_line(target)}: {outcome}{share}{same}, {seconds:.1f} s")
     if explained is not None and result.faces:
         print(f"{one_line(explained)}: {describe(result.faces[0].report)}")
 

@@ -75,8 +75,10 @@ def ways(device: str) -> list[Way]:
         raise PaniniError(f"unknown device {device!r}: choose from {', '.join(NAMES)}")
     if device == "auto":
         return [way for name in _AUTO for way in ways(name) if way.library != "PyTorch"]
+    import onnxruntime
+
     found, (library, _, name) = [], device.rpartition(":")
-    if not library and (provider := PROVIDERS.get(name)) in _providers():
+    if not library and (provider := PROVIDERS.get(name)) in onnxruntime.get_available_providers():
         found.append(Way(name, "ONNX Runtime", str(provider)))
     if name in TORCH and find_spec("torch") is not None:
         found.append(Way(f"torch:{name}", "PyTorch", name))
@@ -104,7 +106,7 @@ def open_engine(
             _tell_reasons(device, reasons, way.name, tell)
             return engine
     if not reasons and device not in ("auto", "cpu"):
-        reasons = ["neither ONNX Runtime nor PyTorch supports it on this machine"]
+        reasons = ["neither ONNX Runtime nor PyTorch supports it here"]
     engine = cpu.open(weights, threads)
     _tell_reasons(device, reasons, cpu.name, tell)
     return engine
@@ -114,8 +116,11 @@ def measure(weights: Path | None = None, repetitions: int = 3) -> Iterator[tuple
     """Every way to run on this machine, with the median seconds per face or the reason why it fails."""
     for name in dict.fromkeys((*PROVIDERS, *TORCH)):
         for way in ways(name):
-            if way.library == "PyTorch" and not _torch_has(way.device):
-                continue
+            if way.library == "PyTorch":
+                from panini.inference.torch import has_device
+
+                if not has_device(way.device):
+                    continue
             try:
                 engine = way.open(weights)
                 _restore_one(engine)  # the first run takes longer
@@ -131,18 +136,6 @@ def _restore_one(engine: Engine) -> float:
     own = engine.degradation(faces)
     engine.restore(faces, at_every_level(own, engine.levels), own)
     return perf_counter() - start
-
-
-def _torch_has(device: str) -> bool:
-    from panini.inference.torch import has_device
-
-    return has_device(device)
-
-
-def _providers() -> list[str]:
-    import onnxruntime
-
-    return list(onnxruntime.get_available_providers())
 
 
 def _tell_reasons(device: str, reasons: list[str], used: str, tell: Tell | None) -> None:

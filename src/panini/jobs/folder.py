@@ -24,6 +24,7 @@ from panini.errors import NoFaceError, PaniniError, one_line
 from panini.files import copy_atomically, make_folder
 from panini.jobs.html_report import report_paths, thumbnail, write_reports
 from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, append, read
+from panini.jobs.places import file_stamp
 from panini.photo import io as photo_io
 from panini.photo.own_results import kind_of_output
 
@@ -128,7 +129,7 @@ class FolderJob:
     def finished(self) -> list[Entry]:
         """The entries of all pictures that this run and earlier runs processed, in order."""
         entries = [e for name in self.names if (e := self.entries.get(name)) is not None and e.outcome != BEGUN]
-        return [as_found(entry, _stamp(self.target / entry.output)) for entry in entries]
+        return [as_found(entry, file_stamp(self.target / entry.output)) for entry in entries]
 
     def summary(self, seconds: float) -> dict[str, Any]:
         """The totals for the reports. seconds: duration of this run."""
@@ -171,7 +172,7 @@ class FolderJob:
         if path.suffix.lower() not in photo_io.READABLE and not photo_io.is_video(path):
             return False
         entry = self.entries.get(os.path.relpath(path, self.source))
-        if entry is not None and entry.outcome in (RESTORED, COPIED) and entry.source_stamp == _stamp(path):
+        if entry is not None and entry.outcome in (RESTORED, COPIED) and entry.source_stamp == file_stamp(path):
             return False
         return bool(kind_of_output(path, among))
 
@@ -179,7 +180,7 @@ class FolderJob:
         entry = self.entries.get(name)
         if entry is None or entry.outcome in (FAILED, BEGUN) or entry.settings != self._digest:
             return False
-        return entry.source_stamp == _stamp(self.source / name) and (self.target / entry.output).exists()
+        return entry.source_stamp == file_stamp(self.source / name) and (self.target / entry.output).exists()
 
     def _load(self, name: str) -> _Loaded:
         if photo_io.is_video(PurePath(name)):
@@ -203,7 +204,7 @@ class FolderJob:
     def _finish(self, name: str, made: _Made, start: float) -> Entry:
         """Writes a result and returns its entry. Restores a video if `made` is a restorer."""
         source, output = self.source / name, photo_io.output_name(name)
-        stamp, faces, small, note = _stamp(source), list[dict[str, Any]](), "", ""
+        stamp, faces, small, note = file_stamp(source), list[dict[str, Any]](), "", ""
         try:
             match made:
                 case Exception():
@@ -233,7 +234,7 @@ class FolderJob:
                 seconds=round(perf_counter() - start, 2),
                 thumbnail=small,
                 source_stamp=stamp,
-                output_stamp=_stamp(path),
+                output_stamp=file_stamp(path),
                 settings=self._digest,
             )
         )
@@ -255,7 +256,7 @@ class FolderJob:
                 earlier.output,
                 error=_words(error, self.source / name),
                 source_stamp=stamp,
-                output_stamp=_stamp(self.target / earlier.output) if begun else earlier.output_stamp,
+                output_stamp=file_stamp(self.target / earlier.output) if begun else earlier.output_stamp,
                 settings=self._digest,
             )
         )
@@ -270,7 +271,7 @@ class FolderJob:
             earlier = self.entries.get(name)
             if earlier is None or not earlier.output or self.target / earlier.output != path:
                 raise PaniniError(f"{path} already exists (use --overwrite to replace it)")
-            if earlier.outcome != BEGUN and earlier.output_stamp != _stamp(path):
+            if earlier.outcome != BEGUN and earlier.output_stamp != file_stamp(path):
                 raise PaniniError(f"{path} was edited since Panini wrote it (use --overwrite to replace it)")
         path.parent.mkdir(parents=True, exist_ok=True)
         photo_io.check_place(path, self.source / name, overwrite=True)
@@ -337,14 +338,6 @@ def summarize(
         "own_files": ours,
         "faces": sum(len(entry.faces) for entry in entries),
     }
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return (0, 0)
-    return (status.st_size, status.st_mtime_ns)
 
 
 def _words(error: Exception, source: Path) -> str:

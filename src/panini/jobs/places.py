@@ -95,7 +95,7 @@ class Folder:
             folders[:] = sorted(f for f in folders if recursive and (hidden or f[0] != "."))
             for name in sorted(n for n in names if hidden or n[0] != "."):
                 path = Path(folder, name)
-                yield os.path.relpath(path, self.path), _stamp(path)
+                yield os.path.relpath(path, self.path), file_stamp(path)
 
     def fetch(self, name: str, path: Path) -> None:
         """See `Place.fetch`. Creates a link instead of a copy."""
@@ -107,7 +107,7 @@ class Folder:
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         copy_atomically(path, target)
-        return _stamp(target)
+        return file_stamp(target)
 
     def sweep(self) -> None:
         """Deletes partial files of crashed workers."""
@@ -197,7 +197,8 @@ class Remote:
         return f"{self._root}/{name}"
 
 
-def _stamp(path: Path) -> Stamp:
+def file_stamp(path: Path) -> Stamp:
+    """The stamp of a file on this machine."""
     try:
         status = path.stat()
     except (OSError, ValueError):

@@ -54,7 +54,7 @@ VIDEOS_WRITTEN = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska
 JPEG_QUALITY = 95  # minimum quality to write; a photo with a higher quality keeps it
 _JPEG_TABLE_SUM = 3692  # the sum of the luminance table in the JPEG standard, which is quality 50
 _JPEG_BLOCK = 65_500  # bytes: longer EXIF or XMP does not fit into a JPEG and is left out
-_XMP_TAG = 700  # in TIFF
+XMP_TAG = 700  # in TIFF
 _OPAQUE = {"JPEG", "BMP"}
 _EMPTY = 16  # rows of one gray at the end of a JPEG: from here on, its data probably ended early
 _DNG = 50706  # the TIFF tag that marks DNG files
@@ -519,7 +519,7 @@ def _exif(image: Image.Image) -> tuple[bytes, Any]:
         folders = {folder: exif.get_ifd(folder) for folder in _EXIF_FOLDERS if folder in exif}
         for folder, entries in folders.items():
             kept.get_ifd(folder).update(entries)
-        return (kept.tobytes() if kept or any(folders.values()) else b""), exif.get(_XMP_TAG, b"")
+        return (kept.tobytes() if kept or any(folders.values()) else b""), exif.get(XMP_TAG, b"")
     except Exception:  # restore photos with unreadable EXIF, too
         return b"", b""
 
@@ -528,7 +528,7 @@ _EXIF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 # Sizes, layout and compression of pixels, orientation, resolution, thumbnails; XMP, IPTC, Photoshop and ICC blocks.
 _LAYOUT_TAGS = {
     *range(254, 260), 262, 266, 273, 274, *range(277, 280), *range(282, 285), *range(290, 294), 296, 301,
-    *range(317, 326), 330, 332, 333, 336, *range(338, 343), 347, *range(512, 533), _XMP_TAG, 33723, 34377, 34675,
+    *range(317, 326), 330, 332, 333, 336, *range(338, 343), 347, *range(512, 533), XMP_TAG, 33723, 34377, 34675,
 }  # fmt: skip
 
 
@@ -561,7 +561,7 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
             # Pillow writes the EXIF and GPS folders into uncompressed TIFF only.
             options["compression"] = "raw" if any(folder in tags for folder in _EXIF_FOLDERS) else "tiff_lzw"
             if packet:
-                tags[_XMP_TAG] = packet
+                tags[XMP_TAG] = packet
                 options["exif"] = tags.tobytes()
     return image, options
 

@@ -13,7 +13,6 @@ from panini.photo import io as photo_io
 from panini.photo import provenance
 
 _ENDINGS = ("-restored", "-restored-explained", "-strip")
-_XMP_TAG = 700  # in TIFF
 
 
 def mark_of(path: Path) -> dict[str, str]:
@@ -32,7 +31,11 @@ def mark_of(path: Path) -> dict[str, str]:
             photo_io.register_plugins()
             with Image.open(file) as image:
                 info = image.info
-                said = info.get("xmp") or info.get("XML:com.adobe.xmp") or getattr(image, "tag_v2", {}).get(_XMP_TAG)
+                said = (
+                    info.get("xmp")
+                    or info.get("XML:com.adobe.xmp")
+                    or getattr(image, "tag_v2", {}).get(photo_io.XMP_TAG)
+                )
         return provenance.read(said.encode() if isinstance(said, str) else bytes(said or b""))
     except Exception:  # all kinds, for broken files; the restoration reports them
         return {}
