@@ -244,7 +244,7 @@ class Restoration:
     def made_consistent(self, given: photo_io.Photo) -> Restoration:
         """A copy that matches the photo `given` exactly when downsampled. Raises PaniniError."""
         pixels = consistency.consistent(self.photo.pixels, given.pixels)
-        aligned = self.photo.pixels  # of an aligned photo, these are the face's own pixels
+        aligned = self.photo.pixels  # for an aligned photo, these are also the pixels of the face
         faces = [replace(face, after=pixels) if face.after is aligned else face for face in self.faces]
         return replace(self, photo=replace(self.photo.of_eight_bits(), pixels=pixels), faces=faces, consistent=True)
 

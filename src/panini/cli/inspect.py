@@ -97,7 +97,7 @@ def _enlargement(faces: list[Face], size: int) -> int:
 
 
 def _write_number(pen: Any, size: tuple[int, int], number: int, box: tuple[float, float, float, float]) -> None:
-    """Writes a face's number on a dark background: above its box, or inside if there is no room."""
+    """Writes the number of a face on a dark background, above its box or, if necessary, inside."""
     x, y, w, _ = box
     font = max(_SMALLEST_FONT, w / 6)
     left, top, right, bottom = pen.textbbox((0, 0), str(number), font_size=font)

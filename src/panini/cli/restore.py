@@ -61,13 +61,13 @@ _FINDING, _RESTORING = 1, 4  # relative durations of the two steps of a video
 class Output:
     """What to write and where."""
 
-    target: Path | None  # None: beside the input
+    target: Path | None  # None: next to the input
     overwrite: bool
     mark: bool
     explain: bool = False
     as_json: bool = False
     salvage: bool = False
-    again: bool = False  # also restore Panini's own results
+    again: bool = False  # also restore files that Panini made
 
 
 def restore(
@@ -265,9 +265,9 @@ def _refuse(work: str, extras: Mapping[str, bool], options: RestoreOptions | Non
 
 
 def restore_several(restorer: Restorer, sources: list[Path], to: Output, options: RestoreOptions) -> None:
-    """Restores photos and videos into the folder `to.target`, or beside the originals.
+    """Restores photos and videos into the folder `to.target`, or next to the originals.
 
-    Skips Panini's own results and finished files. Copies photos without a face into the folder. If a file fails, the
+    Skips finished files and files that Panini made. Copies photos without a face into the folder. If a file fails, the
     others are still restored, and SomeFailedError is raised at the end.
     """
     from panini.photo import io as photo_io

@@ -17,7 +17,7 @@ _MASK_SIZE = 256
 _NEARNESS = 60.0  # how sharply overlapping faces are separated: at half a crop from its center, a face has e^-15
 _FACE = (0.5, 0.52, 0.19, 0.3)  # relative to the crop: center and semi-axes of the ellipse of a face
 _FACE_EDGE = 0.7  # width of the ellipse's soft edge, relative to the semi-axes
-_TURNED = 0.33  # `Face.yaw` of a face that is turned so far that its far cheek ends beside the eye
+_TURNED = 0.33  # `Face.yaw` at which the far cheek ends next to the eye
 _FAR_AXIS, _FAR_EDGE, _NEAR_AXIS = 0.84, 0.3, 1.25  # factors of the ellipse's horizontal axis and edge in such a face
 _TEXTURE = 2.0  # pixels of the photo: sigma of the Gaussian that texture is the difference to
 _VISIBLE = (1.0, 3.0)  # of 255: spread of texture that is just visible, and plainly so
@@ -46,7 +46,7 @@ def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.fl
         for j in near:
             place = points @ to_crops[j][:, :2].T + to_crops[j][:, 2]
             at = (place * _MASK_SIZE - 0.5).astype(np.float32)
-            # Its own mask is not remapped, so that zero at the border stays zero.
+            # The mask of the face is not remapped, so that zero at the border stays zero.
             cover.append(whole if j == i else cv2.remap(whole, at[..., 0], at[..., 1], cv2.INTER_LINEAR))
             shares.append(cover[-1] * np.exp(-_NEARNESS * np.square(place - 0.5).sum(-1)) + 1e-30)
         weights = np.max(cover, axis=0) * shares / np.sum(shares, axis=0)

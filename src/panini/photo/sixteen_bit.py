@@ -46,7 +46,7 @@ def read_sixteen_bit(image: Image.Image, tiles: Any, file: Path | bytes) -> Pixe
     orientation = image.getexif().get(Tag.Orientation, 1) if image.format == "PNG" else 1
     if image.mode.startswith("I;16"):
         array: Any = np.asarray(image)
-        if tags.get(Tag.PhotometricInterpretation) == 0:  # white is 0, which Pillow only heeds in 8-bit files
+        if tags.get(Tag.PhotometricInterpretation) == 0:  # white is 0, which Pillow supports only in 8-bit files
             array = 65535 - array
     else:
         encoded = np.frombuffer(file, np.uint8) if isinstance(file, bytes) else np.fromfile(file, np.uint8)
