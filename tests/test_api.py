@@ -115,9 +115,9 @@ def test_bytes_and_file_objects_in_and_out(restorer, photo):
     written = io.BytesIO()
     from_path.save(written, "PNG")
     np.testing.assert_array_equal(Image.open(written), from_path.image)
-    with pytest.raises(panini.PaniniError, match="a file object wants a format, one of JPEG, PNG"):
+    with pytest.raises(panini.PaniniError, match="a file object needs a format: one of JPEG, PNG"):
         from_path.save(io.BytesIO())
-    with pytest.raises(panini.PaniniError, match="the input is not a picture that can be read"):
+    with pytest.raises(panini.PaniniError, match="the input is not a picture that Panini can read"):
         restorer.restore(b"text")
 
 
@@ -128,11 +128,11 @@ def test_options_are_given_once_or_one_by_one(restorer, photo):
     assert restorer.restore(photo, options, scale=1).image.size == (512, 512)
     for choices, message in (
         ({"passes": 9}, "passes must be"),
-        ({"dial_level": 8}, "wants --dial"),
-        ({"background": photo}, "wants --scale"),
+        ({"dial_level": 8}, "needs a --dial"),
+        ({"background": photo}, "needs --scale"),
         ({"aligned": True, "grain": 1.0}, "aligned"),
     ):
         with pytest.raises(panini.PaniniError, match=message):
             panini.RestoreOptions(**choices)
-    with pytest.raises(panini.PaniniError, match="--keep does not go with a folder"):
+    with pytest.raises(panini.PaniniError, match="--keep does not work with a folder"):
         panini.RestoreOptions(keep=True).check_for("a folder")

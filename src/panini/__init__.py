@@ -1,4 +1,4 @@
-"""Panini: restore the faces in a photo, and say how much of them is real."""
+"""Panini restores the faces in a photo and reports how much of each face is real."""
 
 from __future__ import annotations
 

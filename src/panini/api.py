@@ -1,4 +1,4 @@
-"""The Python interface: photo -> find faces -> align each -> network -> blend back -> photo."""
+"""The Python API: find the faces in a photo, align and restore each one, and blend it back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from panini.photo import io as photo_io
 from panini.photo.color import is_monochrome
 from panini.photo.pixels import Pixels, to_signed
 from panini.photo.upscale import Upscaler
-from panini.report.face_report import Damage, FaceReport, as_dict, make_report, share_in_words
+from panini.report.face_report import Damage, FaceReport, as_dict, imagined_warning, make_report, share_in_words
 
 Source = photo_io.Source | photo_io.Photo
 """A photo: a path, the bytes of a file, a binary file object, a Pillow image, a uint8 array [H, W], [H, W, 1],
@@ -45,47 +45,46 @@ _NOT_FOR = {
         "background",
     ),
 }
-"""The fields of `RestoreOptions` that make no sense for a kind of work."""
+"""The fields of `RestoreOptions` that a kind of work does not support."""
 _OPTION_NAMES = {"boxes": "box", "dial_level": "dial-level"}
 
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """How to restore faces: the same options for photos, folders, videos, Python and the command line.
+    """How to restore faces. Photos, folders, videos, Python and the command line share these options.
 
-    Raises PaniniError for a value out of range, or for options that contradict each other.
+    Raises PaniniError if a value is out of range or if options contradict each other.
     """
 
     scale: int = 1
-    """1, 2 or 4: how many times larger the result is than the photo. Not with `aligned`."""
+    """1, 2 or 4: the factor by which to enlarge the photo. Not with `aligned`."""
     background: Path | None = None
-    """An ONNX super-resolution network that enlarges the rest of the photo; needs `scale` 2 or 4. None: cubic
+    """An ONNX super-resolution network that enlarges everything but the faces. Needs `scale` 2 or 4. None: cubic
     interpolation."""
     grain: float = 0.0
     """In [0, 1]: how much of the photo's grain to add to the restored faces. Not with `aligned`."""
     dial: float = 0.0
-    """In [-1, 1]. -1: faithful to the photo; 0: what the network chooses; 1: realistic."""
+    """In [-1, 1], from faithful to the photo to realistic. 0 is neutral: v_DR is not edited."""
     dial_level: int | None = None
-    """Apply the dial only at this resolution of the network: 4, 8, 16, ... None: everywhere."""
+    """Apply the dial only at this resolution of the network: 4, 8, 16, ... None: at all of them."""
     strength: float = 1.0
-    """In [0, 1]: blends the restored faces with the photo. 0 keeps the photo."""
+    """In [0, 1]: the opacity of the restored faces. 0 keeps the photo."""
     like: Source | None = None
-    """Treat the faces as if they had the damage of the largest face in this other photo. With `aligned`, that photo is
-    a face crop too."""
+    """Assume the damage of the largest face in this other photo. With `aligned`, the other photo is also a face
+    crop."""
     passes: int = 1
     """1 to 8: the number of passes of the network to average (test-time augmentation)."""
     only: tuple[int, ...] = ()
     """Restore only these faces, by number; 1 is the largest. Not with `aligned`."""
     boxes: tuple[Box, ...] = ()
-    """Restore only the faces whose center is in one of these boxes (x, y, width, height), in pixels. Not with
-    `aligned`."""
+    """Restore only the faces centered in one of these boxes (x, y, width, height), in pixels. Not with `aligned`."""
     aligned: bool = False
-    """The photo is a square face crop of any size; the result is the network's own square."""
+    """The photo is an aligned, square face crop of any size. The result has the output size of the network."""
     keep: bool = False
-    """Return a photo without faces as it is, or enlarged, instead of raising NoFaceError."""
+    """Return a photo without faces unchanged (or enlarged) instead of raising NoFaceError."""
     consistent: bool | None = None
-    """Make the result downsample to exactly the photo; see `panini.photo.consistency`. None: only for an `aligned`
-    crop that is probably a plain downsampling: small, clean, and with a nearly consistent result."""
+    """Make the result match the photo exactly when downsampled; see `panini.photo.consistency`. None: only for an
+    `aligned` crop that is probably a plain downsampling: small, clean, and with a nearly consistent result."""
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
@@ -98,22 +97,22 @@ class RestoreOptions:
         object.__setattr__(self, "only", tuple(self.only))
         object.__setattr__(self, "boxes", tuple(self.boxes))
         if self.dial_level is not None and not self.dial:
-            raise PaniniError("--dial-level wants --dial with a value other than 0")
+            raise PaniniError("--dial-level needs a --dial other than 0")
         if self.background is not None and self.scale == 1:
-            raise PaniniError("--background wants --scale 2 or 4")
+            raise PaniniError("--background needs --scale 2 or 4")
         if self.aligned and (self.scale != 1 or self.only or self.boxes or self.grain):
-            raise PaniniError("scale, only, boxes and grain do not go with aligned: the picture is one face")
+            raise PaniniError("scale, only, boxes and grain do not work with aligned: the photo is a single face")
 
     def check_for(self, work: str) -> None:
-        """Raises PaniniError if an option makes no sense for `work`: "a folder", "a video" or "--strip"."""
+        """Raises PaniniError if `work` ("a folder", "a video" or "--strip") does not support an option."""
         defaults = RestoreOptions()
         for name in _NOT_FOR[work]:
             value, default = getattr(self, name), getattr(defaults, name)
             if value is not default and (name == "like" or value != default):
-                raise PaniniError(f"--{_OPTION_NAMES.get(name, name)} does not go with {work}")
+                raise PaniniError(f"--{_OPTION_NAMES.get(name, name)} does not work with {work}")
 
     def as_dict(self) -> dict[str, Any]:
-        """The options that apply to every kind of photo, as plain values for JSON."""
+        """The options that folders support, as plain values for JSON."""
         names = [field.name for field in fields(self) if field.name not in _NOT_FOR["a folder"]]
         return {name: getattr(self, name) for name in names} | {
             "background": None if self.background is None else str(self.background.resolve())
@@ -121,24 +120,24 @@ class RestoreOptions:
 
 
 def parse_box(text: str) -> Box:
-    """`x,y,width,height` in pixels; raises PaniniError."""
+    """Parses `x,y,width,height` in pixels. Raises PaniniError."""
     try:
         x, y, w, h = (float(part) for part in text.split(","))
     except ValueError:
-        raise PaniniError(f"a box is x,y,width,height in pixels, not {text!r}") from None
+        raise PaniniError(f"a box must be x,y,width,height in pixels, not {text!r}") from None
     return x, y, w, h
 
 
 @dataclass(frozen=True)
 class FaceSettings:
-    """`RestoreOptions` as they apply to each face; made by `Restorer.prepare`."""
+    """The options for each face, made from `RestoreOptions` by `Restorer.prepare`."""
 
     edit: Edit = field(default_factory=Edit)
     strength: float = 1.0
     passes: int = 1
 
     def blend(self, after: Pixels, crop: Pixels) -> Pixels:
-        """A restored crop blended with the original crop by `strength`; both are square."""
+        """Blends a restored square crop with the original crop by `strength`."""
         if self.strength == 1:
             return after
         share = self.strength
@@ -147,83 +146,81 @@ class FaceSettings:
 
 @dataclass(frozen=True)
 class RestoredFace:
-    """One face, before and after."""
+    """One restored face."""
 
     face: Face
-    """Where it was found, in pixels of the photo."""
+    """Position and landmarks, in pixels of the photo."""
     before: Pixels
-    """[512, 512, 3] RGB: the aligned crop that the network saw."""
+    """[512, 512, 3] RGB: the aligned crop, before restoration."""
     after: Pixels
-    """[1024, 1024, 3] RGB: the crop restored, in the photo's color and light."""
+    """[1024, 1024, 3] RGB: the restored crop, with the color and light of the photo."""
     degradation: NDArray[np.float32]
-    """[256]: the face's degradation representation (v_DR), before any dial."""
+    """[256]: the degradation representation (v_DR) of the face, before the dial is applied."""
     prior_share: NDArray[np.float32]
-    """[levels] in [0, 1], coarse to fine: how much came from the GAN prior and not from the photo."""
+    """[levels] in [0, 1], coarse to fine: the share of features from the GAN prior instead of the photo."""
     report: FaceReport
-    """The damage in words, the share imagined and where; see `panini.report.face_report.describe`."""
+    """The damage, the share of imagined detail and the expected errors; see `panini.report.face_report.describe`."""
     inside: NDArray[np.bool_]
-    """[512, 512]: where `before` shows the photo; outside the photo it shows a mirror image."""
+    """[512, 512]: True where `before` shows the photo. Elsewhere, `before` is padded by reflection."""
 
 
 @dataclass(frozen=True)
 class Restoration:
-    """A restored photo. `np.asarray(result.image)` is its array."""
+    """A restored photo. Use `np.asarray(result.image)` to get an array."""
 
     photo: photo_io.Photo
     faces: list[RestoredFace]
-    """Largest first; empty only if no face was found and `keep` allowed that."""
+    """Largest first. Empty only if no face was found and `keep` is set."""
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds by step."""
+    """Seconds per step."""
     weights: str = ""
     """Digest of the network's weights file."""
     consistent: bool = False
-    """Whether the result downsamples to exactly the photo; see `panini.photo.consistency`."""
+    """Whether the result matches the photo exactly when downsampled; see `panini.photo.consistency`."""
     smaller: int = 0
-    """Number of faces that were left alone because they are smaller than `min_face`."""
+    """Number of faces that were skipped because they are narrower than `min_face`."""
     min_face: float = 0.0
-    """Width in pixels below which faces are left alone."""
+    """Width in pixels below which faces are skipped."""
 
     @property
     def image(self) -> Image.Image:
-        """The result in the mode that came in: L, LA, RGB or RGBA."""
+        """The result as a Pillow image in the mode of the photo: L, LA, RGB or RGBA."""
         return self.photo.image()
 
     @property
     def imagined(self) -> float | None:
-        """The imagined share of detail, 0..1, averaged over the faces; None if it is unknown."""
+        """The share of imagined detail in [0, 1], averaged over the faces. None if unknown."""
         return mean_imagined(self.faces)
 
     @property
     def earlier(self) -> dict[str, str]:
-        """The mark of earlier restorations in the photo's metadata; see `panini.photo.provenance.read`."""
+        """The mark of earlier restorations in the metadata of the photo; see `panini.photo.provenance.read`."""
         return provenance.read(self.photo.metadata.xmp)
 
     @property
     def imagined_in_all(self) -> float | None:
-        """The share imagined by this restoration and all earlier ones; None if one of them is unknown."""
+        """The share of detail imagined by this and all earlier restorations. None if one of them is unknown."""
         if self.imagined is None:
             return None
         return provenance.imagined(provenance.with_earlier({"Imagined": str(self.imagined)}, self.earlier))
 
     @property
     def remarks(self) -> list[str]:
-        """What the user should know about the result, in words."""
+        """Warnings about the result, for the user."""
         said = []
         if self.smaller:
             faces = "1 face" if self.smaller == 1 else f"{self.smaller} faces"
-            said.append(f"{faces} smaller than {self.min_face:g} px left alone; see --min-face")
-        doubtful = [number for number, face in enumerate(self.faces, 1) if face.report.nearly_all_imagined]
-        if doubtful:
-            which = "the face" if len(self.faces) == 1 else f"face {', '.join(map(str, doubtful))}"
-            said.append(f"nearly all of {which} is imagined: it need not look like the person")
+            said.append(f"skipped {faces} smaller than {self.min_face:g} px; see --min-face")
+        if warning := imagined_warning([face.report for face in self.faces]):
+            said.append(warning)
         if self.faces and self.earlier:
             share = self.imagined_in_all
-            whole = "" if share is None else f", and with this time {share_in_words(share)} of the detail is imagined"
+            whole = "" if share is None else f"; in total, {share_in_words(share)} of the detail is imagined"
             said.append(f"it was restored before{whole}")
         return said
 
     def as_dict(self) -> dict[str, Any]:
-        """All data about the restoration, for JSON."""
+        """All data about the restoration, as plain values for JSON."""
         faces = [
             {"box": [round(float(x), 1) for x in face.face.box], "score": round(face.face.score, 3)}
             | as_dict(face.report)
@@ -244,9 +241,9 @@ class Restoration:
         }
 
     def made_consistent(self, given: photo_io.Photo) -> Restoration:
-        """The restoration, changed so that it downsamples to exactly the photo `given`. Raises PaniniError."""
+        """A copy that matches the photo `given` exactly when downsampled. Raises PaniniError."""
         pixels = consistency.consistent(self.photo.pixels, given.pixels)
-        aligned = self.photo.pixels  # of an aligned photo, these are the face's own pixels
+        aligned = self.photo.pixels  # for an aligned photo, these are also the pixels of the face
         faces = [replace(face, after=pixels) if face.after is aligned else face for face in self.faces]
         return replace(self, photo=replace(self.photo.of_eight_bits(), pixels=pixels), faces=faces, consistent=True)
 
@@ -258,19 +255,19 @@ class Restoration:
         overwrite: bool = False,
         mark: bool = True,
     ) -> Path | None:
-        """Writes the result with the photo's metadata to a path or a binary file object. Returns the path.
+        """Writes the result with the metadata of the photo to a path or a binary file object. Returns the path.
 
-        format: such as "PNG" or "JPEG"; None: the one of the path's suffix. A file object needs a format.
-        overwrite: replace an existing file, but never the photo itself.
-        mark: note in the metadata that faces were restored, by what, and how much is imagined.
+        format: such as "PNG" or "JPEG". None: chosen by the suffix of the path. A file object needs a format.
+        overwrite: replace an existing file. The photo itself is never replaced.
+        mark: record the restoration, the version and the share of imagined detail in the metadata.
         Raises PaniniError if the result cannot be written.
         """
         return photo_io.save(self.marked(self.photo) if mark else self.photo, target, format, overwrite=overwrite)
 
     def marked(self, photo: photo_io.Photo, dial: str = "", shows: str = "") -> photo_io.Photo:
-        """`photo`, a picture of the restored faces, with the mark in its metadata.
+        """Adds the mark to the metadata of `photo`, a picture of the restored faces.
 
-        dial: the settings in words, if there are several. shows: the kind of picture, if it is not the result.
+        dial: a description of several dial settings. shows: the kind of picture, unless it is the result.
         """
         if not self.faces:
             return photo
@@ -281,19 +278,19 @@ class Restoration:
 
 @dataclass(frozen=True)
 class FoundFaces:
-    """A photo and where its faces are; made by `Restorer.find`."""
+    """A photo and the faces found in it; made by `Restorer.find`."""
 
     photo: photo_io.Photo
     faces: list[Face]
     """Largest first."""
     transforms: list[align.Transform]
-    """From the photo to the crop of each face that the network sees."""
+    """The transform from the photo to the crop of each face."""
     smaller: int = 0
-    """How many faces were left out because they are smaller than the detector's `min_face`."""
+    """Number of faces that were skipped because they are narrower than the detector's `min_face`."""
 
 
 def mean_imagined(faces: Sequence[RestoredFace]) -> float | None:
-    """The imagined share of detail, 0..1, averaged over the faces; None if it is unknown."""
+    """The share of imagined detail in [0, 1], averaged over the faces. None if unknown."""
     shares = [face.report.imagined for face in faces if face.report.imagined is not None]
     return sum(shares) / len(shares) if shares else None
 
@@ -307,22 +304,22 @@ def mark_entries(weights: str, faces: Sequence[RestoredFace], consistent: bool =
 
 
 class Restorer:
-    """Restores the faces in photos. Creating one takes a moment; use it again for further photos."""
+    """Restores the faces in photos. Loading takes about a second, so reuse one restorer for all photos."""
 
     def __init__(self, engine: Engine | None = None, detector: Detector | None = None, *, device: str = "auto") -> None:
-        """engine: the network; None: the one in the package, on `device` (see `load_engine`).
+        """engine: the network. None: the network in the package, on `device` (see `load_engine`).
 
-        detector: None: `CenterFace`, which always runs on the CPU.
+        detector: the face detector. None: `CenterFace`, which always runs on the CPU.
         """
         self.engine = load_engine(device=device) if engine is None else engine
         self._detector = detector
         self._aligner: Aligner | None = None
         self.progress: Progress = lambda step, done, of: None
-        """Called with the step, the number of parts done and of all parts: parts of the photo, then faces."""
+        """Called with the step, the number of finished parts and the number of all parts (first tiles, then faces)."""
 
     @property
     def detector(self) -> Detector:
-        """The face detector. It is loaded when it is first needed."""
+        """The face detector, loaded on first use."""
         if self._detector is None:
             self._detector = CenterFace()
         return self._detector
@@ -330,8 +327,8 @@ class Restorer:
     def restore(self, image: Source, options: RestoreOptions | None = None, **choices: Any) -> Restoration:
         """Restores every face in a photo.
 
-        choices: fields of `RestoreOptions`, which replace those of `options`, as in `restore(photo, dial=0.5)`.
-        Raises PaniniError if the photo cannot be read or the options do not fit it, NoFaceError if it has no face.
+        choices: fields of `RestoreOptions` that override `options`, as in `restore(photo, dial=0.5)`.
+        Raises PaniniError if the photo cannot be read or the options do not fit it, NoFaceError if there is no face.
         """
         options = replace(options or RestoreOptions(), **choices)
         settings = self.prepare(options)
@@ -352,9 +349,9 @@ class Restorer:
         return self.compose(found, faces, options, timings)
 
     def find(self, photo: photo_io.Photo, options: RestoreOptions, timings: dict[str, float]) -> FoundFaces:
-        """Finds the faces that `options` choose; adds seconds by step to `timings`.
+        """Finds the faces that `options` select. Adds the seconds per step to `timings`.
 
-        Raises PaniniError if `options` choose a face that is not there, NoFaceError as `restore` does.
+        Raises PaniniError if a selected face does not exist, NoFaceError if there is no face.
         """
         with _clock(timings, "detect"):
             if isinstance(self.detector, CenterFace):
@@ -370,9 +367,9 @@ class Restorer:
     def compose(
         self, found: FoundFaces, faces: list[RestoredFace], options: RestoreOptions, timings: dict[str, float]
     ) -> Restoration:
-        """The photo with its restored faces, one for each of `found`; adds seconds by step to `timings`.
+        """Blends one restored face for each of `found` into the photo. Adds the seconds per step to `timings`.
 
-        Of `options` it heeds `scale`, `background`, `grain` and `consistent`. Raises PaniniError.
+        Uses `scale`, `background`, `grain` and `consistent` of `options`. Raises PaniniError.
         """
         photo, size = found.photo, self.engine.input_size
         with _clock(timings, "blend"):
@@ -389,7 +386,7 @@ class Restorer:
         return restored.made_consistent(photo) if options.consistent else restored
 
     def prepare(self, options: RestoreOptions) -> FaceSettings:
-        """The options for each face. Raises PaniniError if `like`, `background` or the dial cannot be used."""
+        """Prepares the options for each face. Raises PaniniError if `like`, `background` or the dial cannot be used."""
         edit = Edit(options.dial, options.dial_level)
         edit.check(self.engine)  # before the slow part
         if options.background is not None:
@@ -399,7 +396,7 @@ class Restorer:
         return FaceSettings(edit, options.strength, options.passes)
 
     def _is_plain(self, restored: Restoration, given: photo_io.Photo) -> bool:
-        """Whether an aligned crop is probably a plain downsampling, judged by its restoration."""
+        """Whether an aligned crop is probably a plain downsampling, according to its restoration."""
         calibration, (face,) = self.engine.calibration, restored.faces
         if max(given.pixels.shape[:2]) >= self.engine.input_size or calibration is None:
             return False
@@ -409,23 +406,23 @@ class Restorer:
 
     def _no_face(self, photo: photo_io.Photo, smaller: int = 0) -> NoFaceError:
         smallest = getattr(self.detector, "min_face", 24)
-        among = "" if smallest == 24 and not smaller else f" from {smallest:g} pixels across"
+        among = "" if smallest == 24 and not smaller else f" at least {smallest:g} px wide"
         others = f", but {smaller} smaller; see --min-face" if smaller else ""
         return NoFaceError(f"{photo.path or 'the picture'}: no face{among} found{others}")
 
     def transform(self, pixels: Pixels, face: Face) -> align.Transform:
-        """The transform from a photo uint8 RGB [H, W, 3] to the network's crop of a face in it."""
+        """The transform from a photo, uint8 RGB [H, W, 3], to the aligned crop of a face in it."""
         if self._aligner is None:
             self._aligner = Aligner()
         size = self.engine.input_size
         return self._aligner(pixels, align.ffhq_transform(face.landmarks, size, align.DETECTED_ZOOM), size)
 
     def crop(self, pixels: Pixels, transform: align.Transform) -> Pixels:
-        """The crop [input_size, input_size, 3] of a photo uint8 RGB [H, W, 3]."""
+        """The aligned crop [input_size, input_size, 3] of a photo, uint8 RGB [H, W, 3]."""
         return np.asarray(align.warp(pixels, transform, 2 * (self.engine.input_size,)), np.uint8)
 
     def degradation(self, image: Source, *, aligned: bool = False) -> NDArray[np.float32]:
-        """v_DR [dim] of the largest face in a photo, or of an `aligned` face crop.
+        """The v_DR [dim] of the largest face in a photo, or of an `aligned` face crop.
 
         Raises PaniniError if the photo cannot be read, NoFaceError if it has no face.
         """
@@ -463,10 +460,10 @@ class Restorer:
         timings: dict[str, float],
         earlier: RestoredFace | None = None,
     ) -> RestoredFace:
-        """Restores one face of a photo uint8 RGB [H, W, 3], and adds seconds by step to `timings`.
+        """Restores one face of a photo, uint8 RGB [H, W, 3]. Adds the seconds per step to `timings`.
 
-        transform: as of `transform`. monochrome: as of `panini.photo.color.is_monochrome` for the whole photo.
-        earlier: the same face restored with other settings, whose crop and v_DR are used again.
+        transform: from `Restorer.transform`. monochrome: from `panini.photo.color.is_monochrome`, for the whole photo.
+        earlier: the same face, restored with other settings. Its crop and v_DR are reused.
         """
         if earlier is None:
             with _clock(timings, "align"):
@@ -515,7 +512,7 @@ class Restorer:
 
 
 def restore(image: Source, options: RestoreOptions | None = None, **choices: Any) -> Restoration:
-    """Restores a single photo: `Restorer().restore(...)`."""
+    """Restores a single photo. Short for `Restorer().restore(...)`."""
     return Restorer().restore(image, options, **choices)
 
 
@@ -525,7 +522,7 @@ def _upscaler(path: Path) -> Upscaler:
 
 
 def _square(array: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resizes [S, S] or [S, S, C] to size x size: bicubic or averaged. Raises PaniniError if it is not square."""
+    """Resizes [S, S] or [S, S, C] to size x size. Raises PaniniError if it is not square."""
     height, width = array.shape[:2]
     if height != width:
         raise PaniniError(f"an aligned face must be square, not {width}x{height}")

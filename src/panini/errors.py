@@ -1,4 +1,4 @@
-"""Errors with a message for the user. The command line prints it on one line and exits with the class's code.
+"""Errors with a message for the user. The command line prints it on one line and exits with `exit_code`.
 
 PaniniError              2: bad input, unwritable output, a missing extra
 ├── NoFaceError          3: no face in a photo
@@ -22,13 +22,13 @@ class NoFaceError(PaniniError):
 
 
 class SomeFailedError(PaniniError):
-    """Some of several files failed; the others are done."""
+    """Some of several files failed. The others are done."""
 
     exit_code = 1
 
 
 class StoppedError(PaniniError):
-    """The user stopped the work; finished files are kept."""
+    """The user stopped the work. Finished files are kept."""
 
     exit_code = 130
 
@@ -39,12 +39,12 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(text: object) -> str:
-    """A text, or the message of an error without its path, without line breaks."""
+    """A text without line breaks. For an OSError, its message without the path."""
     if isinstance(text, OSError) and text.strerror:
         text = text.strerror
     return " ".join(str(text).split()) or type(text).__name__
 
 
 def how_to_get(extra: str) -> str:
-    """The command that installs an extra. On PyPI, our name belongs to another project."""
-    return f"pip install '.[{extra}]' in Panini's own folder"
+    """The command that installs an extra. The package named `panini` on PyPI is another project."""
+    return f"pip install '.[{extra}]' in the Panini folder"

@@ -1,4 +1,4 @@
-"""Writes files whole or not at all."""
+"""Writes files atomically."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from panini.errors import PaniniError, one_line
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Lets `write` fill a temporary file beside `path`, which then replaces `path`. A failure leaves no file behind."""
+    """Calls `write` with a temporary file in the same folder, which then replaces `path`. Failures leave no file."""
     handle, name = tempfile.mkstemp(prefix=".panini-", suffix=".part", dir=path.parent)
     try:
         with _Written(io.FileIO(handle, "w+"), 1 << 20) as file:
             write(file)
             file.flush()
-            os.fsync(handle)  # some disks report only now that they are full
+            os.fsync(handle)  # some file systems report a full disk only here
         mask = os.umask(0)
         os.umask(mask)
         Path(name).chmod(0o666 & ~mask)
@@ -31,22 +31,22 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Creates a folder, if need be, with its parents. Raises PaniniError."""
+    """Creates a folder and its parents unless they exist. Raises PaniniError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise PaniniError(f"{path} is no folder to write to: {one_line(error)}") from error
+        raise PaniniError(f"{path} cannot be used as a folder: {one_line(error)}") from error
 
 
 def copy_atomically(source: Path, path: Path) -> None:
-    """Copies a file byte for byte, with its times."""
+    """Copies a file with its timestamps."""
     with source.open("rb") as original:
         write_atomically(path, lambda file: shutil.copyfileobj(original, file))
     shutil.copystat(source, path)
 
 
 class _Written(io.BufferedRandom):
-    """A file without a file number. With one, Pillow would write past Python and not notice a full disk."""
+    """A file without a file descriptor. With one, Pillow would bypass Python and miss errors such as a full disk."""
 
     def fileno(self) -> int:
         raise io.UnsupportedOperation("fileno")

@@ -1,4 +1,4 @@
-"""Opens networks in ONNX Runtime, by default on the CPU and on the cores that the process may use."""
+"""Opens networks in ONNX Runtime, by default on the CPU with all cores available to the process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ CPU = "CPUExecutionProvider"
 
 
 def open_network(model: Path | bytes, threads: int | None = None, provider: str = CPU) -> onnxruntime.InferenceSession:
-    """Opens an ONNX file or its bytes. threads: number of cores; None: all that the process may use.
+    """Opens an ONNX file or its bytes. threads: number of cores; None: all available cores.
 
-    provider: what runs the network. What it cannot run, the CPU does; if it cannot be loaded, the CPU does all.
-    Raises whatever ONNX Runtime raises; its exceptions have no common base class.
+    provider: the execution provider. The CPU runs what it does not support, or everything if it cannot be loaded.
+    Raises the exceptions of ONNX Runtime, which have no common base class.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or cores()
@@ -25,7 +25,7 @@ def open_network(model: Path | bytes, threads: int | None = None, provider: str 
 
 
 def cores() -> int:
-    """The cores in the affinity mask, which ONNX Runtime's own count ignores; at most `OMP_NUM_THREADS`, if set."""
+    """Number of cores in the affinity mask, which ONNX Runtime ignores. At most `OMP_NUM_THREADS`, if set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(wanted)) if wanted.isdecimal() and int(wanted) else cores

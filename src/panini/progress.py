@@ -1,4 +1,4 @@
-"""A progress bar on stderr; without a terminal, a line now and then."""
+"""A progress bar on stderr. Without a terminal, prints a line every half minute."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INTERVAL = 30.0  # seconds between two lines without a terminal
 
 
 class Bar(Progress):
-    """Shows how much work is done and how long the rest takes."""
+    """Shows the finished work and the remaining time."""
 
     def __init__(self, console: Console, *, transient: bool = False) -> None:
         columns = (

@@ -94,7 +94,7 @@ def test_several_photos(tmp_path, photo, wall, capsys):
     twice = ["restore", photo, folder / "photo.jpg", "--again", "-o", tmp_path / "x", *ENGINE]
     assert "written twice" in fails(capsys, twice)
     assert "is a folder" in fails(capsys, ["restore", photo, folder, *ENGINE])
-    assert "no folder" in fails(capsys, ["restore", photo, other, "-o", photo, *ENGINE])
+    assert "as a folder" in fails(capsys, ["restore", photo, other, "-o", photo, *ENGINE])
     assert "--strip" in fails(capsys, ["restore", photo, other, "--strip", "3", *ENGINE])
     assert photo.read_bytes() == before
 
@@ -149,8 +149,8 @@ def test_inspect_lists_and_draws(tmp_path, capsys):
     assert all("of the detail in this face is imagined" in line for line in lines[2::2])
     for number, line in enumerate(lines[1::2], 1):
         found = re.fullmatch(
-            r" +(\d): box (-?\d+),(-?\d+),(\d+),(\d+)  score (0\.\d+|1\.00)  points within (\d+)% of the eyes' distance"
-            r"  turned ([+-]\d+) degrees  sharpness (\d+)",
+            r" +(\d): box (-?\d+),(-?\d+),(\d+),(\d+)  score (0\.\d+|1\.00)  landmark error (\d+)% of the eye distance"
+            r"  rotated ([+-]\d+) degrees  sharpness (\d+)",
             line,
         )
         assert int(found[1]) == number
@@ -278,22 +278,22 @@ def test_the_dial_of_the_shipped_weights(photo, capsys):
         for name in ("strip", "restored-explained")
     }
     assert "dial -1 to 1" in said["strip"]
-    assert "dial 1, as if damaged like another photo" in said["restored-explained"]
+    assert "dial 1, assuming the damage of another photo" in said["restored-explained"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--dial", "2"], "dial must be"),
-        (["--dial-level", "64"], "wants --dial"),
+        (["--dial-level", "64"], "needs a --dial"),
         (["--strength", "2"], "strength must be"),
         (["--passes", "9"], "passes must be"),
-        (["--background", "network.onnx"], "wants --scale"),
+        (["--background", "network.onnx"], "needs --scale"),
         (["--dial", "1"], "no dial"),
         (["--strip", "1"], "2 to 21"),
         (["--like", "missing.jpg"], "does not exist"),
-        (["--consistent"], "larger than the input"),
-        (["--weights", "photo.jpg"], "wants a weights file"),
+        (["--consistent"], "larger result"),
+        (["--weights", "photo.jpg"], "needs a .safetensors file"),
         (["--weights", "missing.safetensors"], "missing.safetensors"),
     ],
 )

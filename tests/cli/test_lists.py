@@ -11,7 +11,7 @@ from skimage import data
 from panini.cli import run
 from panini.photo import provenance
 from panini.photo.io import Metadata
-from panini.photo.ours import mark_of, what_is
+from panini.photo.own_results import kind_of_output, mark_of
 from panini.report.face_report import NEARLY_ALL, FaceReport, as_dict, describe
 
 ENGINE = ["--network", "bicubic", "--min-face", "48"]
@@ -42,7 +42,7 @@ def test_a_list_is_done_once_and_new_files_are_added(album, capsys):
     out, err = capsys.readouterr()
     assert out.count(": 1 face") == 2
     assert "wall.jpg: no face" in out
-    assert "left as it is" in out
+    assert "left unchanged" in out
     made = {path: path.stat().st_mtime_ns for path in album.glob("*-restored.*")}
     assert {path.name for path in made} == {"anna-restored.jpg", "bert-restored.png"}
     FACE.rotate(3).save(album / "carl.bmp")
@@ -50,11 +50,11 @@ def test_a_list_is_done_once_and_new_files_are_added(album, capsys):
     out, err = capsys.readouterr()
     assert "carl-restored.bmp: 1 face" in out
     assert out.count(": 1 face") == 1
-    assert "2 are results of Panini and left alone" in err
-    assert "2 of 6 done before and skipped" in err
+    assert "skipped 2 files made by Panini" in err
+    assert "skipped 2 of 6, already done" in err
     assert {path: path.stat().st_mtime_ns for path in made} == made
     restore(*sorted(album.iterdir()))  # a BMP, which holds no mark, is known by its name
-    assert "3 are results of Panini" in capsys.readouterr().err
+    assert "skipped 3 files made by Panini" in capsys.readouterr().err
 
 
 def test_a_list_into_a_folder_is_done_once(album, tmp_path, capsys):
@@ -63,7 +63,7 @@ def test_a_list_into_a_folder_is_done_once(album, tmp_path, capsys):
         out, err = capsys.readouterr()
         assert names(tmp_path / "out") == ["anna.jpg", "bert.png", "wall.jpg"]
     assert out == ""
-    assert "3 of 3 done before and skipped" in err
+    assert "skipped 3 of 3, already done" in err
     # The photo without a face is the same file, as in a folder.
     assert (tmp_path / "out" / "wall.jpg").read_bytes() == (album / "wall.jpg").read_bytes()
     restore(album, "-o", tmp_path / "tree")
@@ -75,16 +75,16 @@ def test_done_is_what_was_made_with_the_same_options_of_the_same_file(album, tmp
     restore(*list_)
     capsys.readouterr()
     restore(*list_, "--strength", "0.5", code=1)
-    assert capsys.readouterr().err.count("exists already") == 2
+    assert capsys.readouterr().err.count("already exists") == 2
     FACE.rotate(5).save(album / "anna.jpg")
     restore(*list_, code=1)
     _, err = capsys.readouterr()
-    assert err.count("exists already") == 1
-    assert "1 of 2 done before" in err
+    assert err.count("already exists") == 1
+    assert "skipped 1 of 2" in err
     # A file of somebody else's is none that is done.
     FACE.save(tmp_path / "out" / "bert.png")
     restore(*list_, code=1)
-    assert capsys.readouterr().err.count("exists already") == 2
+    assert capsys.readouterr().err.count("already exists") == 2
 
 
 def test_results_and_explanations_in_a_folder_are_left_alone_and_counted(album, tmp_path, capsys):
@@ -93,7 +93,7 @@ def test_results_and_explanations_in_a_folder_are_left_alone_and_counted(album, 
     assert run(["inspect", str(album / "anna.jpg"), "-o", str(album / "drawn.png"), "--min-face", "48"]) == 0
     capsys.readouterr()
     restore(album, "-o", tmp_path / "out")
-    assert "4 of our own left alone" in capsys.readouterr().out
+    assert "4 made by Panini skipped" in capsys.readouterr().out
     assert [name for name in names(tmp_path / "out") if "." not in name[:1] and not name.startswith("report")] == [
         "anna.jpg",
         "bert.png",
@@ -107,10 +107,10 @@ def test_results_and_explanations_in_a_folder_are_left_alone_and_counted(album, 
 def test_what_a_file_of_ours_shows(album):
     restore(album / "anna.jpg", "--explain")
     assert run(["inspect", str(album / "anna.jpg"), "-o", str(album / "drawn.jpg"), "--min-face", "48"]) == 0
-    assert what_is(album / "anna.jpg") == ""
-    assert what_is(album / "anna-restored.jpg") == provenance.RESULT
-    assert what_is(album / "anna-restored-explained.png") == provenance.EXPLANATION
-    assert what_is(album / "drawn.jpg") == provenance.INSPECTION
+    assert kind_of_output(album / "anna.jpg") == ""
+    assert kind_of_output(album / "anna-restored.jpg") == provenance.RESULT
+    assert kind_of_output(album / "anna-restored-explained.png") == provenance.EXPLANATION
+    assert kind_of_output(album / "drawn.jpg") == provenance.INSPECTION
     assert "DigitalSourceType" not in mark_of(album / "drawn.jpg")
 
 
@@ -169,10 +169,10 @@ def test_faces_below_the_smallest_size_are_counted(tmp_path, capsys):
     restore(tmp_path / "in.png")
     out, err = capsys.readouterr()
     assert ": 1 face," in out
-    assert "3 faces smaller than 48 px left alone; see --min-face" in err
+    assert "skipped 3 faces smaller than 48 px; see --min-face" in err
     page.crop((300, 0, 900, 300)).save(tmp_path / "small.png")
     restore(tmp_path / "small.png", code=3)
-    assert "no face from 48 pixels across found, but 3 smaller; see --min-face" in capsys.readouterr().err
+    assert "no face at least 48 px wide found, but 3 smaller; see --min-face" in capsys.readouterr().err
     assert run(["inspect", str(tmp_path / "in.png"), "--min-face", "48"]) == 0
     assert "1 face, 3 faces smaller than 48 px; see --min-face" in capsys.readouterr().out
 

@@ -156,7 +156,7 @@ def test_results_that_are_not_there(tmp_path):
 
 def test_results_are_of_one_task(tmp_path, capsys):
     assert run(["evaluate", "--data", str(FACES), "--results", str(tmp_path)]) == 2
-    assert "--results wants one --task" in capsys.readouterr().err
+    assert "--results needs exactly one --task" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def test_a_device_that_fails_falls_back_with_one_line(tiny_weights, tiny_faces):
         pytest.skip("Core ML may be here")
     said: list[str] = []
     engine = open_engine("coreml", tiny_weights, tell=said.append)
-    assert said == ["the device coreml cannot be used (neither ONNX Runtime nor PyTorch has it here): using cpu"]
+    assert said == ["the device coreml cannot be used (neither ONNX Runtime nor PyTorch supports it here): using cpu"]
     assert np.array_equal(engine.degradation(tiny_faces), OnnxEngine(tiny_weights).degradation(tiny_faces))
     with pytest.warns(RuntimeWarning, match="coreml cannot be used"):
         load_engine(str(tiny_weights), "coreml")
@@ -51,7 +51,7 @@ def test_onnx_runtime_does_not_fall_back_silently(tiny_weights):
 
 
 def test_a_device_that_does_not_exist_is_refused(tiny_weights, tmp_path, capsys):
-    with pytest.raises(PaniniError, match="there is no device 'abacus'"):
+    with pytest.raises(PaniniError, match="unknown device 'abacus'"):
         open_engine("abacus", tiny_weights)
     with pytest.raises(PaniniError, match="abacus"):
         Restorer(device="abacus")
@@ -67,7 +67,7 @@ def test_the_list_is_measured(tiny_weights, capsys):
     assert run(["devices", "--weights", str(tiny_weights)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("cpu ") and " s per face" in line for line in lines)
-    assert sum("the choice of auto" in line for line in lines) == 1
+    assert sum("used by auto" in line for line in lines) == 1
 
 
 def test_the_number_of_cores_can_be_limited(monkeypatch):

@@ -115,14 +115,14 @@ from panini.cli import run
 try:
     import panini.inference.torch
 except PaniniError as error:
-    assert str(error) == "the torch engine needs torch: pip install '.[train]' in Panini's own folder", error
+    assert str(error) == "the torch engine needs torch: pip install '.[train]' in the Panini folder", error
 else:
     raise AssertionError
 assert run(["export", "x.safetensors"]) == 2
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "panini: export needs onnx: pip install '.[train]' in Panini's own folder\n"
+    assert done.stderr == "panini: export needs onnx: pip install '.[train]' in the Panini folder\n"
 
 
 @shipped
@@ -147,7 +147,7 @@ def test_missing_or_damaged_graph(own_weights, name):
     with pytest.raises(PaniniError, match=f"cannot load the network .*{name}"):
         OnnxEngine(own_weights)
     graph.unlink()
-    with pytest.raises(PaniniError, match=f"{name} is missing: `panini export` writes it"):
+    with pytest.raises(PaniniError, match=f"{name} is missing: create it with `panini export`"):
         OnnxEngine(own_weights)
 
 

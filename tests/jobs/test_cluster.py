@@ -18,7 +18,7 @@ from panini.cli.common import load_restorer
 from panini.errors import PaniniError
 from panini.faces.detect import CenterFace
 from panini.inference import BicubicEngine
-from panini.jobs.cluster import ClusterJob, Crew, Plan, Worker, in_this_process, open_places
+from panini.jobs.cluster import ClusterJob, Plan, Worker, WorkerPool, in_this_process, open_places
 from panini.jobs.folder import FolderJob
 from panini.jobs.journal import BEGUN, Entry, read_shard
 from panini.jobs.places import Folder, place, url_of
@@ -145,14 +145,14 @@ def test_nothing_of_the_users_is_overwritten(album, restorer):
     (out / "1969/three.gif").write_bytes(b"the user's")
     FACE.save(album / "1969/three.gif.png")  # would have the name of a result
     made = results(job_of(album, out, lambda: restorer))
-    assert "one.jpg exists already" in made["one.jpg"].error
-    assert "three.gif exists already" in made["1969/three.gif"].error
+    assert "one.jpg already exists" in made["one.jpg"].error
+    assert "three.gif already exists" in made["1969/three.gif"].error
     assert "the result for 1969/three.gif" in made["1969/three.gif.png"].error
     assert (out / "one.jpg").read_bytes() == (out / "1969/three.gif").read_bytes() == b"the user's"
     (out / "1969/one.jpg").write_bytes(b"edited")
     FACE.rotate(5).save(album / "1969/one.jpg")
     made = results(job_of(album, out, lambda: restorer))
-    assert "was changed since it was written" in made["1969/one.jpg"].error
+    assert "was edited since Panini wrote it" in made["1969/one.jpg"].error
     assert (out / "1969/one.jpg").read_bytes() == b"edited"
     assert not results(job_of(album, out, lambda: restorer, overwrite=True))["one.jpg"].error
 
@@ -162,7 +162,7 @@ def test_originals_are_safe_behind_links(album, restorer):
     out.mkdir()
     (out / "1969").symlink_to(album / "1969")
     made = results(job_of(album, out, lambda: restorer, overwrite=True))
-    assert "originals are not overwritten" in made["1969/one.jpg"].error
+    assert "never overwrites originals" in made["1969/one.jpg"].error
     assert contents(album)["1969/one.jpg"] == before["1969/one.jpg"]
     with pytest.raises(PaniniError, match="the folder of the originals"):
         job_of(album, album, lambda: restorer)
@@ -210,7 +210,7 @@ def test_a_file_that_kills_workers_is_reported(tmp_path):
     assert last.returncode == 0, last.stderr
     assert last.stdout.splitlines() == [
         "one.jpg restored ",
-        "poison.png failed 2 workers died while they restored it",
+        "poison.png failed 2 workers crashed while restoring it",
         "wall.png copied ",
     ]
 
@@ -242,7 +242,7 @@ def test_an_object_store_works_as_a_folder(album, restorer, bucket):
     store.pipe("archive/in/a//up.jpg", contents(album)["one.jpg"])
     job = job_of(f"{bucket}/in", f"{bucket}/out", lambda: restorer)
     made = results(job)
-    assert "cannot be a path" in made.pop("a//up.jpg").error
+    assert "not a valid path" in made.pop("a//up.jpg").error
     list(FolderJob(album, local, recursive=True).run(restorer))
     out = {name.removeprefix("archive/out/"): name for name in store.find("archive/out")}
     assert {name for name in out if not name.startswith((".panini", "report"))} == pictures(local)
@@ -259,7 +259,7 @@ def test_an_object_store_works_as_a_folder(album, restorer, bucket):
     # What somebody else wrote there stays.
     store.pipe("archive/out/one.jpg", b"edited")
     store.pipe("archive/in/one.jpg", contents(album)["1969/one.jpg"])
-    assert "was changed since" in results(job_of(f"{bucket}/in", f"{bucket}/out", lambda: restorer))["one.jpg"].error
+    assert "was edited since" in results(job_of(f"{bucket}/in", f"{bucket}/out", lambda: restorer))["one.jpg"].error
     assert store.cat("archive/out/one.jpg") == b"edited"
     # Half and half works, too.
     results(job_of(f"{bucket}/in", album.with_name("down"), lambda: restorer))
@@ -272,14 +272,14 @@ def test_bad_addresses_and_choices_get_one_line(tmp_path, bucket, capsys):
     FACE.save(tmp_path / "a.jpg")
     photo, out = str(tmp_path / "a.jpg"), str(tmp_path / "out")
     for arguments, words in (
-        ([f"{bucket}/in", "-o", out], "addresses want --engine ray"),
-        ([photo, "-o", "s3://archive/out"], "addresses want --engine ray"),
-        ([photo, photo, "-o", out, "--engine", "ray"], "name it alone"),
-        ([photo, "-o", out, "--engine", "ray"], "is no folder"),
-        ([str(tmp_path), "--engine", "ray"], "name one for the results with -o"),
+        ([f"{bucket}/in", "-o", out], "URLs need --engine ray"),
+        ([photo, "-o", "s3://archive/out"], "URLs need --engine ray"),
+        ([photo, photo, "-o", out, "--engine", "ray"], "exactly one folder"),
+        ([photo, "-o", out, "--engine", "ray"], "is not a folder"),
+        ([str(tmp_path), "--engine", "ray"], "choose an output folder with -o"),
         ([str(tmp_path), "-o", str(tmp_path), "--engine", "ray"], "the folder of the originals"),
         (["s3://nonesuch/in", "-o", out, "--engine", "ray"], "nonesuch"),
-        ([f"{bucket}/empty", "-o", out, "--engine", "ray"], "there is no picture in s3://archive/empty"),
+        ([f"{bucket}/empty", "-o", out, "--engine", "ray"], "no pictures in s3://archive/empty"),
         (["gopher://host/in", "-o", out, "--engine", "ray"], "gopher://host/in cannot be opened"),
         ([str(tmp_path), "-o", out, "--engine", "ray", "--worker-cpus", "0"], "more than 0 cores"),
         ([str(tmp_path), "-o", out, "--engine", "spark"], "spark"),
@@ -340,7 +340,7 @@ def test_three_nodes_one_of_which_dies(many, monkeypatch):
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
         given, to = open_places(many, out)
         plan = Plan(given, to, partial(load_restorer, "bicubic", 60.0, strict=True), RestoreOptions())
-        job = ClusterJob(plan, Crew(workers=2), recursive=True)
+        job = ClusterJob(plan, WorkerPool(workers=2), recursive=True)
         entries, stamps = [], {}
         for entry in job.run():
             entries.append(entry)

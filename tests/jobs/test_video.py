@@ -94,7 +94,7 @@ def test_a_video_says_that_it_was_restored(tmp_path, suffix):
     found = tags(tmp_path / f"1{suffix}")
     assert found["title"] == "Summer"
     before = f"By the lake\nFaces restored by Panini {__version__} (weights none), dial 0"
-    assert found["comment"] == before + ", in 2 restorations one after another"
+    assert found["comment"] == before + ", in 2 restorations"
     mark = provenance.read(found["xmp"].encode())
     assert (mark["DigitalSourceType"], mark["Faces"], mark["Strength"]) == (provenance.SOURCE_TYPE, "1", "0.9")
     assert run(["restore", str(clip), "-o", str(tmp_path / f"plain{suffix}"), "--no-mark", *ENGINE]) == 0
@@ -151,11 +151,11 @@ def test_what_cannot_work_is_said(clip, tmp_path, restorer, capsys):
     with pytest.raises(NoFaceError):
         restore_video(restorer, wall, tmp_path / "out.mp4")
     for arguments, words in (
-        ([clip, "-o", tmp_path / "out.gif"], "known for videos"),
+        ([clip, "-o", tmp_path / "out.gif"], "for videos"),
         ([clip, "-o", clip, "--overwrite"], "the photo itself"),
-        ([clip, "--scale", 2], "does not go with a video"),
-        ([clip, "--only", 1], "does not go with a video"),
-        ([clip, "--keep"], "does not go with a video"),
+        ([clip, "--scale", 2], "does not work with a video"),
+        ([clip, "--only", 1], "does not work with a video"),
+        ([clip, "--keep"], "does not work with a video"),
         ([clip, "-o", tmp_path / "out.mp4", "--dial", 1], "no dial"),
         ([clip, "--strength", 2], "strength must be"),
         ([clip, "--grain", 2], "grain must be"),

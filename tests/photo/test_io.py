@@ -8,8 +8,8 @@ from PIL import Image, ImageCms, ImageOps, IptcImagePlugin, PngImagePlugin, feat
 from skimage import data
 
 from panini.files import write_atomically
+from panini.photo import file_types
 from panini.photo import io as photo_io
-from panini.photo import kinds
 from panini.photo.io import ImageError
 from panini.photo.sixteen_bit import WRITERS, eight_bits
 
@@ -353,14 +353,14 @@ def test_decompression_bomb(tmp_path, monkeypatch):
 
 def test_heic_without_its_extra_says_how_to_get_it():
     content = b"\x00\x00\x00\x18ftypheicnone of Pillow's"
-    assert "'.[heif]'" in kinds.unreadable(content, {"PNG", "JPEG"})
-    assert kinds.unreadable(content, {"HEIF"}) == "is a damaged HEIC file, of which nothing can be read"
+    assert "'.[heif]'" in file_types.unreadable(content, {"PNG", "JPEG"})
+    assert file_types.unreadable(content, {"HEIF"}) == "is a damaged HEIC file, and no part of it can be read"
 
 
 def test_bits_that_are_lost_are_told(tmp_path):
     deep = np.random.default_rng(0).integers(0, 65536, (40, 60, 3)).astype(np.uint16)
     photo = photo_io.load(photo_io.save(photo_io.Photo(eight_bits(deep), pixels16=deep), tmp_path / "in.png"))
     assert photo_io.not_kept(photo, tmp_path / "out.tif") == []
-    assert photo_io.not_kept(photo, tmp_path / "out.jpg") == ["8 bits are left"]
+    assert photo_io.not_kept(photo, tmp_path / "out.jpg") == ["reduced to 8 bits"]
     upscaled = photo.enlarged(2, lambda pixels, scale: pixels.repeat(scale, 0).repeat(scale, 1))
-    assert photo_io.not_kept(upscaled, tmp_path / "out.png") == ["8 bits are left"]
+    assert photo_io.not_kept(upscaled, tmp_path / "out.png") == ["reduced to 8 bits"]

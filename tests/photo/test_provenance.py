@@ -67,7 +67,7 @@ def test_a_second_mark_replaces_the_first():
     assert provenance.read(twice.xmp)["Weights"] == "cd" * 32
     assert "Imagined" not in provenance.read(twice.xmp)
     assert twice.xmp.count(b"DigitalSourceType") == 1
-    assert "about 61 % of the detail is imagined" in dict(once.text)["Comment"]
+    assert "about 61% of the detail is imagined" in dict(once.text)["Comment"]
 
 
 @pytest.mark.parametrize("xmp", [b"<x:xmpmeta", b"\xff\xfe", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"])

@@ -89,9 +89,9 @@ def test_the_rest_is_enlarged_by_it_and_the_face_is_not(doubling, tmp_path):
 def test_what_is_no_such_network(doubling, tmp_path, capsys):
     (tmp_path / "text.onnx").write_text("not a network")
     for path, words in (
-        (tmp_path / "missing.onnx", "no file"),
-        (tmp_path / "text.onnx", "no super-resolution"),
-        (doubling(1), "makes 256x256"),
+        (tmp_path / "missing.onnx", "not a file"),
+        (tmp_path / "text.onnx", "not an ONNX super-resolution"),
+        (doubling(1), "by 2, 3, 4 or 8"),
     ):
         with pytest.raises(PaniniError, match=words):
             Upscaler(path)

@@ -59,7 +59,7 @@ def test_the_map_ranks_the_error(faces, intact):
 
 def test_it_can_be_said_and_stored(faces):
     said = face_report.describe(faces[1].report)
-    assert "of the detail in this face is imagined; most doubtful: " in said
+    assert "of the detail in this face is imagined; least certain: " in said
     data = json.loads(json.dumps(face_report.as_dict(faces[1].report)))
     assert data["summary"] == said
     assert set(data["expected_error"]) == {"eyes", "nose", "mouth", "skin", "hair and surroundings"}
@@ -84,7 +84,7 @@ def test_where_little_is_imagined_the_map_is_explained():
         for error in (20.0, 1.0)
     )
     assert face_report.describe(sure) == "Little of the detail in this face is imagined."
-    assert face_report.describe(unsure).endswith("is imagined; where the map is bright, the photo itself may be off.")
+    assert face_report.describe(unsure).endswith("is imagined; where the map is bright, the photo itself may be wrong.")
 
 
 def test_without_a_calibration_it_does_not_guess(intact):
@@ -152,7 +152,7 @@ def test_settings_that_cannot_be(choices, message, intact):
 
 
 def test_levels_and_photos_that_are_not_there(restorer, intact):
-    with pytest.raises(PaniniError, match="works at 4, 8, 16"):
+    with pytest.raises(PaniniError, match="must be one of 4, 8, 16"):
         restorer.restore(intact, aligned=True, dial=1.0, dial_level=5)
     with pytest.raises(NoFaceError):
         restorer.degradation(np.zeros((200, 200), np.uint8))

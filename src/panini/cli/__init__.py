@@ -1,4 +1,4 @@
-"""The command line: `panini.cli.main` is the entry point, `run` the same for tests and notebooks."""
+"""The command line. `main` is the entry point; `run` returns the exit code, for tests and notebooks."""
 
 from panini.cli.app import main, run
 

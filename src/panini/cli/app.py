@@ -1,4 +1,4 @@
-"""Assembles the command line; turns errors into one line and an exit code."""
+"""Assembles the command line. Turns errors into a one-line message and an exit code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from panini.cli.train import ablate, config_fields, train
 from panini.errors import PaniniError
 
 app = typer.Typer(
-    help="Restores the faces in a photo, and says how much of them is real.",
+    help="Restore the faces in a photo and report how much of each face is real.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -41,7 +41,7 @@ def panini(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Restores the faces in a photo, and says how much of them is real."""
+    """Restore the faces in a photo and report how much of each face is real."""
 
 
 _USERS = (restore, inspect, demo, serve, devices)
@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        # The reader of our output has exited. Without this, Python would complain at exit.
+        # The program that reads our output has exited. Without this, Python prints an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except MemoryError:

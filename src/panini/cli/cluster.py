@@ -14,28 +14,28 @@ from panini.errors import PaniniError
 
 if TYPE_CHECKING:
     from panini.api import RestoreOptions
-    from panini.jobs.cluster import Crew
+    from panini.jobs.cluster import WorkerPool
 
 
 def restore_on_cluster(
-    load: Loader, source: Path, to: Output, options: RestoreOptions, crew: Crew, recursive: bool
+    load: Loader, source: Path, to: Output, options: RestoreOptions, pool: WorkerPool, recursive: bool
 ) -> None:
-    """Restores a folder or an object store with Ray; Ctrl-C stops it, and the same command goes on.
+    """Restores a folder or an object store with Ray. Ctrl-C stops it; the same command resumes.
 
     Raises SomeFailedError at the end if files failed, StoppedError if the user stopped it.
     """
     from panini.jobs.cluster import ClusterJob, Plan, open_places
 
     if to.target is None:
-        raise PaniniError(f"{source} is a folder: name one for the results with -o")
+        raise PaniniError(f"{source} is a folder: choose an output folder with -o")
     given, target = open_places(source, to.target)
     restorer = replace(load, device="cpu")()  # this machine may lack the device
     restorer.prepare(options)
     maker = f"{restorer.engine.digest}, {load}"
     del restorer
-    device = "cuda" if crew.gpus and load.device == "auto" else load.device
+    device = "cuda" if pool.gpus and load.device == "auto" else load.device
     make = partial(load_restorer, load.network, load.min_face, device, strict=True)
     start = perf_counter()
     plan = Plan(given, target, make, options, maker, to.mark, to.salvage, to.again)
-    job = ClusterJob(plan, crew, recursive=recursive, overwrite=to.overwrite)
+    job = ClusterJob(plan, pool, recursive=recursive, overwrite=to.overwrite)
     run_folder(job, job.run, given.name, recursive, start)

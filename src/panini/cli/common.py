@@ -1,4 +1,4 @@
-"""Helpers of several verbs."""
+"""Helpers for several commands."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from panini.errors import PaniniError, how_to_get
 if TYPE_CHECKING:
     from panini.api import Restorer
 
-MinFace = Annotated[float, typer.Option(help="Ignore faces narrower than this, in pixels (at least 8).")]
-Salvage = Annotated[bool, typer.Option("--salvage", help="Restore what is left of a damaged or truncated picture.")]
+MinFace = Annotated[float, typer.Option(help="Skip faces narrower than this many pixels (at least 8).")]
+Salvage = Annotated[bool, typer.Option("--salvage", help="Read the undamaged part of a damaged or truncated file.")]
 Device = Annotated[
-    str, typer.Option(metavar="auto|cpu|cuda|…", help="What runs the network; `panini devices` lists the choices.")
+    str, typer.Option(metavar="auto|cpu|cuda|…", help="Device that runs the network; see `panini devices`.")
 ]
 DEFAULT_MIN_FACE = 24.0
 
@@ -25,9 +25,9 @@ DEFAULT_MIN_FACE = 24.0
 def load_restorer(
     engine: str, min_face: float = DEFAULT_MIN_FACE, device: str = "auto", *, strict: bool = False
 ) -> Restorer:
-    """A restorer with the engine `engine`, for faces at least `min_face` pixels wide. Raises PaniniError.
+    """Creates a restorer with the engine `engine` for faces at least `min_face` pixels wide. Raises PaniniError.
 
-    If `device` fails, the next best one is used, and one line on stderr says so; if `strict`, this is a PaniniError.
+    If `device` fails, uses the next best one and prints a line to stderr. With `strict`, raises PaniniError instead.
     """
     from panini.api import Restorer
     from panini.faces.detect import CenterFace
@@ -48,7 +48,7 @@ def load_restorer(
 
 @contextmanager
 def progress_bar(transient: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr; yields a function that takes the step, the work done and all work (0: unknown)."""
+    """A progress bar on stderr. Yields a function of the step, the work done and the total (0: unknown)."""
     from rich.console import Console
 
     from panini.progress import Bar
@@ -75,8 +75,3 @@ def needs_train_extra(verb: str) -> Iterator[None]:
 def count(faces: int) -> str:
     """The number of faces in words."""
     return f"{faces} face" if faces == 1 else f"{faces} faces"
-
-
-def outcome(faces: int) -> str:
-    """The outcome for a photo, in words."""
-    return count(faces) if faces else "no face, kept as it is"

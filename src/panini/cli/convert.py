@@ -1,4 +1,4 @@
-"""`panini export`, `import-prior` and `degrade`: conversions of files."""
+"""`panini export`, `import-prior` and `degrade`: file conversions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from panini.cli.common import needs_train_extra
 def degrade(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A new or empty folder.")],
-    distribution: Annotated[
-        str, typer.Option(help="Distribution of the damage: paper, wild, sr16 or heavy.")
-    ] = "paper",
-    seed: Annotated[int, typer.Option(help="The same seed makes the same damage.")] = 0,
+    distribution: Annotated[str, typer.Option(help="Damage distribution: paper, wild, sr16 or heavy.")] = "paper",
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same damage.")] = 0,
     copies: Annotated[int, typer.Option(help="Number of copies of each picture.")] = 1,
 ) -> None:
-    """Write degraded copies of the face crops in FOLDER, and a manifest of the damage."""
+    """Write degraded copies of the face crops in FOLDER and a manifest that describes the damage."""
     from panini.degradation.folder import MANIFEST, degrade_folder
 
     entries = degrade_folder(folder, output, distribution, seed, copies)
@@ -30,12 +28,12 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Where to write. Default: the folder of CHECKPOINT."),
+        typer.Option("--output", "-o", metavar="FOLDER", help="Output folder. Default: the folder of CHECKPOINT."),
     ] = None,
-    preset: Annotated[str, typer.Option(help="Preset of a training checkpoint.")] = "default",
-    samples: Annotated[int | None, typer.Option(help="Number of training samples, noted in the weights file.")] = None,
+    preset: Annotated[str, typer.Option(help="Network preset of a training checkpoint.")] = "default",
+    samples: Annotated[int | None, typer.Option(help="Number of training samples, for the file's metadata.")] = None,
 ) -> None:
-    """Write the ONNX graphs of a weights file, or the weights and graphs of a training checkpoint (.pt)."""
+    """Export the ONNX graphs of a weights file, or the weights and graphs of a training checkpoint (.pt)."""
     with needs_train_extra("export"):
         from panini.weights.export import export as write
 
@@ -49,10 +47,10 @@ def import_prior(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Default: SOURCE with the suffix .safetensors."),
+        typer.Option("--output", "-o", metavar="FILE", help="Output file. Default: SOURCE, as .safetensors."),
     ] = None,
 ) -> None:
-    """Convert the prior in SOURCE, a random-face wheel or a StyleGAN2 checkpoint, to a safetensors file."""
+    """Convert a GAN prior to safetensors. SOURCE is a random-face wheel or a StyleGAN2 checkpoint."""
     with needs_train_extra("import-prior"):
         from panini.weights import prior_wheel
 

@@ -1,4 +1,4 @@
-"""`panini demo`: restores the small photo that comes with the package."""
+"""`panini demo`: restores the sample photo in the package."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def demo_photo() -> bytes:
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Output folder.")] = Path(
         "panini-demo"
     ),
     network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
-    """Restore a sample photo that comes with the package; write before, after and both side by side."""
+    """Restore a sample photo and write before, after and side-by-side pictures."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""`panini evaluate`: scores of restored faces against the truth. It needs the extra `train`."""
+"""`panini evaluate`: scores restored faces against the ground truth. Needs the extra `train`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Part(StrEnum):
-    """Which of the validation faces."""
+    """The subset of the validation faces."""
 
     ALL = "all"
     EVEN = "even"
@@ -44,50 +44,50 @@ def evaluate(
         typer.Option(
             "--data",
             metavar="FOLDER",
-            help="Validation faces (manifest.json, gt/, mfr/, sr16/), or sharp faces to damage.",
+            help="Validation faces (manifest.json, gt/, mfr/, sr16/), or sharp faces to degrade.",
         ),
     ],
     tasks: Annotated[
         list[Task] | None,
         typer.Option(
             "--task",
-            help="mfr: the paper's mixed damage; sr16: 16 times smaller; heavy: the heaviest damage; "
-            "wild: longer chains. Repeatable. Default: mfr and sr16.",
+            help="mfr: the paper's mixed damage; sr16: 16x super-resolution; heavy: the strongest damage; "
+            "wild: more steps of damage. Repeatable. Default: mfr and sr16.",
         ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="default or bicubic.")] = "default",
+    engine: Annotated[str, typer.Option(help="Engine to score: default or bicubic.")] = "default",
     weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="Another weights file, run in PyTorch.")
+        Path | None, typer.Option("--weights", metavar="FILE", help="Score a weights file, run in PyTorch.")
     ] = None,
     results: Annotated[
         Path | None,
         typer.Option(
             "--results",
             metavar="FOLDER",
-            help="Score results from any other method, for one --task; each file is named like its input.",
+            help="Score the results of another method. Needs one --task; each file has the name of its input.",
         ),
     ] = None,
-    dial: Annotated[float, typer.Option(metavar="-1…1", help="From faithful to realistic; see `restore`.")] = 0.0,
+    dial: Annotated[float, typer.Option(metavar="-1…1", help="Faithful (-1) to realistic (1); see `restore`.")] = 0.0,
     consistent: Annotated[
         bool | None,
-        typer.Option("--consistent/--no-consistent", help="Results that shrink back to the input; see `restore`."),
+        typer.Option("--consistent/--no-consistent", help="Match the input when downsampled; see `restore`."),
     ] = None,
-    passes: Annotated[int, typer.Option(metavar="1…8", help="Over each face; see `restore`.")] = 1,
+    passes: Annotated[int, typer.Option(metavar="1…8", help="Number of passes per face; see `restore`.")] = 1,
     part: Annotated[
-        Part, typer.Option(help="Use only faces with even names, to choose a recipe, or odd names, to report on it.")
+        Part, typer.Option(help="Subset of faces: even names to choose a recipe, odd names to report its scores.")
     ] = Part.ALL,
     limit: Annotated[int | None, typer.Option("--faces", metavar="N", min=1, help="Use at most N per task.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed for drawn damage and for the confidence intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for damage and confidence intervals.")] = 0,
     beside: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also show the results of an earlier run's --json, or docs/scores.json."),
+        typer.Option(metavar="FILE", help="Compare with the --json file of an earlier run, or docs/scores.json."),
     ] = None,
-    as_csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores of each face.")] = None,
+    as_csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores per face.")] = None,
     as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON.")] = None,
     chart: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Write a bar chart.")] = None,
-    sheet: Annotated[Path | None, typer.Option("--grid", metavar="FILE", help="Write ten faces as a picture.")] = None,
+    sheet: Annotated[Path | None, typer.Option("--grid", metavar="FILE", help="Write a picture of ten faces.")] = None,
 ) -> None:
-    """Score restored faces and their inputs against the truth, by kind and strength of damage."""
+    """Score restored faces and their inputs against the ground truth, by type and strength of damage."""
     # Long, because each option of the command line is an argument.
     with needs_train_extra("evaluate"):
         from panini.evaluation import table
@@ -95,7 +95,7 @@ def evaluate(
     from panini.api import RestoreOptions
 
     if results is not None and len(tasks or ()) != 1:
-        raise PaniniError("--results wants one --task: the tasks' faces have the same names")
+        raise PaniniError("--results needs exactly one --task, because faces of different tasks share their names")
     earlier = None if beside is None else table.read_json(beside)
     options = RestoreOptions(aligned=True, dial=dial, consistent=consistent, passes=passes)
     runner = _engine(engine, weights) if results is None else None
@@ -145,7 +145,7 @@ def _restorer(engine: Engine, options: RestoreOptions) -> table.Restore:
 
 
 def _score(restored: table.Restore, faces: Sequence[Any], task: str) -> list[table.Scored]:
-    """The scores of each face, with a progress bar on stderr."""
+    """Scores each face, with a progress bar on stderr."""
     from rich.console import Console
 
     from panini.evaluation import table

@@ -1,4 +1,4 @@
-"""`panini inspect`: the faces of a photo as a list and as a drawing."""
+"""`panini inspect`: lists the faces in a photo and draws them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 def inspect(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Also write a picture with the faces marked.")
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Also write a picture with the faces numbered.")
     ] = None,
     min_face: MinFace = DEFAULT_MIN_FACE,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     salvage: Salvage = False,
     device: Device = "auto",
 ) -> None:
-    """List the faces in PHOTO, largest first: place, score, damage, and how much a restoration would imagine."""
+    """List the faces in PHOTO, largest first, with position, damage and the share of detail to imagine."""
     from panini.api import FaceSettings
     from panini.photo import io as photo_io
     from panini.photo.color import is_monochrome
@@ -54,8 +54,8 @@ def inspect(
         transform = restorer.transform(loaded.pixels, face)
         made = restorer.restore_face(loaded.pixels, face, transform, monochrome, FaceSettings(), {})
         print(
-            f"{number:3}: box {x},{y},{w},{h}  score {face.score:.2f}  points within {face.spread:.0%} of the eyes' "
-            f"distance  turned {face.angle:+.0f} degrees  sharpness {laplacian_variance(made.before):.0f}"
+            f"{number:3}: box {x},{y},{w},{h}  score {face.score:.2f}  landmark error {face.spread:.0%} of the eye "
+            f"distance  rotated {face.angle:+.0f} degrees  sharpness {laplacian_variance(made.before):.0f}"
         )
         print(f"     {describe(made.report)}")
     if output is not None:
@@ -91,13 +91,13 @@ def draw(photo: Photo, faces: list[Face]) -> Image.Image:
 
 
 def _enlargement(faces: list[Face], size: int) -> int:
-    """The factor by which to enlarge a photo of `size` values, so that the number on its smallest face is readable."""
+    """The factor that makes the number on the smallest face readable. size: number of values in the photo."""
     smallest = min((face.box[2] for face in faces), default=_READABLE)
     return int(max(1, min(4, -(-_READABLE // smallest), (_LARGEST / size) ** 0.5)))
 
 
 def _write_number(pen: Any, size: tuple[int, int], number: int, box: tuple[float, float, float, float]) -> None:
-    """Writes a face's number on a dark background: above its box, or inside if there is no room."""
+    """Writes the number of a face on a dark background, above its box or, if necessary, inside."""
     x, y, w, _ = box
     font = max(_SMALLEST_FONT, w / 6)
     left, top, right, bottom = pen.textbbox((0, 0), str(number), font_size=font)

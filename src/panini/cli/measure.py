@@ -1,4 +1,4 @@
-"""`panini calibrate`, `figures` and `probe`: measurements of weights. They need the extra `train`."""
+"""`panini calibrate`, `figures` and `probe`: measure trained weights. They need the extra `train`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import typer
 from panini.cli.common import needs_train_extra
 
 WeightsFile = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE", help="A weights file. Default: the package's own.")
+    Path | None, typer.Option("--weights", metavar="FILE", help="Weights file. Default: the weights in the package.")
 ]
 
 
 def calibrate(
     data: Annotated[
-        Path, typer.Option("--data", metavar="FACES", help="Aligned faces to fit on: a folder, or tar files.")
+        Path,
+        typer.Option("--data", metavar="FACES", help="Aligned faces to fit on: pictures or tar files in a folder."),
     ],
     validation: Annotated[
-        Path, typer.Option("--validation", metavar="FOLDER", help="Other faces, to measure the quality on.")
+        Path, typer.Option("--validation", metavar="FOLDER", help="Other faces, to measure the calibration error on.")
     ],
     weights: WeightsFile = None,
-    count: Annotated[int, typer.Option(help="Number of samples; each takes 9 restorations.")] = 64,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curve of the dial.")] = None,
+    count: Annotated[int, typer.Option(help="Number of samples; each needs 9 restorations.")] = 64,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Plot the curve of the dial.")] = None,
 ) -> None:
-    """Measure the dial and the report's predictions for some weights; writes calibration.json beside them."""
+    """Calibrate the dial and the report for a weights file. Writes calibration.json next to it."""
     with needs_train_extra("calibrate"):
         from panini.evaluation.calibrate import calibrate as measure
         from panini.evaluation.calibrate import plot_dial
@@ -45,11 +46,11 @@ def calibrate(
 
 
 def figures(
-    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that training did not use.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="A folder to write to.")],
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces not used in training.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Output folder.")],
     weights: WeightsFile = None,
 ) -> None:
-    """Draw DAFI's weights over the strength of each damage, and the clusters of v_DR."""
+    """Plot DAFI's fusion weights against damage strength, and the clusters of v_DR."""
     with needs_train_extra("figures"):
         from panini.evaluation.figures import write_figures
         from panini.evaluation.validation import load_truths
@@ -62,16 +63,16 @@ def figures(
 
 def probe(
     encoders: Annotated[
-        list[str], typer.Argument(metavar="[PRESET:]FILE…", help="best.pt of `panini train udrl`, or a weights file.")
+        list[str], typer.Argument(metavar="[PRESET:]FILE…", help="best.pt from `panini train udrl`, or a weights file.")
     ],
     train: Annotated[Path, typer.Option("--train", metavar="FOLDER", help="Faces to fit the probes on.")],
-    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces that training did not use.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write.")] = Path("probe"),
-    count: Annotated[int, typer.Option(min=100, help="Number of damaged faces, for fitting and for testing.")] = 2000,
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Faces not used in training.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Output folder.")] = Path("probe"),
+    count: Annotated[int, typer.Option(min=100, help="Number of degraded faces to fit on, and to test on.")] = 2000,
 ) -> None:
-    """Show what degradation encoders encode: a table of linear probes and neighbors, and plots of v_DR by damage.
+    """Evaluate degradation encoders: linear probes, nearest neighbors, and plots of v_DR by damage.
 
-    The table also has an untrained encoder of each preset.
+    The table includes an untrained encoder of each preset as a baseline.
     """
     with needs_train_extra("probe"):
         from panini.evaluation.probe import report

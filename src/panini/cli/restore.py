@@ -1,4 +1,4 @@
-"""`panini restore`: photos, a folder, a video, or a strip of dial settings; one function for each."""
+"""`panini restore`: one function each for photos, folders, videos and strips of dial settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, Device, MinFace, Salvage, count, load_restorer, outcome, progress_bar
+from panini.cli.common import DEFAULT_MIN_FACE, Device, MinFace, Salvage, count, load_restorer, progress_bar
 from panini.errors import NoFaceError, PaniniError, SomeFailedError, StoppedError, one_line
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 class Execution(StrEnum):
-    """What runs the work on a folder."""
+    """How a folder is processed."""
 
     LOCAL = "local"
     RAY = "ray"
 
 
 class Scale(StrEnum):
-    """How many times larger the result is."""
+    """The factor by which the result is enlarged."""
 
     ONE = "1"
     TWO = "2"
@@ -53,7 +53,7 @@ _NOT_FOR = {
     "a video": ("recursive", "strip", "explain", "json"),
     "--strip": ("recursive", "explain", "json"),
 }
-"""The command line's own options that make no sense for a kind of work; `RestoreOptions` checks the others."""
+"""Command-line options that a kind of work does not support; `RestoreOptions` checks the others."""
 _FINDING, _RESTORING = 1, 4  # relative durations of the two steps of a video
 
 
@@ -61,13 +61,13 @@ _FINDING, _RESTORING = 1, 4  # relative durations of the two steps of a video
 class Output:
     """What to write and where."""
 
-    target: Path | None  # None: beside the input
+    target: Path | None  # None: next to the input
     overwrite: bool
     mark: bool
     explain: bool = False
     as_json: bool = False
     salvage: bool = False
-    again: bool = False  # also restore Panini's own results
+    again: bool = False  # also restore files that Panini made
 
 
 def restore(
@@ -78,95 +78,93 @@ def restore(
             "--output",
             "-o",
             metavar="OUT",
-            help="File to write, or folder for several files. Default: NAME-restored beside each file.",
+            help="Output file, or folder for several files. Default: NAME-restored next to each file.",
         ),
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders of FOLDER.")] = False,
     aligned: Annotated[
-        bool, typer.Option("--aligned", help="PHOTO is already a square face crop, of any size.")
+        bool, typer.Option("--aligned", help="Treat PHOTO as an aligned square face crop of any size.")
     ] = False,
     scale: Annotated[Scale, typer.Option(help="Enlarge the whole photo.")] = Scale.ONE,
     only: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", help="Restore only this face, numbered as in `panini inspect`. Repeatable."),
+        typer.Option(metavar="N", help="Restore only the face with this number; see `panini inspect`. Repeatable."),
     ] = None,
     box: Annotated[
         list[str] | None,
-        typer.Option(metavar="X,Y,W,H", help="Restore only faces whose center is in this box. Repeatable."),
+        typer.Option(metavar="X,Y,W,H", help="Restore only faces centered in this box. Repeatable."),
     ] = None,
     min_face: MinFace = DEFAULT_MIN_FACE,
-    grain: Annotated[float, typer.Option(metavar="0…1", help="Add the photo's grain to the restored faces.")] = 0.0,
+    grain: Annotated[
+        float, typer.Option(metavar="0…1", help="How much photo grain to add to the restored faces.")
+    ] = 0.0,
     background: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="An ONNX super-resolution network for --scale, such as Real-ESRGAN."),
+        typer.Option(metavar="FILE", help="ONNX super-resolution network for --scale, such as Real-ESRGAN."),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Write the photo even if it has no face.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     dial: Annotated[
-        float, typer.Option(metavar="-1…1", help="-1: faithful to the photo; 0: the network's choice; 1: realistic.")
+        float, typer.Option(metavar="-1…1", help="From faithful to the photo (-1) to realistic (1); 0 is neutral.")
     ] = 0.0,
     dial_level: Annotated[
-        int | None, typer.Option(metavar="4|8|…", help="Apply --dial at one resolution of the network only.")
+        int | None, typer.Option(metavar="4|8|…", help="Apply --dial at only one resolution of the network.")
     ] = None,
     like: Annotated[
-        Path | None, typer.Option(metavar="OTHER", help="Assume the same damage as in this other photo.")
+        Path | None, typer.Option(metavar="OTHER", help="Assume the same damage as in another photo.")
     ] = None,
     strength: Annotated[
-        float, typer.Option(metavar="0…1", help="Blend with the photo: 0 keeps it, 1 is fully restored.")
+        float, typer.Option(metavar="0…1", help="Blend with the photo: 0 is the original, 1 is fully restored.")
     ] = 1.0,
-    passes: Annotated[
-        int, typer.Option(metavar="1…8", help="Passes over each face to average: calmer, but slower.")
-    ] = 1,
+    passes: Annotated[int, typer.Option(metavar="1…8", help="Passes to average per face: smoother but slower.")] = 1,
     consistent: Annotated[
         bool | None,
         typer.Option(
             "--consistent/--no-consistent",
-            help="Make the result downsample to exactly the photo. Default: only for small, clean face crops.",
+            help="Make the result match the photo when downsampled. Default: only for small, clean face crops.",
         ),
     ] = None,
     strip: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Only write a picture of N dial settings side by side, to PHOTO-strip.png."),
+        typer.Option(metavar="N", help="Write only a picture of N dial settings side by side, to PHOTO-strip.png."),
     ] = None,
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Also write before, after and a map of likely errors to OUT-explained.png."),
+        typer.Option("--explain", help="Also write OUT-explained.png with before, after and a map of likely errors."),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the face reports as JSON, one line per photo if there are several.")
+        bool, typer.Option("--json", help="Print the face reports as JSON; with several photos, one line per photo.")
     ] = False,
     salvage: Salvage = False,
     again: Annotated[
-        bool, typer.Option("--again", help="In a list or folder, also restore Panini's own results.")
+        bool, typer.Option("--again", help="In lists and folders, also restore files that Panini made.")
     ] = False,
-    no_mark: Annotated[
-        bool, typer.Option("--no-mark", help="Do not note the restoration in the file's metadata.")
-    ] = False,
+    no_mark: Annotated[bool, typer.Option("--no-mark", help="Do not record the restoration in the metadata.")] = False,
     weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Use another weights file, written by `panini export`.")
+        Path | None, typer.Option(metavar="FILE", help="Use a weights file written by `panini export`.")
     ] = None,
     device: Device = "auto",
     engine: Annotated[
         Execution,
-        typer.Option(help="What runs the work on FOLDER: this process, or Ray on one or many machines."),
+        typer.Option(help="Process FOLDER in this process (local), or with Ray on one or more machines."),
     ] = Execution.LOCAL,
     workers: Annotated[
-        int, typer.Option(metavar="N", help="With --engine ray: number of workers. 0: as many as have room.")
+        int, typer.Option(metavar="N", help="With --engine ray: number of workers; 0 for as many as fit.")
     ] = 0,
-    worker_cpus: Annotated[float, typer.Option(metavar="N", help="With --engine ray: cores of each worker.")] = 1.0,
+    worker_cpus: Annotated[float, typer.Option(metavar="N", help="With --engine ray: CPU cores per worker.")] = 1.0,
     worker_gpus: Annotated[
-        float, typer.Option(metavar="N", help="With --engine ray: GPUs of each worker, such as 0.25.")
+        float, typer.Option(metavar="N", help="With --engine ray: GPUs per worker, such as 0.25.")
     ] = 0.0,
     network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
-    """Restore the faces in each PHOTO and VIDEO, or in FOLDER. The originals stay unchanged."""
+    """Restore the faces in photos, in videos or in a folder of both. Never changes the originals."""
     # Long, because each option of the command line is an argument.
     from panini.api import RestoreOptions, parse_box
     from panini.jobs.places import url_of
 
     if weights is not None:
         if weights.suffix != ".safetensors":
-            raise PaniniError(f"--weights wants a weights file, ….safetensors, not {weights}")
+            raise PaniniError(f"--weights needs a .safetensors file, not {weights}")
         network = str(weights)
     options = RestoreOptions(
         scale=int(scale.value),
@@ -188,22 +186,22 @@ def restore(
     load = Loader(network, min_face, device)
     if engine is Execution.RAY:
         from panini.cli.cluster import restore_on_cluster
-        from panini.jobs.cluster import Crew
+        from panini.jobs.cluster import WorkerPool
 
         if len(photos) > 1:
-            raise PaniniError("--engine ray restores one folder: name it alone")
+            raise PaniniError("--engine ray takes exactly one folder")
         _refuse("a folder", extras, options)
-        restore_on_cluster(load, photos[0], to, options, Crew(workers, worker_cpus, worker_gpus), recursive)
+        restore_on_cluster(load, photos[0], to, options, WorkerPool(workers, worker_cpus, worker_gpus), recursive)
     else:
         for path in (*photos, *([] if output is None else [output])):
             if (address := url_of(path)) is not None:
-                raise PaniniError(f"{address}: addresses want --engine ray")
+                raise PaniniError(f"{address}: URLs need --engine ray")
         _restore_here(load, photos, to, options, extras, strip)
 
 
 @dataclass(frozen=True)
 class Loader:
-    """What makes a restorer."""
+    """Creates a restorer."""
 
     network: str
     min_face: float
@@ -233,7 +231,7 @@ def _restore_here(
         _refuse("several photos", extras)
         for path in photos:
             if photo_io.is_folder(path):
-                raise PaniniError(f"{path} is a folder: name it alone")
+                raise PaniniError(f"{path} is a folder: it must be the only input")
         if any(map(photo_io.is_video, photos)):
             _refuse("a video", extras, options)
         restore_several(load(), photos, to, options)
@@ -252,25 +250,25 @@ def _restore_here(
 
 
 def _refuse(work: str, extras: Mapping[str, bool], options: RestoreOptions | None = None) -> None:
-    """Raises PaniniError if an option makes no sense for a kind of work."""
+    """Raises PaniniError if the kind of work does not support an option."""
     for name in _NOT_FOR[work]:
         if extras[name]:
-            raise PaniniError(f"--{name} does not go with {work}")
+            raise PaniniError(f"--{name} does not work with {work}")
     if options is not None:
         options.check_for(work)
 
 
 def restore_several(restorer: Restorer, sources: list[Path], to: Output, options: RestoreOptions) -> None:
-    """Restores photos and videos into the folder `to.target`, or beside the originals.
+    """Restores photos and videos into the folder `to.target`, or next to the originals.
 
-    Skips Panini's own results and finished files. Copies photos without a face into the folder. If a file fails, the
+    Skips finished files and files that Panini made. Copies photos without a face into the folder. If a file fails, the
     others are still restored, and SomeFailedError is raised at the end.
     """
     from panini.photo import io as photo_io
-    from panini.photo.ours import what_is
+    from panini.photo.own_results import kind_of_output
 
     names = [source.name for source in sources]
-    chosen = [source for source in sources if to.again or not what_is(source, names)]
+    chosen = [source for source in sources if to.again or not kind_of_output(source, names)]
     targets = _targets(chosen, to)
     restorer.prepare(options)  # fails once, not for each photo
     done = failed = 0
@@ -289,10 +287,10 @@ def restore_several(restorer: Restorer, sources: list[Path], to: Output, options
             named = str(source) in str(error)
             print(f"panini: {'' if named else f'{one_line(source)}: '}{one_line(error)}", file=sys.stderr)
     if ours := len(sources) - len(chosen):
-        words = "1 is a result" if ours == 1 else f"{ours} are results"
-        print(f"panini: {words} of Panini and left alone (--again restores them, too)", file=sys.stderr)
+        files = "1 file" if ours == 1 else f"{ours} files"
+        print(f"panini: skipped {files} made by Panini (use --again to restore them)", file=sys.stderr)
     if done:
-        print(f"panini: {done} of {len(sources)} done before and skipped", file=sys.stderr)
+        print(f"panini: skipped {done} of {len(sources)}, already done", file=sys.stderr)
     if failed:
         raise SomeFailedError(f"{failed} of {len(sources)} failed")
 
@@ -302,7 +300,7 @@ def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOpt
 
     A file without a mark counts if it is newer than the source.
     """
-    from panini.photo.ours import mark_of
+    from panini.photo.own_results import mark_of
 
     try:
         copy = target.with_name(source.name)
@@ -323,14 +321,14 @@ def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOpt
 
 
 def _copy(source: Path, target: Path | None, to: Output, why: str) -> None:
-    """Copies a photo without a face, as in a folder, and says why. target: None leaves it where it is."""
+    """Copies a photo without a face, as in a folder, and prints why. target: None leaves it where it is."""
     from panini.files import copy_atomically
     from panini.photo import io as photo_io
 
     if target is not None:
         photo_io.check_place(target, source, overwrite=to.overwrite)
         copy_atomically(source, target)
-    what = "left as it is" if target is None else "copied"
+    what = "left unchanged" if target is None else "copied"
     if to.as_json:
         print(json.dumps({"photo": str(source), "output": None if target is None else str(target), "faces": []}))
     else:
@@ -353,7 +351,7 @@ def _targets(sources: list[Path], to: Output) -> list[Path]:
         taken = {os.path.realpath(source) for source in sources}
         for path in (*targets, *(map(_explained, targets) if to.explain else ())):
             if (place := os.path.realpath(path)) in taken:
-                raise PaniniError(f"{path} is one of these photos, or would be written twice")
+                raise PaniniError(f"{path} is one of the inputs, or would be written twice")
             taken.add(place)
     return targets
 
@@ -395,7 +393,8 @@ def _print_result(result: Restoration, target: Path, explained: Path | None, sec
 
     share = "" if result.imagined is None else f", {share_in_words(result.imagined)} of the detail imagined"
     same = ", consistent with the photo" if result.consistent else ""
-    print(f"{one_line(target)}: {outcome(len(result.faces))}{share}{same}, {seconds:.1f} s")
+    outcome = count(len(result.faces)) if result.faces else "no face, kept unchanged"
+    print(f"{one_line(target)}: {outcome}{share}{same}, {seconds:.1f} s")
     if explained is not None and result.faces:
         print(f"{one_line(explained)}: {describe(result.faces[0].report)}")
 
@@ -405,7 +404,7 @@ def _explained(target: Path) -> Path:
 
 
 def write_strip(restorer: Restorer, source: Path, to: Output, settings: int, aligned: bool) -> None:
-    """Writes the faces of one photo at `settings` settings of the dial side by side."""
+    """Writes a picture of the faces of one photo at `settings` dial settings."""
     from panini.jobs.strip import strip
     from panini.photo import io as photo_io
     from panini.photo.provenance import STRIP
@@ -423,14 +422,14 @@ def write_strip(restorer: Restorer, source: Path, to: Output, settings: int, ali
 def restore_folder(
     restorer: Restorer, source: Path, to: Output, options: RestoreOptions, maker: str, recursive: bool
 ) -> None:
-    """Restores a folder with a progress bar on stderr; Ctrl-C finishes the files in hand.
+    """Restores a folder with a progress bar on stderr. Ctrl-C finishes the current files.
 
     Raises SomeFailedError at the end if files failed, StoppedError if the user stopped it.
     """
     from panini.jobs.folder import FolderJob
 
     if to.target is None:
-        raise PaniniError(f"{source} is a folder: name one for the results with -o")
+        raise PaniniError(f"{source} is a folder: choose an output folder with -o")
     restorer.prepare(options)
     start = perf_counter()
     job = FolderJob(
@@ -454,19 +453,19 @@ def run_folder(
     recursive: bool,
     start: float,
 ) -> None:
-    """Runs a job with a progress bar on stderr, and prints the totals. Ctrl-C sets the flag that `run` gets.
+    """Runs a job with a progress bar on stderr, then prints the totals.
 
-    start: when the work began, by `perf_counter`. Raises PaniniError if the folder `source` has no picture, and what
-    `print_folder` raises.
+    run: starts the job, given a function that returns whether the user pressed Ctrl-C. start: `perf_counter` at the
+    start. Raises PaniniError if the folder `source` has no picture, and the errors of `print_folder`.
     """
     from rich.console import Console
 
     from panini.progress import Bar
 
     if not job.names and not job.unreadable:
-        deeper = "" if recursive else " (-r looks into its folders too)"
-        ours = f" but {job.ours} of Panini's own" if job.ours else ""
-        raise PaniniError(f"there is no picture in {source}{ours}{deeper}")
+        deeper = "" if recursive else " (use -r to include subfolders)"
+        ours = f" except {job.ours} that Panini made" if job.ours else ""
+        raise PaniniError(f"no pictures in {source}{ours}{deeper}")
     console = Console(stderr=True)
     with stop_gently() as stopped, Bar(console) as progress:
         bar = progress.add_task("restoring", total=len(job.todo))
@@ -506,13 +505,13 @@ def print_folder(job: FolderJob | ClusterJob, seconds: float, stopped: bool) -> 
     print(
         f"{one_line(job.target)}: {total[RESTORED]} of {len(job.names)} restored ({count(total['faces'])}), "
         f"{total[COPIED]} without a face copied, {total[FAILED]} failed, "
-        f"{f'{job.ours} of our own left alone, ' if job.ours else ''}"
-        f"{f'{job.others} of other kinds left alone, ' if job.others else ''}"
-        f"{f'{job.earlier} of all that in earlier runs, ' if job.earlier else ''}"
+        f"{f'{job.ours} made by Panini skipped, ' if job.ours else ''}"
+        f"{f'{job.others} of other types skipped, ' if job.others else ''}"
+        f"{f'{job.earlier} done in earlier runs, ' if job.earlier else ''}"
         f"{seconds:.1f} s; {one_line(report)}"
     )
     if stopped:
-        raise StoppedError(f"stopped with {len(job.names) - len(job.finished())} to go; the same command goes on")
+        raise StoppedError(f"stopped with {len(job.names) - len(job.finished())} left; run the same command to resume")
     if total[FAILED]:
         raise SomeFailedError(f"{total[FAILED]} of {len(job.names)} failed: see {report}")
 
@@ -528,7 +527,7 @@ def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreO
     with progress_bar() as show:
 
         def show_whole(step: str, done: int, of: int) -> None:
-            # One bar for both steps, so that the remaining time is that of the whole work.
+            # One bar covers both steps, so that it shows the total remaining time.
             before, weight = (0, _FINDING) if step == "finding faces" else (_FINDING * of, _RESTORING)
             show(step, (before + weight * done) // (_FINDING + _RESTORING) if of else done, of)
 
@@ -542,6 +541,6 @@ def restore_clip(restorer: Restorer, source: Path, to: Output, options: RestoreO
 
 
 def tell_entry(console: Console, entry: Entry) -> None:
-    """Prints an error, or what a result lacks, in one line above the bar."""
+    """Prints an error or a note in one line above the progress bar."""
     words = f"panini: {one_line(entry.source)}: {one_line(entry.error or entry.note)}"
     console.print(words, markup=False, highlight=False, emoji=False, soft_wrap=True)

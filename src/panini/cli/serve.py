@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback wants --token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 7860,
+    host: Annotated[str, typer.Option(help="Address to listen on; needs --token unless loopback.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 7860,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
     token: Annotated[
         str,
-        typer.Option(envvar="PANINI_TOKEN", show_default=False, help="A secret that every client must know."),
+        typer.Option(envvar="PANINI_TOKEN", show_default=False, help="Secret that clients must send."),
     ] = "",
     name: Annotated[
-        list[str] | None, typer.Option(help="A host name by which clients reach the server. Repeatable.")
+        list[str] | None, typer.Option(help="Host name that clients use for the server. Repeatable.")
     ] = None,
-    queue: Annotated[int, typer.Option(help="How many photos may wait; further ones are refused for now.")] = 16,
-    max_megabytes: Annotated[float, typer.Option(help="Largest file.")] = 64,
-    max_megapixels: Annotated[float, typer.Option(help="Largest photo.")] = 50,
-    timeout: Annotated[float, typer.Option(help="Seconds that the work on a photo may take.")] = 300,
-    keep: Annotated[float, typer.Option(help="Minutes that results are kept after their last use.")] = 60,
-    keep_megabytes: Annotated[float, typer.Option(help="Memory for results; beyond it the oldest go.")] = 1000,
+    queue: Annotated[int, typer.Option(help="Maximum number of waiting photos; more are rejected.")] = 16,
+    max_megabytes: Annotated[float, typer.Option(help="Maximum file size, in MB.")] = 64,
+    max_megapixels: Annotated[float, typer.Option(help="Maximum photo size, in megapixels.")] = 50,
+    timeout: Annotated[float, typer.Option(help="Time limit per photo, in seconds.")] = 300,
+    keep: Annotated[float, typer.Option(help="Minutes to keep a result after its last use.")] = 60,
+    keep_megabytes: Annotated[float, typer.Option(help="Memory for results; the oldest are dropped first.")] = 1000,
     store: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Also write results to this folder, as long as they are kept.")
+        Path | None, typer.Option(metavar="FOLDER", help="Also keep results as files in this folder.")
     ] = None,
     min_face: MinFace = DEFAULT_MIN_FACE,
     network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
-    """Open a page in the browser to restore photos; also an HTTP API. Nothing leaves this machine."""
+    """Restore photos on a page in the browser, or over an HTTP API. Nothing leaves this machine."""
     try:
         import fastapi  # noqa: F401
         import fastapi_swagger  # noqa: F401
@@ -70,7 +70,7 @@ def serve(
 
 
 def run_server(settings: ServerSettings, engine: str, min_face: float, browser: bool) -> None:
-    """Serves until Ctrl-C or SIGTERM. Raises PaniniError if it cannot listen, or if the network cannot be loaded."""
+    """Serves until Ctrl-C or SIGTERM. Raises PaniniError if it cannot listen or load the network."""
     import uvicorn
 
     from panini.server.app import close, create_app
@@ -86,11 +86,11 @@ def run_server(settings: ServerSettings, engine: str, min_face: float, browser: 
         port = listening.getsockname()[1]
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"http://{shown}:{port}/"
-        print(f"Panini is at {address} (Ctrl-C ends it)")
+        print(f"Panini is at {address} (press Ctrl-C to stop)")
         if settings.token:
-            print("It wants the token: open the page and type it, or send the header Authorization: Bearer TOKEN")
+            print("Clients need the token: enter it on the page, or send the header Authorization: Bearer TOKEN")
         if not settings.is_loopback:
-            print("Other machines can reach it. The connection is not encrypted: put a proxy with TLS in front of it.")
+            print("Other machines can reach this server. It does not encrypt connections: use a TLS proxy.")
         sys.stdout.flush()
         logging.basicConfig(format="panini: %(message)s", level=logging.WARNING)
         config = uvicorn.Config(
@@ -119,5 +119,5 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen(128)
     except OSError as error:
         why = error.strerror or str(error)
-        raise PaniniError(f"cannot listen at {host}, port {port}: {why} (--port chooses another)") from error
+        raise PaniniError(f"cannot listen at {host}, port {port}: {why} (choose another with --port)") from error
     return listening

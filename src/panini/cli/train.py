@@ -1,4 +1,4 @@
-"""`panini train` and `ablate`: training. They need the extra `train`."""
+"""`panini train` and `ablate`. They need the extra `train`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ import typer
 from panini.cli.common import needs_train_extra
 from panini.training.config import RestorerConfig, UDRLConfig, describe
 
-Recipe = Annotated[Path, typer.Option("--config", metavar="FILE", help="A recipe, such as configs/b.toml.")]
+Recipe = Annotated[Path, typer.Option("--config", metavar="FILE", help="Recipe, such as configs/b.toml.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a field of the recipe: steps=100, optimizer.lr=2e-4, … Repeatable."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a recipe field, such as steps=100. Repeatable.",
     ),
 ]
 
 
 def config_fields() -> str:
-    """Every field of the configs, its default and its meaning: the end of `panini train --help`."""
+    """Lists every field of the configs with its default and meaning, for the end of `panini train --help`."""
     parts = []
     for network, cls in (("restorer", RestorerConfig), ("udrl", UDRLConfig)):
-        lines = [f"Fields of the configs of {network}, for --set FIELD=VALUE:"]
+        lines = [f"Recipe fields for {network} (--set KEY=VALUE):"]
         lines += [f"  {s.name} = {s.default or repr('')} ({s.kind}): {s.meaning}" for s in describe(cls)]
         parts.append("\b\n" + "\n".join(lines))  # \b: lines are not joined
     return "\n\n".join(parts)
@@ -42,7 +44,7 @@ def train(
     config: Recipe,
     overrides: Overrides = None,
 ) -> None:
-    """Train the degradation encoder (udrl) or the restorer. The same command resumes a run that was stopped."""
+    """Train the degradation encoder (udrl) or the restorer. To resume a stopped run, repeat the command."""
     with needs_train_extra("train"):
         from panini.training import config as configs
         from panini.training.restorer import RestorerTraining
@@ -55,7 +57,7 @@ def train(
 
 
 def ablate(config: Recipe, overrides: Overrides = None) -> None:
-    """Train the paper's ablations at equal compute; print their scores and plot DAFI's weights by damage."""
+    """Train the paper's ablations with equal compute, print their scores and plot DAFI's weights by damage."""
     with needs_train_extra("ablate"):
         from panini.training import config as configs
         from panini.training.ablation import ablate as compare

@@ -1,1 +1,1 @@
-"""Photo <-> face crop: finding, aligning and blending back. Nothing here knows of the network."""
+"""Finds, aligns and blends faces. This package does not depend on the restoration network."""

@@ -22,8 +22,9 @@ DETECTED_ZOOM = 1.045
 def ffhq_transform(landmarks: NDArray[np.floating], size: int = 512, zoom: float = 1.0) -> Transform:
     """Similarity from the photo to its `size` x `size` crop, from landmarks [5, 2] as in `Face`.
 
-    The crop's axis runs between "right along the eyes" and "across the line from eyes to mouth"; its side is the larger
-    of 4 eye distances and 3.6 eye-to-mouth distances (Karras et al., arXiv 1812.04948, appendix), divided by `zoom`.
+    The horizontal axis of the crop is the mean of the eye line and the normal to the line from eyes to mouth. Its side
+    is the larger of 4 eye distances and 3.6 eye-to-mouth distances (Karras et al., arXiv 1812.04948, appendix), divided
+    by `zoom`.
     Raises ValueError if the landmarks coincide.
     """
     left_eye, right_eye, _, left_mouth, right_mouth = np.asarray(landmarks, np.float64)
@@ -56,8 +57,7 @@ def scale_of(transform: Transform) -> float:
 
 
 def covered(shape: tuple[int, int], transform: Transform, side: int) -> NDArray[np.bool_]:
-    """Mask [side, side] of the part of a crop that shows the picture of `shape` (height, width) and not the area
-    outside it."""
+    """Mask [side, side] of the part of a crop that lies inside the picture of `shape` (height, width)."""
     back = invert(transform)
     x, y = (np.arange(side) + 0.5)[None], (np.arange(side) + 0.5)[:, None]
     across, down = (row[0] * x + row[1] * y + row[2] for row in back)

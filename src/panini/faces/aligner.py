@@ -1,7 +1,6 @@
-"""Refines a rough alignment to that of FFHQ, with a small network of our own.
+"""Refines the FFHQ alignment with a small network.
 
-The detector's five landmarks are off by a few per cent of the distance between the eyes. `tools/make_aligner.py` trains
-the network.
+The landmarks of the detector are off by a few percent of the eye distance. `tools/make_aligner.py` trains the network.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Aligner:
     """Refines the transform from a photo to an FFHQ crop."""
 
     def __init__(self, threads: int | None = None) -> None:
-        """threads: as of `open_network`."""
+        """threads: see `open_network`."""
         self._session = open_network(resources.files(__package__).joinpath("aligner.onnx").read_bytes(), threads)
 
     def __call__(self, image: NDArray[np.uint8], transform: Transform, size: int) -> Transform:
@@ -42,7 +41,7 @@ class Aligner:
         return transform if np.hypot(*moved.T).mean() > _FARTHEST else scaled(better, target=size)
 
     def _refine(self, image: NDArray[np.uint8], transform: Transform) -> Transform:
-        """One correction of a transform to a crop of side 1, averaged over the view and its mirror image."""
+        """Corrects a transform to a crop of side 1 once, averaged over the view and its mirror image."""
         to_view = scaled(transform, target=_VIEW / _SEEN)
         to_view = np.hstack([to_view[:, :2], to_view[:, 2:] - _VIEW * (1 / _SEEN - 1) / 2])
         view = warp(image, to_view, (_VIEW, _VIEW), border=cv2.BORDER_REFLECT_101)

@@ -17,7 +17,7 @@ _MASK_SIZE = 256
 _NEARNESS = 60.0  # how sharply overlapping faces are separated: at half a crop from its center, a face has e^-15
 _FACE = (0.5, 0.52, 0.19, 0.3)  # relative to the crop: center and semi-axes of the ellipse of a face
 _FACE_EDGE = 0.7  # width of the ellipse's soft edge, relative to the semi-axes
-_TURNED = 0.33  # `Face.yaw` of a face that is turned so far that its far cheek ends beside the eye
+_TURNED = 0.33  # `Face.yaw` at which the far cheek ends next to the eye
 _FAR_AXIS, _FAR_EDGE, _NEAR_AXIS = 0.84, 0.3, 1.25  # factors of the ellipse's horizontal axis and edge in such a face
 _TEXTURE = 2.0  # pixels of the photo: sigma of the Gaussian that texture is the difference to
 _VISIBLE = (1.0, 3.0)  # of 255: spread of texture that is just visible, and plainly so
@@ -25,10 +25,10 @@ _BAND = 1 << 20  # pixels blended at once
 
 
 def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.float32]]:
-    """An opacity mask [256, 256] in [0, 1] for the patch of each face, if they are pasted in this order.
+    """An opacity mask [256, 256] in [0, 1] for the patch of each face, to be pasted in this order.
 
-    Where crops overlap, each face's share grows toward its center, in units of its own crop. So no face is covered by
-    its margin in a neighbor's crop. transforms: from the photo to crops of side `crop_size`.
+    Where crops overlap, the opacity of a face grows toward the center of its crop, so that the margin of one crop does
+    not cover the face of another. transforms: from the photo to crops of side `crop_size`.
     """
     whole = feathered_mask(_MASK_SIZE)
     if len(transforms) < 2:
@@ -46,7 +46,7 @@ def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.fl
         for j in near:
             place = points @ to_crops[j][:, :2].T + to_crops[j][:, 2]
             at = (place * _MASK_SIZE - 0.5).astype(np.float32)
-            # Its own mask is not remapped, so that zero at the border stays zero.
+            # The mask of the face is not remapped, so that zero at the border stays zero.
             cover.append(whole if j == i else cv2.remap(whole, at[..., 0], at[..., 1], cv2.INTER_LINEAR))
             shares.append(cover[-1] * np.exp(-_NEARNESS * np.square(place - 0.5).sum(-1)) + 1e-30)
         weights = np.max(cover, axis=0) * shares / np.sum(shares, axis=0)
@@ -57,12 +57,12 @@ def masks(transforms: Sequence[Transform], crop_size: int) -> list[NDArray[np.fl
 
 
 def share_around(before: Pixels, after: Pixels, pixel: float, yaw: float = 0.0) -> NDArray[np.float32]:
-    """[256, 256] in [0, 1]: the opacity of a restored crop that avoids a smooth patch around a head in a print.
+    """Opacity [256, 256] in [0, 1] that avoids a smooth patch around the head in textured photos, such as prints.
 
-    It is 1 on the face. Around the face it falls with the texture (dots, canvas, grain) that the restoration removed.
+    It is 1 on the face. Around the face, it decreases with the texture (dots, canvas, grain) that restoration removed.
 
     before: the crop [S, S, 3]. after: the same restored, of any size. pixel: size of a pixel of the photo in the crop.
-    yaw: as of `Face.yaw`. A turned face is narrower on the side that it turns to.
+    yaw: see `Face.yaw`. A face in partial profile is narrower on the far side.
     """
     side = before.shape[0]
     small = cv2.resize(after, (side, side), interpolation=cv2.INTER_AREA)
@@ -85,17 +85,17 @@ def share_around(before: Pixels, after: Pixels, pixel: float, yaw: float = 0.0) 
 
 @dataclass(frozen=True)
 class Patch:
-    """What replaces a face: `pixels` plus `kept` times the photo."""
+    """The replacement of a face: `pixels` plus `kept` times the photo."""
 
     pixels: NDArray[np.float32]  # [S, S, 3]: the restored crop minus `kept` times the original crop
-    kept: float  # in [0, 1]: how much of the photo's detail is kept that is too fine for a crop of side S
+    kept: float  # in [0, 1]: the share of photo detail to keep that is too fine for a crop of side S
 
 
 def patch(photo: Pixels, restored: Pixels, transform: Transform, crop_size: int, grain: float = 0.0) -> Patch:
     """Prepares the restored crop [S, S, 3] of `photo` [H, W, 3] for pasting.
 
-    A face larger than the crop keeps the photo's finest detail; fully, if it is at least twice as large.
-    grain: in [0, 1], how much of the photo's grain to add.
+    A face larger than the crop keeps the finest detail of the photo, fully if it is at least twice as large.
+    grain: in [0, 1], the amount of photo grain to add.
     """
     side = restored.shape[0]
     to_crop = scaled(transform, target=side / crop_size)
@@ -117,7 +117,7 @@ def paste(
     crop_size: int,
     scale: int = 1,
 ) -> None:
-    """Blends a face's patch into `photo` [H, W, 3], in place, with the opacity `mask` [M, M].
+    """Blends the patch of a face into `photo` [H, W, 3], in place, with the opacity `mask` [M, M].
 
     transform: from the photo, before it was enlarged `scale` times, to a crop of side `crop_size`. Nothing changes
     where the mask is zero, which includes everything outside the crop.

@@ -1,4 +1,4 @@
-"""A face in a box that a person drew, where the detector found none."""
+"""Finds the face in a box that the user drew, where the detector found none."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from panini.faces.detect import Box, CenterFace, Detector, Face
 from panini.photo.pixels import Pixels
 
 SMALLEST = 8.0
-"""Pixels that the sides of a box have at least."""
+"""Minimum side of a box, in pixels."""
 _ASPECT = 0.75  # width by height of the detector's boxes
 _LANDMARKS = np.array([[0.275, 0.4], [0.725, 0.4], [0.5, 0.61], [0.315, 0.757], [0.685, 0.757]])
-"""Median places of the detector's landmarks in its box, for upright faces seen from the front."""
-_DOUBTFUL = 0.15  # the score that is enough where a person says that there is a face
+"""Median positions of the detector's landmarks in its box, for upright frontal faces."""
+_DOUBTFUL = 0.15  # the lowest score where the user marked a face
 
 
 def face_in_box(detector: Detector, pixels: Pixels, box: Box) -> Face:
     """The face in `box` of a photo uint8 RGB [H, W, 3].
 
-    If even a lenient detector sees none, an upright face seen from the front is assumed to fill the box; its score is
-    0. Raises PaniniError if the box is tiny or its center is outside the photo.
+    If the detector finds none even with a low threshold, assumes an upright frontal face that fills the box, with
+    score 0. Raises PaniniError if the box is tiny or its center is outside the photo.
     """
     x, y, w, h = box
     height, width = pixels.shape[:2]
     if not (w >= SMALLEST and h >= SMALLEST):
-        raise PaniniError(f"a face has at least {SMALLEST:g} pixels, not {w:g}x{h:g}")
+        raise PaniniError(f"a face must be at least {SMALLEST:g} pixels wide and high, not {w:g}x{h:g}")
     if not (0 <= x + w / 2 < width and 0 <= y + h / 2 < height and w <= 2 * width and h <= 2 * height):
         raise PaniniError(f"the box {x:g},{y:g},{w:g},{h:g} is not in the photo, which has {width}x{height} pixels")
     wide = (w * h * _ASPECT) ** 0.5

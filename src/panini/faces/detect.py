@@ -1,6 +1,6 @@
-"""Finds faces and five landmarks each with CenterFace (arXiv 1911.03599), offline and on the CPU.
+"""Finds faces and their five landmarks with CenterFace (arXiv 1911.03599), offline and on the CPU.
 
-Coordinates are continuous throughout `panini.faces`: the pixel in column i covers [i, i + 1), its center is i + 0.5.
+Coordinates are continuous in `panini.faces`: the pixel in column i covers [i, i + 1), and its center is at i + 0.5.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _OVERLAP = 112  # pixels that neighboring tiles share; larger faces are found wh
 _LEVEL_STEP = 4  # between levels; the network finds faces from about 10 to 400 px
 _COARSEST = 320  # pixels: longest side of the last level
 _SMALLEST = 14  # pixels: width of the smallest face at the finest level
-_CANDIDATE = 0.05  # the score from which a face is checked again, turned upright
-_PLAUSIBLE = 0.35  # the score that it must then have in the best of four directions
+_CANDIDATE = 0.05  # the lowest score of candidates, which are checked again upright
+_PLAUSIBLE = 0.35  # the lowest score then required in the best of four directions
 _FIRST_VIEW = 128  # pixels: side of these four views, small because there are many
 _CLOSE_UP = 224  # pixels: side of the last view, which the landmarks come from
 _CLOSE_UP_FACE = 0.47  # width of the face relative to these views, for which the network is most exact
@@ -42,17 +42,17 @@ class Face:
     """A face in a photo, in pixels of the photo."""
 
     box: Box
-    """May reach over the photo's edge."""
+    """x, y, width, height. It may extend past the edge of the photo."""
     score: float
     """The detector's confidence in [0, 1]."""
     landmarks: NDArray[np.float32]
     """[5, 2] x, y: left eye, right eye, nose, left and right corner of the mouth, as seen when the face is upright."""
     spread: float = 0.0
-    """How far the landmarks move if the face is mirrored, in eye distances. Above 0.2 they are a guess."""
+    """How far the landmarks move if the face is mirrored, in eye distances. Above 0.2 they are unreliable."""
 
     @property
     def angle(self) -> float:
-        """Degrees in [-180, 180] by which the face is turned clockwise in the picture."""
+        """Clockwise rotation of the face in the picture, in degrees in [-180, 180]."""
         left_eye, right_eye, _, left_mouth, right_mouth = self.landmarks
         down = (left_mouth + right_mouth - left_eye - right_eye) / 2
         x, y = right_eye - left_eye + (down[1], -down[0])  # the crop's axis, as in `ffhq_transform`
@@ -60,7 +60,7 @@ class Face:
 
     @property
     def yaw(self) -> float:
-        """Offset of the nose from the line between eyes and mouth, in eye distances: negative if turned to the left."""
+        """Offset of the nose from the line between eyes and mouth, in eye distances. Negative if it points left."""
         left_eye, right_eye, nose, left_mouth, right_mouth = self.landmarks
         eyes, along = (left_eye + right_eye) / 2, right_eye - left_eye
         down = (left_mouth + right_mouth) / 2 - eyes
@@ -75,22 +75,22 @@ class Face:
 
 
 class Detector(Protocol):
-    """What a `Restorer` needs to find faces: uint8 RGB [H, W, 3] -> faces, largest first."""
+    """Finds faces for a `Restorer`: uint8 RGB [H, W, 3] -> faces, largest first."""
 
     def __call__(self, image: NDArray[np.uint8], /) -> list[Face]: ...
 
 
 def choose(faces: Sequence[Face], numbers: Sequence[int] = (), boxes: Sequence[Box] = ()) -> list[Face]:
-    """The faces with these numbers (from 1), and those whose center is in one of the boxes; by default all.
+    """Selects the faces with these numbers (from 1) or with their center in one of the boxes. By default, all faces.
 
-    Raises PaniniError if a number or a box has no face.
+    Raises PaniniError if there is no face with a number or in a box.
     """
     if not numbers and not boxes:
         return list(faces)
     chosen = set()
     for number in numbers:
         if not 1 <= number <= len(faces):
-            raise PaniniError(f"there is no face {number}: {len(faces)} found")
+            raise PaniniError(f"no face {number}: {len(faces)} found")
         chosen.add(number - 1)
     for x, y, w, h in boxes:
         inside = {i for i, f in enumerate(faces) if x <= f.center[0] < x + w and y <= f.center[1] < y + h}
@@ -104,17 +104,17 @@ class CenterFace:
     """Finds faces from `min_face` pixels across to the whole frame, at any angle."""
 
     def __init__(self, min_score: float = 0.6, min_face: float = 24, threads: int | None = None) -> None:
-        """Faces below `min_score` or narrower than `min_face` pixels are left out; `threads` as of `open_network`."""
+        """Skips faces below `min_score` or narrower than `min_face` pixels. threads: see `open_network`."""
         self.min_score = min_score
         self.min_face = min_face
         self.progress: Callable[[int, int], None] = lambda done, of: None
-        """Called with the number of parts of the picture that were searched, and the number of all parts."""
+        """Called with the number of searched tiles and the number of all tiles."""
         self.smaller = 0
-        """Number of faces that the last call left out because they are narrower than `min_face`."""
+        """Number of faces that the last call skipped because they are narrower than `min_face`."""
         self._session = open_network(resources.files(__package__).joinpath("centerface.onnx").read_bytes(), threads)
 
     def __call__(self, image: NDArray[np.uint8], /) -> list[Face]:
-        """Faces in a uint8 RGB picture [H, W, 3], largest first, none twice."""
+        """Finds the faces in a uint8 RGB picture [H, W, 3], largest first, without duplicates."""
         scales = list(self._levels(image))
         sizes = [[max(1, round(side * scale)) for side in image.shape[:2]] for scale in scales]
         parts = [len(_spans(height)) * len(_spans(width)) for height, width in sizes]
@@ -138,7 +138,7 @@ class CenterFace:
             scale /= _LEVEL_STEP
 
     def _at_level(self, image: NDArray[np.uint8], scale: float, done: int, of: int) -> Iterator[Face]:
-        """Candidates at one scale; `done` of all parts of the picture are searched before it."""
+        """Candidates at one scale. done, of: number of tiles before this scale, and of all tiles."""
         level = _resized(image, scale)
         height, width = level.shape[:2]
         sx, sy = image.shape[1] / width, image.shape[0] / height
@@ -162,19 +162,19 @@ class CenterFace:
                 yield face if turned is tile else _seen_through(back, face)
 
     def _look_closer(self, image: NDArray[np.uint8], face: Face) -> Face | None:
-        """The face found again upright and at a fixed size, where landmarks are most exact; None if it is no face."""
+        """Finds the face again, upright and at a fixed size, for accurate landmarks. None if it is not a face."""
         # The angle of a candidate may be wrong by a multiple of 90 degrees: the best of four directions is right.
         views = self._look(image, face, _FIRST_VIEW, [face.angle + turn for turn in (0, 90, 180, 270)], 4 * [False])
         best = max((other for other in views if other is not None), key=lambda other: other.score, default=None)
         return None if best is None or best.score < _PLAUSIBLE else self._close_up(image, best)
 
     def look_again(self, image: NDArray[np.uint8], face: Face) -> Face | None:
-        """The face in another frame of a video, near its old place; None if it is not there. Faster than a search."""
+        """Finds the face near its old position in another frame; None if it is gone. Faster than a full search."""
         found = self._close_up(image, face) or self._look_closer(image, face)
         return found if found is not None and max(found.box[2:]) >= self.min_face else None
 
     def _close_up(self, image: NDArray[np.uint8], best: Face) -> Face | None:
-        """The face found again, as it is and mirrored, at its known angle."""
+        """Finds the face again at its known angle, once as it is and once mirrored."""
         straight, mirrored = self._look(image, best, _CLOSE_UP, [best.angle, best.angle], [False, True])
         if straight is None or mirrored is None or (straight.score + mirrored.score) / 2 < self.min_score:
             return None
@@ -191,7 +191,7 @@ class CenterFace:
     def _look(
         self, image: NDArray[np.uint8], face: Face, side: int, angles: list[float], mirrored: Sequence[bool]
     ) -> list[Face | None]:
-        """The face in views of `side` pixels, one turned back by each of `angles`; None where it is not found."""
+        """Finds the face in views of `side` pixels, rotated back by each of `angles`. None where it is not found."""
         views, ways = [], []
         for angle, mirror in zip(angles, mirrored, strict=True):
             cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
@@ -216,7 +216,7 @@ class CenterFace:
         return [_once(list(self._decode(*maps))) for maps in zip(*outputs, strict=True)]
 
     def _decode(self, heatmap: Maps, size: Maps, offset: Maps, landmarks: Maps) -> Iterator[Face]:
-        """Faces in one picture's maps [C, H / 4, W / 4], some of them several times."""
+        """Decodes the output maps [C, H / 4, W / 4] of one picture into faces, with duplicates."""
         for row, column in zip(*np.nonzero(heatmap[0] >= _CANDIDATE), strict=True):
             h, w = np.exp(np.clip(size[:, row, column], -8, 8)) * _STRIDE
             dy, dx = offset[:, row, column]
@@ -234,7 +234,7 @@ def _resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 
 
 def _seen_through(transform: Transform, face: Face, mirrored: bool = False) -> Face:
-    """The face in the transformed picture. The new box encloses the ellipse in the old box. `mirrored` swaps sides."""
+    """Transforms a face. The new box encloses the ellipse in the old box. mirrored: swap left and right landmarks."""
     linear = transform[:, :2]
     (x, y), (w, h) = linear @ face.center + transform[:, 2], np.hypot(*(linear * face.box[2:]).T)
     landmarks = face.landmarks[[1, 0, 2, 4, 3] if mirrored else slice(None)] @ linear.T + transform[:, 2]

@@ -1,4 +1,4 @@
-"""Runs the network. Every engine offers the interface `panini.inference.base.Engine`."""
+"""Runs the network. Every engine implements `panini.inference.base.Engine`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = [
 def load_engine(
     name: str = "default", device: str = "auto", threads: int | None = None, tell: Tell | None = None
 ) -> Engine:
-    """Loads the engine called `name`.
+    """Loads an engine.
 
-    name: `default` runs the package's own weights, the path of a weights file (`....safetensors`, its graphs beside it)
-        runs that one, `torch` is `default` in PyTorch, `bicubic` only enlarges.
-    device: `auto`, `cpu`, `cuda`, `torch:cuda`, ...: all that `panini devices` lists. If it fails, the next best one is
-        used, and `tell` gets one line about it; without `tell`, this is a RuntimeWarning.
-    threads: number of cores; None: all that the process may use.
-    Raises PaniniError for any other name, or if the engine cannot run here.
+    name: `default` (the weights in the package), the path of a weights file (`.safetensors`, with its graphs in the
+        same folder), `torch` (`default` in PyTorch) or `bicubic` (only enlarges).
+    device: `auto`, `cpu`, `cuda`, `torch:cuda`, ..., as listed by `panini devices`. If it fails, the next best one is
+        used, and `tell` gets a one-line message. Without `tell`, this is a RuntimeWarning.
+    threads: number of cores; None: all available cores.
+    Raises PaniniError for any other name, or if the engine cannot run on this machine.
     """
     if name == "bicubic":
         return BicubicEngine()
@@ -44,4 +44,4 @@ def load_engine(
         from panini.inference.torch import TorchEngine
 
         return TorchEngine(device="cpu" if device == "auto" else device.removeprefix("torch:"), threads=threads)
-    raise PaniniError(f"no engine is called {name!r}; there are 'default', 'torch' and 'bicubic'")
+    raise PaniniError(f"unknown engine {name!r}: choose 'default', 'torch', 'bicubic' or a .safetensors file")

@@ -19,15 +19,15 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EngineOutput:
-    """Restored faces, and how much of them came from where."""
+    """Restored faces, and the shares that came from the prior and from the input."""
 
     images: Array
     """[N, 3, T, T], RGB in [-1, 1]."""
     prior_share: Array
-    """[N, L] in [0, 1]: how much of each level of the network, coarse to fine, came from the GAN prior."""
+    """[N, L] in [0, 1]: the share of each level of the network, coarse to fine, that came from the GAN prior."""
     image_share: Array
-    """[N, bands] in [0, 1]: how much of each band of the input's own detail was kept, finest first, after deblurring.
-    The bands form a Laplacian pyramid of the input. One 0 if the network keeps no detail directly."""
+    """[N, bands] in [0, 1]: the share of each frequency band of the deblurred input that was kept, finest first. The
+    bands form a Laplacian pyramid. A single 0 if the network keeps no band of the input."""
 
 
 class Engine(Protocol):
@@ -50,14 +50,14 @@ class Engine(Protocol):
     def restore(self, faces: Array, v: Array, own: Array, /) -> EngineOutput:
         """Restores the faces as if their damage were `v`.
 
-        v: [N, L + 1, D], one v_DR per level, coarse to fine, and one for the bands of the input.
-        own: [N, D], the faces' own `degradation`, which decides the deblurring.
+        v: [N, L + 1, D], one v_DR per level, coarse to fine, and one for the frequency bands of the input.
+        own: [N, D], the faces' own `degradation`, which controls the deblurring.
         """
         ...
 
 
 class BicubicEngine:
-    """No network, only bicubic enlargement: a baseline, and a cheap way to test everything around a network."""
+    """Bicubic enlargement without a network: a baseline, and a fast engine for tests."""
 
     input_size = 512
     output_size = 1024
@@ -78,10 +78,10 @@ class BicubicEngine:
 
 
 def at_every_level(v: Array, levels: int) -> Array:
-    """v_DR [N, D], the same for every level and band: [N, levels + 1, D]."""
+    """Repeats a v_DR [N, D] for every level and for the bands: [N, levels + 1, D]."""
     return np.repeat(v[:, None], levels + 1, 1)
 
 
 def graph_input(v: Array, own: Array) -> Array:
-    """The one v_DR input of the exported network, [N, L + 2, D]: `v` [N, L + 1, D], then `own` [N, D]."""
+    """The v_DR input of the exported network, [N, L + 2, D]: `v` [N, L + 1, D] followed by `own` [N, D]."""
     return np.concatenate((v, own[:, None]), 1, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Restores an aligned crop: network, then color match. Photos, videos and calibration all use this."""
+"""Restores an aligned crop with the network, then matches its color. Photos, videos and calibration use this."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from panini.photo.pixels import Pixels, from_signed, to_signed
 
 @dataclass(frozen=True)
 class Edit:
-    """How a face's v_DR is edited before it steers the network."""
+    """How to edit the v_DR of a face before it conditions the network."""
 
     dial: float = 0.0
-    """In [-1, 1]. -1: faithful to the photo; 0: unedited; 1: realistic."""
+    """In [-1, 1], from faithful to the photo to realistic. 0: no edit."""
     level: int | None = None
-    """The resolution (4, 8, ...) at which the dial acts; None: all of them, and the bands of the input."""
+    """The resolution (4, 8, ...) to apply the dial at. None: all of them, and the frequency bands of the input."""
     start: Array | None = None
     """[dim]: a v_DR to start from instead of the face's own, such as that of another photo."""
 
@@ -28,12 +28,12 @@ class Edit:
         if not self.dial:
             return
         if engine.calibration is None:
-            raise PaniniError("these weights have no dial: `panini calibrate` measures it")
+            raise PaniniError("these weights have no dial: calibrate them with `panini calibrate`")
         if self.level is not None and self.level not in (levels := _resolutions(engine)):
-            raise PaniniError(f"the dial works at {', '.join(map(str, levels))}, not at {self.level}")
+            raise PaniniError(f"--dial-level must be one of {', '.join(map(str, levels))}, not {self.level}")
 
     def apply(self, own: Array, engine: Engine) -> Array:
-        """The v_DR [1, levels + 1, dim] for a face whose own one is `own` [dim]. Raises PaniniError as `check` does."""
+        """The edited v_DR [1, levels + 1, dim] of a face with the v_DR `own` [dim]. Raises the errors of `check`."""
         self.check(engine)
         start = own if self.start is None else self.start
         v = at_every_level(start[None], engine.levels)
@@ -48,22 +48,22 @@ NO_EDIT = Edit()
 
 @dataclass(frozen=True)
 class RestoredCrop:
-    """One aligned face, restored."""
+    """A restored crop."""
 
     image: Pixels
-    """[output_size, output_size, 3] RGB, in the color and light of the crop."""
+    """[output_size, output_size, 3] RGB, with the color and light of the crop."""
     degradation: Array
-    """[dim]: the face's own v_DR, before any edit."""
+    """[dim]: the v_DR of the face, before any edit."""
     prior_share: Array
     """[levels]; see `EngineOutput`."""
     image_share: Array
     """[bands]; see `EngineOutput`."""
     passes: int
-    """Number of passes that `image` is the mean of."""
+    """Number of passes that were averaged."""
     crop: Pixels
-    """[input_size, input_size, 3]: the network's input, which is the crop with its scratches filled."""
+    """[input_size, input_size, 3]: the input of the network, which is the crop with its scratches filled."""
     scratched: float = 0.0
-    """Share of the crop that was scratched."""
+    """Share of the crop that was filled because it was scratched."""
 
 
 def restore_crop(
@@ -77,9 +77,9 @@ def restore_crop(
 ) -> RestoredCrop:
     """Restores an aligned crop, uint8 RGB [input_size, input_size, 3].
 
-    monochrome: keep the single tone, gray or sepia, of the photo.
-    passes: how many passes to average, 1 to 8.
-    own: the face's v_DR [dim], if the caller has it or smoothed it over time.
+    monochrome: keep the single tone of the photo, such as gray or sepia.
+    passes: number of passes to average, 1 to 8.
+    own: the v_DR [dim] of the face, if it is already known or was smoothed over time.
     """
     crop, scratched = scratches.cleaned(crop)
     faces = to_signed(crop)[None]

@@ -1,7 +1,7 @@
-"""Where the network runs: the execution providers of ONNX Runtime and the devices of PyTorch, under one set of names.
+"""Execution devices: one set of names for the execution providers of ONNX Runtime and the devices of PyTorch.
 
-`cuda` means ONNX Runtime if it has that provider here, else PyTorch; `torch:cuda` always means PyTorch. `auto` is the
-first of a few providers that ONNX Runtime has here, and in the end the CPU. It never loads PyTorch, which is slow.
+`cuda` means ONNX Runtime if its CUDA provider is installed, else PyTorch. `torch:cuda` always means PyTorch. `auto` is
+the first available provider of a short list that ends with the CPU. It never loads PyTorch, because loading is slow.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
-"""The devices of ONNX Runtime that Panini knows."""
+"""The supported execution providers of ONNX Runtime, by device name."""
 TORCH = ("cuda", "xpu", "mps", "cpu")
-"""The devices of PyTorch that Panini knows. ROCm is called `cuda` there."""
+"""The supported devices of PyTorch. ROCm uses the name `cuda`."""
 _AUTO = ("cuda", "migraphx", "directml", "cpu")
 NAMES = ("auto", *dict.fromkeys((*PROVIDERS, *TORCH)), *(f"torch:{name}" for name in TORCH))
 
@@ -39,15 +39,15 @@ Tell = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Way:
-    """One way to run the network: a library and its name for the device."""
+    """A way to run the network: a library and its name for the device."""
 
     name: str
-    """The name for `--device` that chooses exactly this way."""
+    """The `--device` name that selects exactly this way."""
     library: str
     device: str
 
     def open(self, weights: Path | None = None, threads: int | None = None) -> Engine:
-        """The engine, which restored one face as a test unless it is on the CPU. Raises PaniniError if that fails."""
+        """Loads the engine. Unless it runs on the CPU, tests it with one face. Raises PaniniError if that fails."""
         try:
             if self.library == "PyTorch":
                 from panini.inference.torch import TorchEngine
@@ -61,22 +61,24 @@ class Way:
                 _restore_one(engine)
         except PaniniError:
             raise
-        except Exception as error:  # each library has errors of its own
+        except Exception as error:  # each library has its own exceptions
             raise PaniniError(f"{self.library} failed on {self.device}: {one_line(error)}") from error
         return engine
 
 
 def ways(device: str) -> list[Way]:
-    """The ways to run on `device` that this machine may have, the first choice first; none for a device it lacks.
+    """The ways to run on `device` that may work on this machine, best first. Empty if the device is missing.
 
-    Raises PaniniError if there is no such name.
+    Raises PaniniError for an unknown name.
     """
     if device not in NAMES:
-        raise PaniniError(f"there is no device {device!r}; there are {', '.join(NAMES)}")
+        raise PaniniError(f"unknown device {device!r}: choose from {', '.join(NAMES)}")
     if device == "auto":
         return [way for name in _AUTO for way in ways(name) if way.library != "PyTorch"]
+    import onnxruntime
+
     found, (library, _, name) = [], device.rpartition(":")
-    if not library and (provider := PROVIDERS.get(name)) in _providers():
+    if not library and (provider := PROVIDERS.get(name)) in onnxruntime.get_available_providers():
         found.append(Way(name, "ONNX Runtime", str(provider)))
     if name in TORCH and find_spec("torch") is not None:
         found.append(Way(f"torch:{name}", "PyTorch", name))
@@ -86,9 +88,10 @@ def ways(device: str) -> list[Way]:
 def open_engine(
     device: str = "auto", weights: Path | None = None, threads: int | None = None, tell: Tell | None = None
 ) -> Engine:
-    """The engine on `device`; if that fails, the next best one, and `tell` gets one line about it.
+    """Loads an engine on `device`, or on the next best device if that fails.
 
-    tell: None issues a RuntimeWarning. Raises PaniniError if there is no device of that name, or if the CPU fails, too.
+    tell: gets a one-line message about a failure. None: issues a RuntimeWarning. Raises PaniniError for an unknown
+    device, or if the CPU fails too.
     """
     reasons = []
     cpu = Way("cpu", "ONNX Runtime", PROVIDERS["cpu"])
@@ -103,18 +106,21 @@ def open_engine(
             _tell_reasons(device, reasons, way.name, tell)
             return engine
     if not reasons and device not in ("auto", "cpu"):
-        reasons = ["neither ONNX Runtime nor PyTorch has it here"]
+        reasons = ["neither ONNX Runtime nor PyTorch supports it here"]
     engine = cpu.open(weights, threads)
     _tell_reasons(device, reasons, cpu.name, tell)
     return engine
 
 
 def measure(weights: Path | None = None, repetitions: int = 3) -> Iterator[tuple[Way, float | str]]:
-    """Every way that this machine has, with the seconds that one face takes (the median), or why it fails."""
+    """Every way to run on this machine, with the median seconds per face or the reason why it fails."""
     for name in dict.fromkeys((*PROVIDERS, *TORCH)):
         for way in ways(name):
-            if way.library == "PyTorch" and not _torch_has(way.device):
-                continue
+            if way.library == "PyTorch":
+                from panini.inference.torch import has_device
+
+                if not has_device(way.device):
+                    continue
             try:
                 engine = way.open(weights)
                 _restore_one(engine)  # the first run takes longer
@@ -124,24 +130,12 @@ def measure(weights: Path | None = None, repetitions: int = 3) -> Iterator[tuple
 
 
 def _restore_one(engine: Engine) -> float:
-    """Restores an empty face; returns the seconds it took."""
+    """Restores a blank crop. Returns the seconds it took."""
     start = perf_counter()
     faces = np.zeros((1, 3, engine.input_size, engine.input_size), np.float32)
     own = engine.degradation(faces)
     engine.restore(faces, at_every_level(own, engine.levels), own)
     return perf_counter() - start
-
-
-def _torch_has(device: str) -> bool:
-    from panini.inference.torch import has_device
-
-    return has_device(device)
-
-
-def _providers() -> list[str]:
-    import onnxruntime
-
-    return list(onnxruntime.get_available_providers())
 
 
 def _tell_reasons(device: str, reasons: list[str], used: str, tell: Tell | None) -> None:

@@ -1,7 +1,7 @@
-"""Test-time augmentation: the mean of several passes of the network over shifted and mirrored copies of a face.
+"""Test-time augmentation: averages passes of the network over shifted and mirrored copies of a face.
 
-This is the self-ensemble of EDSR (arXiv 1707.02921, section 3.4), with shifts instead of rotations, because faces are
-upright. Detail that differs between passes is invented, and the mean suppresses it.
+This is the self-ensemble of EDSR (arXiv 1707.02921, section 3.4), with shifts instead of rotations because faces are
+upright. Detail that differs between passes is invented, and averaging suppresses it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from panini.errors import PaniniError
 from panini.inference.base import Array, Engine, EngineOutput
 
 _SHIFTS = ((0, 0), (0, 0), (3, 1), (1, 5), (6, 2), (2, 6), (5, 4), (4, 3))
-"""Pixels down and right by which each pass shifts the face; every second pass also mirrors it. All shifts differ modulo
-8, so no two passes share the network's 8-pixel grid."""
+"""How far each pass shifts the face down and right, in pixels. Every second pass also mirrors it. The shifts differ
+modulo 8, so passes do not share the 8-pixel grid of the network."""
 MAX_PASSES = len(_SHIFTS)
 
 
@@ -26,9 +26,9 @@ def check_passes(passes: int) -> None:
 
 
 def restore_averaged(engine: Engine, faces: Array, v: Array, own: Array, passes: int) -> EngineOutput:
-    """`engine.restore` averaged over `passes` passes; the first is over the faces as they are.
+    """Averages `engine.restore` over `passes` passes. The first pass uses the unchanged faces.
 
-    The shares are those of the first pass. Raises PaniniError as `check_passes` does.
+    The shares are from the first pass. Raises PaniniError for an invalid number of passes.
     """
     check_passes(passes)
     first = engine.restore(faces, v, own)

@@ -1,4 +1,4 @@
-"""Runs the exported graphs in ONNX Runtime. This is the default engine; it does not need PyTorch."""
+"""Runs the exported graphs in ONNX Runtime. This is the default engine. It does not need PyTorch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from panini.weights import DEFAULT, calibration, read_header
 
 
 class OnnxEngine:
-    """`dre.onnx` and `restorer.onnx` beside a weights file (default: the package's own).
+    """Runs `dre.onnx` and `restorer.onnx` from the folder of a weights file (default: the weights in the package).
 
-    threads: number of cores; None: all that the process may use. provider: ONNX Runtime's name of the device.
-    Faces go through one by one, so that memory does not grow with their number. Raises PaniniError if a file is
-    missing, damaged, of another version or of another network.
+    threads: number of cores; None: all available cores. provider: the execution provider of ONNX Runtime.
+    Processes faces one by one, so memory does not grow with their number. Raises PaniniError if a file is missing or
+    damaged, or belongs to another version or network.
     """
 
     def __init__(self, weights: Path | None = None, threads: int | None = None, provider: str = CPU) -> None:
@@ -39,7 +39,7 @@ class OnnxEngine:
         return v
 
     def restore(self, faces: Array, v: Array, own: Array, /) -> EngineOutput:
-        """As `Engine.restore`; the faces go through one by one."""
+        """See `Engine.restore`."""
         v = graph_input(v, own)
         images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
         share = np.empty((len(faces), self.levels), np.float32)
@@ -52,13 +52,13 @@ class OnnxEngine:
 
 def _session(graph: Path, digest: str, threads: int | None, provider: str) -> onnxruntime.InferenceSession:
     if not graph.exists():
-        raise PaniniError(f"{graph} is missing: `panini export` writes it")
+        raise PaniniError(f"{graph} is missing: create it with `panini export`")
     try:
         session = open_network(graph, threads, provider)
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
         raise PaniniError(f"cannot load the network {graph}: {error}") from error
-    if session.get_providers()[0] != provider:  # ONNX Runtime only prints why
+    if session.get_providers()[0] != provider:  # ONNX Runtime only prints the reason
         raise PaniniError(f"ONNX Runtime cannot load {provider}")
     if session.get_modelmeta().custom_metadata_map.get("weights") != digest:
-        raise PaniniError(f"{graph} belongs to other weights: `panini export` writes it anew")
+        raise PaniniError(f"{graph} belongs to other weights: recreate it with `panini export`")
     return session

@@ -1,4 +1,4 @@
-"""Runs a weights file in PyTorch, on any of its devices, with the same results as the ONNX engine."""
+"""Runs a weights file in PyTorch on any device, with the same results as the ONNX engine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def has_device(device: str) -> bool:
 
 
 class TorchEngine:
-    """The network of a weights file (default: the package's own) in float32.
+    """Runs the network of a weights file (default: the weights in the package) in float32.
 
-    threads: PyTorch's number of threads in the whole process; None: unchanged.
-    Raises PaniniError if the weights are missing, damaged or of another version, or the device is not available.
+    threads: number of PyTorch threads in the whole process; None: unchanged.
+    Raises PaniniError if the weights are missing, damaged or of another version, or if the device is not available.
     """
 
     def __init__(self, weights: Path | None = None, device: str = "cpu", threads: int | None = None) -> None:
@@ -56,7 +56,7 @@ class TorchEngine:
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
     def restore(self, faces: Array, v: Array, own: Array, /) -> EngineOutput:
-        """As `Engine.restore`; the faces go through one by one."""
+        """See `Engine.restore`."""
         v = graph_input(v, own)
         images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
         share = np.empty((len(faces), self.levels), np.float32)

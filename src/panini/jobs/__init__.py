@@ -1,1 +1,1 @@
-"""Work on many pictures: folders and videos."""
+"""Restores folders, object stores and videos, and writes their reports."""

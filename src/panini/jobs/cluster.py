@@ -1,8 +1,9 @@
 """Restores folders and object stores on many machines, with Ray: the same results and reports as `FolderJob`.
 
-The driver lists the files and cuts what is to do into shards. Ray Data hands the shards to a pool of actors; each actor
-holds one network and restores file by file. It writes each result, then the shard's journal, so that whoever takes over
-the shard goes on from there. At the end, the driver merges the journals and writes the reports.
+The driver lists the files and splits the remaining work into shards. Ray Data distributes the shards to a pool of
+actors. Each actor holds one network and restores file by file. It writes each result and then the journal of the shard,
+so another actor can take over the shard and continue. At the end, the driver merges the journals and writes the
+reports.
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ from panini.jobs.html_report import report_paths, thumbnail_name, write_reports
 from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, as_entry, merge, read_shard, write_shard
 from panini.jobs.places import Folder, Place, Stamp, place
 from panini.photo import io as photo_io
-from panini.photo.ours import mark_of, named_as_ours
+from panini.photo.own_results import has_result_name, mark_of
 
 OWN = "own"
-"""The outcome of a file that is a result of Panini and was left alone. It is in no report."""
-_DEATHS = 2  # so many workers may die while they restore a file; then it failed
+"""The outcome of a file that Panini made, which is skipped. It does not appear in the reports."""
+_DEATHS = 2  # a file fails after this many workers crash while restoring it
 _LARGEST_SHARD = 128
 _SHARDS_PER_WORKER = 8  # at least, so that all workers finish at about the same time
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a worker needs to know; every machine must be able to read it."""
+    """Everything that a worker needs. All machines must be able to access it."""
 
     source: Place
     target: Place
     load: Callable[[], Restorer]
-    """Makes a worker's restorer."""
+    """Creates the restorer of a worker."""
     options: RestoreOptions
     maker: str = ""
     mark: bool = True
@@ -53,21 +54,21 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Crew:
-    """The workers: how many, and what Ray reserves for each."""
+class WorkerPool:
+    """The number of workers, and the resources that Ray reserves for each."""
 
     workers: int = 0
-    """0: as many as the cluster has room for when the work starts."""
+    """0: as many as fit in the cluster at the start."""
     cpus: float = 1.0
     gpus: float = 0.0
 
     def __post_init__(self) -> None:
         if self.workers < 0 or self.cpus <= 0 or self.gpus < 0:
-            raise PaniniError("a worker needs more than 0 cores, and at least 0 GPUs")
+            raise PaniniError("workers need more than 0 cores, and at least 0 GPUs")
 
 
 class Worker:
-    """Restores the files of shards, one by one. Ray makes one of each actor; it also works without Ray."""
+    """Restores the files of shards, one by one. Ray creates one per actor. It also works without Ray."""
 
     def __init__(self, plan: Plan) -> None:
         import cv2
@@ -78,7 +79,7 @@ class Worker:
         self.plan, self.restorer = plan, plan.load()
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
-        """Restores shards, for Ray Data: JSON texts in, one JSON text for each file out."""
+        """Restores shards for Ray Data: takes JSON texts and yields one JSON text per file."""
         for text in batch["shard"]:
             shard = json.loads(str(text))
             for entry in self.restore(shard["name"], [as_entry(values) for values in shard["files"]]):
@@ -86,12 +87,12 @@ class Worker:
                 yield {"entry": [json.dumps(asdict(replace(entry, faces=[])))]}
 
     def restore(self, shard: str, files: Sequence[Entry]) -> Iterator[Entry]:
-        """Restores the files of one shard that its journal does not have, and yields the entries of all.
+        """Restores the files of a shard that are missing in its journal. Yields the entries of all files.
 
-        files: `source` and `source_stamp` of each, with the output of an earlier run, if there is one.
+        files: `source` and `source_stamp` of each file, and the output of an earlier run, if any.
         """
         target = self.plan.target
-        journal = read_shard(target, shard)  # of a worker that died
+        journal = read_shard(target, shard)  # from a worker that crashed
         done = {entry.source: entry for entry in journal if entry.outcome != BEGUN}
         deaths = [entry.source for entry in journal if entry.source not in done]
         digest = settings_digest(self.plan.options, self.plan.maker, self.plan.mark)
@@ -102,19 +103,19 @@ class Worker:
             name = file.source
             if name not in done:
                 if deaths.count(name) >= _DEATHS:
-                    entry = replace(file, error=f"{_DEATHS} workers died while they restored it")
+                    entry = replace(file, error=f"{_DEATHS} workers crashed while restoring it")
                 else:
                     entry = self._restore_one(file)
                 done[name] = replace(entry, settings=digest)
                 journal.append(done[name])
                 del begun[0]
-                write_shard(target, shard, [*journal, *begun[:1]])  # what is done, and what comes next
+                write_shard(target, shard, [*journal, *begun[:1]])  # the finished files and the next one
             yield done[name]
 
     def _restore_one(self, file: Entry) -> Entry:
-        """Restores one file in a scratch folder, as a folder job of its own, and puts the results in their places.
+        """Restores one file with a folder job in a scratch folder, and copies the results to the target.
 
-        Raises PaniniError if the disk is full: then all others would fail, too.
+        Raises PaniniError if the disk is full, because all other files would fail.
         """
         plan, start, name = self.plan, perf_counter(), file.source
         path = PurePosixPath(name)
@@ -138,7 +139,7 @@ class Worker:
                 if thumbnail:
                     plan.target.put(out / entry.thumbnail, thumbnail)
                 written = plan.target.put(out / entry.output, output)
-            except Exception as error:  # of each store and decoder its own; it costs this file, not the others
+            except Exception as error:  # stores and decoders have their own exceptions; only this file fails
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise PaniniError(f"the disk of {plan.target.name} is full") from error
                 return replace(file, error=one_line(error).replace(f"{inside}/", ""))
@@ -154,7 +155,7 @@ class Worker:
         )
 
     def _check_place(self, name: str, output: str) -> None:
-        """Raises PaniniError if the output is the photo itself, through a link."""
+        """Raises PaniniError if the output links to the photo itself."""
         source, target = self.plan.source, self.plan.target
         if isinstance(source, Folder) and isinstance(target, Folder):
             path = target.path / output
@@ -163,46 +164,46 @@ class Worker:
 
 
 class ClusterJob:
-    """The restoration of a folder or an object store on many machines."""
+    """Restores a folder or an object store on many machines."""
 
     def __init__(
         self,
         plan: Plan,
-        crew: Crew = Crew(),
+        pool: WorkerPool = WorkerPool(),
         *,
         recursive: bool = False,
         overwrite: bool = False,
     ) -> None:
         """Raises PaniniError if the source cannot be listed, or the target cannot be written."""
         plan.options.check_for("a folder")
-        self.plan, self.crew = plan, crew
+        self.plan, self.pool = plan, pool
         self._digest = settings_digest(plan.options, plan.maker, plan.mark)
         source, target = plan.source, plan.target
         if source.name.rstrip("/") == target.name.rstrip("/") or _same_folder(source, target):
-            raise PaniniError(f"{target.name} is the folder of the originals; name another one")
+            raise PaniniError(f"{target.name} is the folder of the originals; choose another one")
         self._there = dict(target.files())
         self.entries = merge(target)
         _sweep(target)
         reports = [path.name for path in report_paths(Path())]
         if not self.entries and not overwrite and (found := [name for name in reports if name in self._there]):
-            raise PaniniError(f"{target.name}/{found[0]} exists already (--overwrite replaces it)")
+            raise PaniniError(f"{target.name}/{found[0]} already exists (use --overwrite to replace it)")
         self.others = 0
-        """Number of other files, without hidden ones. They are left alone."""
-        self._named_as_ours = 0
+        """Number of other files, which are skipped. Hidden files are not counted."""
+        self._own_by_name = 0
         self._stamps = self._list(recursive)
         self.unreadable = [Entry(name, error=why) for name, why in source.unreadable.items()]
         """Folders that could not be listed."""
         self.todo = [name for name in self._stamps if not self._up_to_date(name)]
-        """The names of the files that are not done yet."""
+        """The names of the unfinished files."""
         self.earlier = len(self.names) - len(self.todo)
-        """Number of pictures that an earlier run did."""
-        self._refused = {} if overwrite else self._strangers()
+        """Number of pictures that earlier runs finished."""
+        self._refused = {} if overwrite else self._conflicts()
 
     def run(self, stop: Callable[[], bool] = lambda: False, execute: Execute | None = None) -> Iterator[Entry]:
         """Restores the files in `todo` and yields the entry of each, without its faces, in any order.
 
-        `stop` is called when entries arrive. execute: `on_ray`, the default, or `in_this_process`.
-        Raises PaniniError if Ray is missing or the work cannot go on.
+        stop: called for each entry; True stops the work. execute: `on_ray`, the default, or `in_this_process`.
+        Raises PaniniError if Ray is missing or the work cannot continue.
         """
         refused = [self._refused[name] for name in self.todo if name in self._refused]
         run = uuid4().hex[:8]
@@ -212,7 +213,7 @@ class ClusterJob:
         left = [name for name in self.todo if name not in self._refused]
         if left and not stop():
             shards = partial(self._shards, run, left)
-            for entry in (execute or on_ray)(self.plan, self.crew, shards):
+            for entry in (execute or on_ray)(self.plan, self.pool, shards):
                 if entry.outcome != OWN:
                     yield entry
                 if stop():
@@ -223,32 +224,32 @@ class ClusterJob:
 
     @property
     def target(self) -> str:
-        """The folder or address of the results."""
+        """The folder or URL of the results."""
         return self.plan.target.name
 
     @property
     def names(self) -> list[str]:
-        """The relative names of all pictures, in order, without Panini's own results as far as they are known."""
+        """The relative names of all pictures, in order, without files that are known to be made by Panini."""
         return [name for name in self._stamps if not self._is_own(name)]
 
     @property
     def ours(self) -> int:
-        """Number of Panini's own results, which are left alone."""
-        return self._named_as_ours + sum(self._is_own(name) for name in self._stamps)
+        """Number of files that Panini made, which are skipped."""
+        return self._own_by_name + sum(self._is_own(name) for name in self._stamps)
 
     def finished(self) -> list[Entry]:
-        """The entries of all pictures that this or an earlier run processed, in order."""
+        """The entries of all pictures that this run and earlier runs processed, in order."""
         entries = [self.entries[name] for name in self.names if name in self.entries]
         return [as_found(e, self._there.get(e.output, (0, 0))) for e in entries if e.outcome != BEGUN]
 
     def summary(self, seconds: float) -> dict[str, Any]:
-        """What the reports say about the whole folder. seconds: how long this run took."""
+        """The totals for the reports. seconds: duration of this run."""
         source, target = self.plan.source.name, self.plan.target.name
         pictures, entries = len(self.names), self._reported()
         return summarize(source, target, self.plan.options, seconds, pictures, entries, self.others, self.ours)
 
     def write_reports(self, seconds: float) -> list[str]:
-        """Writes `report.json` and `report.html` into the target; returns their names. Raises PaniniError."""
+        """Writes `report.json` and `report.html` into the target. Returns their names. Raises PaniniError."""
         source, target = self.plan.source, self.plan.target
         if isinstance(source, Folder) and isinstance(target, Folder):
             written = write_reports(source.path, target.path, self.summary(seconds), self._reported())
@@ -264,7 +265,7 @@ class ClusterJob:
         return self.finished() + self.unreadable
 
     def _list(self, recursive: bool) -> dict[str, Stamp]:
-        """The stamps of the pictures by relative name. What lies in the target is left out."""
+        """The stamps of the pictures, by relative name. Skips files in the target."""
         source, target = self.plan.source, self.plan.target
         inside = _inside(source, target)
         videos, stamps = find_spec("av") is not None, dict[str, Stamp]()
@@ -277,11 +278,11 @@ class ClusterJob:
                 self.others += 1
         if not self.plan.again:
             stems = {str(PurePosixPath(name).with_suffix("")) for name in stamps}
-            ours = [n for n in stamps if named_as_ours(str(PurePosixPath(n).with_suffix("")), stems)]
+            ours = [n for n in stamps if has_result_name(str(PurePosixPath(n).with_suffix("")), stems)]
             for name in ours:
                 if not self._is_known(name, stamps[name]):
                     del stamps[name]
-                    self._named_as_ours += 1
+                    self._own_by_name += 1
         return stamps
 
     def _is_known(self, name: str, stamp: Stamp) -> bool:
@@ -299,8 +300,8 @@ class ClusterJob:
             return False
         return (self._is_known(name, stamp) and entry.output in self._there) or self._is_own(name)
 
-    def _strangers(self) -> dict[str, Entry]:
-        """The entries of files whose place is taken: by somebody else's file, or by another result."""
+    def _conflicts(self) -> dict[str, Entry]:
+        """The failed entries of files that cannot be written: another file or result has the path of the output."""
         refused, taken = dict[str, Entry](), dict[str, str]()
         for name in self._stamps:
             output, earlier = photo_io.output_name(name), self.entries.get(name)
@@ -308,17 +309,17 @@ class ClusterJob:
             first = taken.setdefault(output, name)
             words = ""
             if any(part in ("", ".", "..") for part in name.split("/")):
-                words = "has a name that cannot be a path"
+                words = "its name is not a valid path"
             elif first != name:
-                words = f"its result would have the name of the result for {first}"
+                words = f"its result would have the same name as the result for {first}"
             for path in places:
                 if path not in self._there:
                     continue
                 mine = earlier is not None and (earlier.outcome == BEGUN or earlier.output == path)
                 if not mine:
-                    words = f"{path} exists already (--overwrite replaces it)"
+                    words = f"{path} already exists (use --overwrite to replace it)"
                 elif earlier is not None and earlier.output == path and earlier.output_stamp != self._there[path]:
-                    words = f"{path} was changed since it was written (--overwrite replaces it)"
+                    words = f"{path} was edited since Panini wrote it (use --overwrite to replace it)"
             if words:
                 entry = Entry(name, error=words, source_stamp=self._stamps[name], settings=self._digest)
                 kept = earlier if earlier is not None and earlier.output else entry
@@ -326,12 +327,12 @@ class ClusterJob:
         return refused
 
     def _file(self, name: str) -> Entry:
-        """What a worker must know about a file."""
+        """The data about a file that a worker needs."""
         earlier = self.entries.get(name, Entry(name))
         return Entry(name, earlier.output, source_stamp=self._stamps[name], output_stamp=earlier.output_stamp)
 
     def _shards(self, run: str, names: list[str], workers: int) -> list[str]:
-        """What is to do, cut into shards: JSON texts for `Worker`."""
+        """Splits the files into shards: JSON texts for `Worker`."""
         size = max(1, min(_LARGEST_SHARD, len(names) // (workers * _SHARDS_PER_WORKER)))
         return [
             json.dumps(
@@ -344,19 +345,19 @@ class ClusterJob:
         ]
 
 
-Execute = Callable[[Plan, Crew, Callable[[int], list[str]]], Iterator[Entry]]
-"""Restores the shards, which it asks for with the number of workers; yields the entries as they arrive."""
+Execute = Callable[[Plan, WorkerPool, Callable[[int], list[str]]], Iterator[Entry]]
+"""Restores the shards, created by a function of the number of workers. Yields the entries as they arrive."""
 
 
-def in_this_process(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
+def in_this_process(plan: Plan, pool: WorkerPool, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
     """Restores the shards one after the other, without Ray."""
     worker = Worker(plan)
     for part in worker({"shard": shards(1)}):
         yield from (as_entry(json.loads(text)) for text in part["entry"])
 
 
-def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
-    """Lets a pool of Ray's actors restore the shards. Raises PaniniError if Ray is missing or the cluster fails."""
+def on_ray(plan: Plan, pool: WorkerPool, shards: Callable[[int], list[str]]) -> Iterator[Entry]:
+    """Restores the shards with a pool of Ray actors. Raises PaniniError if Ray is missing or the cluster fails."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
@@ -373,7 +374,7 @@ def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterat
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False  # type: ignore[attr-defined]
-        workers = crew.workers or _room(ray.cluster_resources(), crew)
+        workers = pool.workers or _room(ray.cluster_resources(), pool)
         work = shards(workers)
         dataset = ray.data.from_items([{"shard": shard} for shard in work], override_num_blocks=len(work))
         restored = dataset.map_batches(
@@ -381,14 +382,14 @@ def on_ray(plan: Plan, crew: Crew, shards: Callable[[int], list[str]]) -> Iterat
             fn_constructor_args=(plan,),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(work))),
-            num_cpus=crew.cpus,
-            num_gpus=crew.gpus,
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
         )
         for row in restored.iter_rows():
             yield as_entry(json.loads(row["entry"]))
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
-        raise PaniniError(f"the cluster failed: {_last_line(cause)}; the same command goes on from here") from error
+        raise PaniniError(f"the cluster failed: {_last_line(cause)}; run the same command to resume") from error
     finally:
         if started:
             ray.shutdown()
@@ -405,32 +406,32 @@ def _sweep(target: Place) -> None:
 
 
 def _start(init: Callable[..., object]) -> None:
-    """Joins the cluster that `RAY_ADDRESS` or this machine's `ray start` names, or starts one here."""
+    """Connects to the cluster of `RAY_ADDRESS` or of `ray start` on this machine, or starts one on this machine."""
     try:
         init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except Exception as error:  # of many kinds
         raise PaniniError(f"Ray cannot start: {one_line(error)}") from error
 
 
-def _room(resources: dict[str, float], crew: Crew) -> int:
-    """How many workers the cluster has room for. Raises PaniniError if it has none."""
-    room = resources.get("CPU", 0) / crew.cpus
-    if crew.gpus:
-        room = min(room, resources.get("GPU", 0) / crew.gpus)
+def _room(resources: dict[str, float], pool: WorkerPool) -> int:
+    """The number of workers that fit in the cluster. Raises PaniniError if none fits."""
+    room = resources.get("CPU", 0) / pool.cpus
+    if pool.gpus:
+        room = min(room, resources.get("GPU", 0) / pool.gpus)
     if room < 1:
-        raise PaniniError(f"the cluster has no room for a worker with {crew.cpus:g} cores and {crew.gpus:g} GPUs")
+        raise PaniniError(f"the cluster cannot fit a worker with {pool.cpus:g} cores and {pool.gpus:g} GPUs")
     return int(room)
 
 
 def _same_folder(source: Place, target: Place) -> bool:
-    """Whether both are the same folder of a disk."""
+    """Whether both are the same folder on a disk."""
     if not (isinstance(source, Folder) and isinstance(target, Folder)):
         return False
     return target.path.exists() and source.path.exists() and target.path.samefile(source.path)
 
 
 def _inside(source: Place, target: Place) -> str:
-    """The start of the names in `source` that lie in `target`; empty if none do."""
+    """The path of `target` relative to `source`, with a slash at the end. Empty if it is not inside."""
     if isinstance(source, Folder) and isinstance(target, Folder):
         outer, inner = f"{source.path.resolve()}/", f"{target.path.resolve()}/"
     else:
@@ -439,8 +440,8 @@ def _inside(source: Place, target: Place) -> str:
 
 
 def open_places(source: Path | str, target: Path | str) -> tuple[Place, Place]:
-    """The places of the originals and the results. Raises PaniniError if one cannot be opened."""
+    """Opens the places of the originals and the results. Raises PaniniError if one cannot be opened."""
     given = place(source)
     if isinstance(given, Folder) and not given.path.is_dir():
-        raise PaniniError(f"{source} is no folder")
+        raise PaniniError(f"{source} is not a folder")
     return given, place(target)

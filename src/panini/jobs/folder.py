@@ -1,7 +1,7 @@
-"""Restores folders of photos and videos: keeps the tree, resumes after a stop, and goes on after a file that fails.
+"""Restores folders of photos and videos. Keeps the tree, resumes stopped runs, and continues if a file fails.
 
-A journal in the output folder records each finished file (`panini.jobs.journal`), and the reports are made from it
-(`panini.jobs.html_report`). A photo without a face is copied byte for byte, unless all photos are enlarged.
+A journal in the output folder records each finished file (`panini.jobs.journal`). The reports are made from it
+(`panini.jobs.html_report`). Photos without a face are copied byte for byte, unless all photos are enlarged.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from panini.errors import NoFaceError, PaniniError, one_line
 from panini.files import copy_atomically, make_folder
 from panini.jobs.html_report import report_paths, thumbnail, write_reports
 from panini.jobs.journal import BEGUN, COPIED, FAILED, RESTORED, STATE, Entry, append, read
+from panini.jobs.places import file_stamp
 from panini.photo import io as photo_io
-from panini.photo.ours import what_is
+from panini.photo.own_results import kind_of_output
 
 _LARGE = 24_000_000  # pixels: photos from this size on are processed one at a time, to save memory
 _DEFAULTS = RestoreOptions()
 
 _Loaded = photo_io.Photo | Exception | None
-"""A photo; why it cannot be read; or None for a video."""
+"""A photo, the error if it cannot be read, or None for a video."""
 _Made = Restoration | photo_io.Photo | Restorer | Exception
-"""A restored photo, a photo without a face, the restorer for a video, or what went wrong."""
+"""A restored photo, a photo without a face, the restorer for a video, or an error."""
 
 
 class FolderJob:
-    """The restoration of a folder."""
+    """Restores a folder."""
 
     def __init__(
         self,
@@ -52,10 +53,10 @@ class FolderJob:
         salvage: bool = False,
         again: bool = False,
     ) -> None:
-        """Creates `target` if need be. Raises PaniniError if `source` cannot be listed or `target` cannot be written.
+        """Creates `target` if necessary. Raises PaniniError if `source` cannot be listed or `target` cannot be written.
 
-        maker: names the network; photos restored by another one, or with other `options`, are restored again.
-        mark, salvage: as in `Restoration.save` and `panini.photo.io.load`. again: also restore Panini's own results.
+        maker: identifies the network. Photos are restored again if the network or the `options` change.
+        mark: see `Restoration.save`. salvage: see `panini.photo.io.load`. again: also restore files that Panini made.
         """
         self.source, self.target, self.overwrite, self.mark = source, target, overwrite, mark
         self._salvage, self._again = salvage, again
@@ -64,15 +65,15 @@ class FolderJob:
         self._digest = settings_digest(options, maker, mark)
         try:
             if target.exists() and target.samefile(source):
-                raise PaniniError(f"{target} is the folder of the originals; name another one")
+                raise PaniniError(f"{target} is the folder of the originals; choose another one")
             there = next(filter(os.path.lexists, report_paths(target)), None)
             if there is not None and not (target / STATE).exists() and not overwrite:  # not ours
-                raise PaniniError(f"{there} exists already (--overwrite replaces it)")
+                raise PaniniError(f"{there} already exists (use --overwrite to replace it)")
         except (OSError, ValueError) as error:
-            raise PaniniError(f"{target} is no folder to write to: {one_line(error)}") from error
+            raise PaniniError(f"{target} cannot be used as a folder: {one_line(error)}") from error
         make_folder(target / STATE)
         self.entries = read(target)
-        """The entry of every file that was ever processed, by its relative name."""
+        """The entry of every file processed so far, by its relative name."""
         for entry in self.entries.values():
             if entry.outcome == BEGUN:  # power failed
                 for part in (target / entry.output).parent.glob(".panini-*.part"):
@@ -80,23 +81,22 @@ class FolderJob:
         self.unreadable: list[Entry] = []
         """Folders that could not be listed."""
         self.others = 0
-        """Number of other files, without hidden ones. They are left alone."""
+        """Number of other files, which are skipped. Hidden files are not counted."""
         self.ours = 0
-        """Number of Panini's own results and explanations, which are left alone."""
+        """Number of files that Panini made, which are skipped."""
         self.names = self._list(recursive)
         """The relative names of all pictures in the folder, in order."""
         self.todo = [name for name in self.names if not self._up_to_date(name)]
 
     @property
     def earlier(self) -> int:
-        """Number of pictures that an earlier run did."""
+        """Number of pictures that earlier runs finished."""
         return len(self.names) - len(self.todo)
 
     def run(self, restorer: Restorer, stop: Callable[[], bool] = lambda: False) -> Iterator[Entry]:
-        """Restores the files in `todo` and yields the entry of each; `stop` is called between files.
+        """Restores the files in `todo` and yields the entry of each. Stops before the next file if `stop` returns True.
 
-        While the network works, the next photo is read and the last result is written. Raises PaniniError if the disk
-        is full.
+        Reads the next photo and writes the last result while the network runs. Raises PaniniError if the disk is full.
         """
         reading: Future[_Loaded] | None = None
         writing: Future[Entry] | None = None
@@ -127,12 +127,12 @@ class FolderJob:
                 yield writing.result()
 
     def finished(self) -> list[Entry]:
-        """The entries of all pictures that this or an earlier run processed, in order."""
+        """The entries of all pictures that this run and earlier runs processed, in order."""
         entries = [e for name in self.names if (e := self.entries.get(name)) is not None and e.outcome != BEGUN]
-        return [as_found(entry, _stamp(self.target / entry.output)) for entry in entries]
+        return [as_found(entry, file_stamp(self.target / entry.output)) for entry in entries]
 
     def summary(self, seconds: float) -> dict[str, Any]:
-        """What the reports say about the whole folder. seconds: how long this run took."""
+        """The totals for the reports. seconds: duration of this run."""
         pictures = len(self.names)
         entries = self.finished() + self.unreadable
         names = str(self.source), str(self.target)
@@ -143,7 +143,7 @@ class FolderJob:
         return write_reports(self.source, self.target, self.summary(seconds), self.finished() + self.unreadable)
 
     def _list(self, recursive: bool) -> list[str]:
-        """Relative names of the pictures. Links to folders are not followed, because they can form circles."""
+        """Relative names of the pictures. Does not follow links to folders, because they can form cycles."""
 
         def unreadable(error: OSError) -> None:
             folder = Path(error.filename)
@@ -168,26 +168,26 @@ class FolderJob:
         return names
 
     def _is_ours(self, path: Path, among: list[str]) -> bool:
-        """Whether Panini wrote a picture. Does not open files that were restored from this folder before."""
+        """Whether Panini made a picture. Does not open files that were restored from this folder before."""
         if path.suffix.lower() not in photo_io.READABLE and not photo_io.is_video(path):
             return False
         entry = self.entries.get(os.path.relpath(path, self.source))
-        if entry is not None and entry.outcome in (RESTORED, COPIED) and entry.source_stamp == _stamp(path):
+        if entry is not None and entry.outcome in (RESTORED, COPIED) and entry.source_stamp == file_stamp(path):
             return False
-        return bool(what_is(path, among))
+        return bool(kind_of_output(path, among))
 
     def _up_to_date(self, name: str) -> bool:
         entry = self.entries.get(name)
         if entry is None or entry.outcome in (FAILED, BEGUN) or entry.settings != self._digest:
             return False
-        return entry.source_stamp == _stamp(self.source / name) and (self.target / entry.output).exists()
+        return entry.source_stamp == file_stamp(self.source / name) and (self.target / entry.output).exists()
 
     def _load(self, name: str) -> _Loaded:
         if photo_io.is_video(PurePath(name)):
             return None
         try:
             return photo_io.load(self.source / name, salvage=self._salvage)
-        except Exception as error:  # a broken file becomes an entry in the report, whatever the decoder raises
+        except Exception as error:  # any error of a decoder becomes an entry in the report
             return error
 
     def _restore(self, restorer: Restorer, name: str, photo: photo_io.Photo | Exception) -> _Made:
@@ -202,9 +202,9 @@ class FolderJob:
             return error
 
     def _finish(self, name: str, made: _Made, start: float) -> Entry:
-        """Writes a result and returns its entry. Restores a video, of which `made` is the restorer."""
+        """Writes a result and returns its entry. Restores a video if `made` is a restorer."""
         source, output = self.source / name, photo_io.output_name(name)
-        stamp, faces, small, note = _stamp(source), list[dict[str, Any]](), "", ""
+        stamp, faces, small, note = file_stamp(source), list[dict[str, Any]](), "", ""
         try:
             match made:
                 case Exception():
@@ -234,20 +234,20 @@ class FolderJob:
                 seconds=round(perf_counter() - start, 2),
                 thumbnail=small,
                 source_stamp=stamp,
-                output_stamp=_stamp(path),
+                output_stamp=file_stamp(path),
                 settings=self._digest,
             )
         )
 
     def _failed(self, name: str, error: Exception, stamp: tuple[int, int]) -> Entry:
-        """The entry of a file that failed. Raises PaniniError if the disk is full: then all others would fail, too."""
+        """The entry of a failed file. Raises PaniniError if the disk is full, because all other files would fail."""
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             raise PaniniError(
                 f"the disk of {self.target} is full, {len(self.finished())} of {len(self.names)} are done; "
-                "the same command goes on from here"
+                "run the same command to resume"
             ) from error
-        # A result of an earlier run, or one that this run began to write, is still ours.
+        # A result from an earlier run, or one that this run started to write, still belongs to Panini.
         earlier = self.entries.get(name, Entry(name))
         begun = earlier.outcome == BEGUN
         return self._note(
@@ -256,30 +256,30 @@ class FolderJob:
                 earlier.output,
                 error=_words(error, self.source / name),
                 source_stamp=stamp,
-                output_stamp=_stamp(self.target / earlier.output) if begun else earlier.output_stamp,
+                output_stamp=file_stamp(self.target / earlier.output) if begun else earlier.output_stamp,
                 settings=self._digest,
             )
         )
 
     def _begin(self, name: str, output: str) -> Path:
-        """Where to write a result. The journal notes the place first: after a power cut it shows that the file is ours.
+        """The path of a result. Records it in the journal first, to recognize the file after a power failure.
 
-        Raises PaniniError if there is a file that we did not write.
+        Raises PaniniError if the path has a file that Panini did not write.
         """
         path = self.target / output
         if not self.overwrite and os.path.lexists(path):
             earlier = self.entries.get(name)
             if earlier is None or not earlier.output or self.target / earlier.output != path:
-                raise PaniniError(f"{path} exists already (--overwrite replaces it)")
-            if earlier.outcome != BEGUN and earlier.output_stamp != _stamp(path):
-                raise PaniniError(f"{path} was changed since it was written (--overwrite replaces it)")
+                raise PaniniError(f"{path} already exists (use --overwrite to replace it)")
+            if earlier.outcome != BEGUN and earlier.output_stamp != file_stamp(path):
+                raise PaniniError(f"{path} was edited since Panini wrote it (use --overwrite to replace it)")
         path.parent.mkdir(parents=True, exist_ok=True)
         photo_io.check_place(path, self.source / name, overwrite=True)
         self._note(Entry(name, output, BEGUN))
         return path
 
     def _restore_video(self, restorer: Restorer, source: Path, path: Path) -> tuple[list[dict[str, Any]], str]:
-        """Restores a video; returns a placeholder for each face (none: nothing was written), and what is lost."""
+        """Restores a video. Returns a placeholder per face (none: nothing was written) and a note about losses."""
         from panini.jobs.video import restore_video
 
         lost: list[str] = []
@@ -292,26 +292,26 @@ class FolderJob:
         return [{"imagined": None}] * count, "; ".join(lost)
 
     def _note(self, entry: Entry) -> Entry:
-        """Adds an entry to the journal; only the writing thread calls this."""
+        """Adds an entry to the journal. Only the writing thread calls this."""
         self.entries[entry.source] = entry
         append(self.target, entry)
         return entry
 
 
 def is_work(name: str, videos: bool) -> bool:
-    """Whether a file has the name of a picture, or of a video if `videos` can be restored."""
+    """Whether a file has a picture suffix, or a video suffix if `videos` can be restored."""
     return PurePath(name).suffix.lower() in photo_io.READABLE or (videos and photo_io.is_video(PurePath(name)))
 
 
 def settings_digest(options: RestoreOptions, maker: str, mark: bool) -> str:
-    """What an entry says about how its result was made; see `FolderJob`."""
+    """Identifies how a result is made, for the journal; see `FolderJob`."""
     return json.dumps([options.as_dict(), maker, mark], sort_keys=True)
 
 
 def as_found(entry: Entry, stamp: tuple[int, int]) -> Entry:
-    """The entry for the report, with a note if the result, which now has this stamp, was changed by somebody."""
+    """The entry for the report, with a note if the current `stamp` shows that someone edited the result."""
     changed = entry.output and stamp != entry.output_stamp
-    return replace(entry, note="changed since it was written, and left so") if changed else entry
+    return replace(entry, note="edited since Panini wrote it, and not replaced") if changed else entry
 
 
 def summarize(
@@ -324,7 +324,7 @@ def summarize(
     others: int,
     ours: int,
 ) -> dict[str, Any]:
-    """What the reports say about the whole folder."""
+    """The totals for the reports."""
     outcomes = [entry.outcome for entry in entries]
     return {
         "panini": __version__,
@@ -340,16 +340,8 @@ def summarize(
     }
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return (0, 0)
-    return (status.st_size, status.st_mtime_ns)
-
-
 def _words(error: Exception, source: Path) -> str:
-    """The message of an error in one line, without the file's name, which is printed beside it."""
+    """The message of an error in one line, without the file name, which is printed before it."""
     if isinstance(error, MemoryError):
         return "does not fit in memory"
     return one_line(error).removeprefix(f"{one_line(source)} ")

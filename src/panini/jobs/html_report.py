@@ -1,4 +1,4 @@
-"""The reports of a restored folder: `report.json` for programs, and `report.html` for people, which opens offline."""
+"""The reports of a restored folder: `report.json`, and `report.html`, which opens offline."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ _HEIGHT = 160  # pixels: height of a thumbnail
 
 
 def thumbnail(made: Restoration, folder: Path, name: str) -> str:
-    """Writes a thumbnail of the photo and its largest face before and after; returns its path from the parent
-    folder."""
+    """Writes a thumbnail of the photo and its largest face before and after. Returns its path in the output."""
     pixels = made.photo.pixels
     width = min(3 * _HEIGHT, max(1, round(_HEIGHT * pixels.shape[1] / pixels.shape[0])))
     parts = [np.asarray(cv2.resize(pixels, (width, _HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)]
@@ -52,9 +51,9 @@ def report_paths(target: Path) -> list[Path]:
 
 
 def write_reports(source: Path | str, target: Path, summary: Mapping[str, Any], entries: list[Entry]) -> list[Path]:
-    """Writes both reports into the output folder `target`; returns their paths. Raises PaniniError.
+    """Writes both reports into the output folder `target`. Returns their paths. Raises PaniniError.
 
-    source: the folder of the originals, or its address. summary: as of `FolderJob.summary`.
+    source: the folder of the originals, or its URL. summary: from `FolderJob.summary`.
     """
 
     def as_json(file: IO[bytes]) -> None:
@@ -75,13 +74,10 @@ def write_reports(source: Path | str, target: Path, summary: Mapping[str, Any], 
     return paths
 
 
-def _left_alone(others: int, ours: int) -> str:
-    """Sentences about the files that were not restored."""
-    ours_words = (
-        f"{ours} {'file' if ours == 1 else 'files'} of Panini's own {'was' if ours == 1 else 'were'} left alone."
-    )
-    words = f"{others} other {'file was' if others == 1 else 'files were'} left alone."
-    return " ".join([*([ours_words] if ours else []), *([words] if others else [])])
+def _skipped(others: int, ours: int) -> str:
+    """Sentences about the files that were skipped."""
+    counts = ((ours, "made by Panini"), (others, "of other types"))
+    return " ".join(f"Skipped {n} {'file' if n == 1 else 'files'} {what}." for n, what in counts if n)
 
 
 def _page(source: Path | str, target: Path, summary: Mapping[str, Any], entries: list[Entry]) -> list[str]:
@@ -97,12 +93,12 @@ def _page(source: Path | str, target: Path, summary: Mapping[str, Any], entries:
         _HEAD,
         f"<h1>{html.escape(str(source))}</h1><p>{summary['restored']} restored ({summary['faces']} faces), "
         f"{summary['copied']} without a face copied, {summary['failed']} failed; {summary['seconds']} s in this run. "
-        f"{_left_alone(summary['other_files'], summary['own_files'])}</p>",
+        f"{_skipped(summary['other_files'], summary['own_files'])}</p>",
     ]
     if failures:
         rows = (f"<tr><td>{html.escape(e.source)}<td>{html.escape(e.error)}" for e in failures)
-        parts.append(f"<h2>Failed: nothing new of these is in the output</h2><table>{''.join(rows)}</table>")
-    parts.append("<h2>Restored</h2><p>The photo; its largest face before and after.</p><main>")
+        parts.append(f"<h2>Failed: no new results</h2><table>{''.join(rows)}</table>")
+    parts.append("<h2>Restored</h2><p>Each photo, with its largest face before and after.</p><main>")
     for entry in entries:
         if entry.outcome == RESTORED:
             shares = [face["imagined"] for face in entry.faces if face.get("imagined") is not None]

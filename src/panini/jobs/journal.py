@@ -1,6 +1,6 @@
-"""The journal of a folder job, from which a run resumes: a JSON object per line, appended when a file is done.
+"""The journal of a folder job, used to resume it: one JSON object per line, appended when a file is done.
 
-On many machines, each part of the work has a journal of its own. `merge` puts them into the one journal.
+On many machines, each shard of the work has its own journal. `merge` combines them.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Entry:
 
     source: str  # relative to the input folder
     output: str = ""
-    """Relative to the output folder. For a file that failed, the result of an earlier run, if there is one."""
+    """Relative to the output folder. For a file that failed, the result of an earlier run, if any."""
     outcome: str = FAILED
-    """`restored`, `copied` (it has no face) or `failed`. In the journal also `begun`, before a result is written."""
+    """`restored`, `copied` (no face) or `failed`. In the journal also `begun`, before a result is written."""
     error: str = ""
-    note: str = ""  # what the result lacks of the original, or that somebody changed the result
+    note: str = ""  # parts of the original that the result lacks, or that someone edited the result
     faces: list[dict[str, Any]] = field(default_factory=list)
-    """The faces in `Restoration.as_dict`. Entries of older versions may have less."""
+    """The faces as in `Restoration.as_dict`, possibly written by an older version with fewer fields."""
     seconds: float = 0.0
     thumbnail: str = ""  # relative to the output folder
     source_stamp: tuple[int, int] = (0, 0)  # size in bytes and modification time in ns, which reveal changes
@@ -48,13 +48,13 @@ def append(target: Path, entry: Entry) -> None:
         with (target / STATE / _JOURNAL).open("a", encoding="ascii") as journal:
             journal.write(line(entry))
     except OSError as error:
-        raise PaniniError(f"{target / STATE} cannot be written to: {error.strerror}") from error
+        raise PaniniError(f"{target / STATE} cannot be written: {error.strerror}") from error
 
 
 def read(target: Path) -> dict[str, Entry]:
     """The last entry of each file, by source, in the journal of the output folder `target`. Raises PaniniError."""
     try:
-        if (target / _SHARDS).exists():  # of a run on many machines that was stopped
+        if (target / _SHARDS).exists():  # from a stopped run on many machines
             return merge(Folder(target))
         with (target / STATE / _JOURNAL).open(encoding="utf-8", errors="replace") as journal:
             return {entry.source: entry for entry in parse(journal)}
@@ -65,12 +65,12 @@ def read(target: Path) -> dict[str, Entry]:
 
 
 def line(entry: Entry) -> str:
-    """An entry as a line of the journal."""
+    """Formats an entry as a line of the journal."""
     return json.dumps(asdict(entry)) + "\n"
 
 
 def parse(lines: Iterable[str]) -> list[Entry]:
-    """The entries in the lines of a journal."""
+    """Parses the lines of a journal."""
     entries = []
     for text in lines:
         try:
@@ -81,29 +81,29 @@ def parse(lines: Iterable[str]) -> list[Entry]:
 
 
 def as_entry(values: dict[str, Any]) -> Entry:
-    """The entry that `asdict` turned into `values`, which went through JSON."""
+    """Restores an entry from the JSON of its `asdict`."""
     values |= {key: tuple(values[key]) for key in ("source_stamp", "output_stamp")}
     values["settings"] = sys.intern(values["settings"])  # most are the same
     return Entry(**values)
 
 
 def shard_name(shard: str) -> str:
-    """Where the journal of one part of the work lies in the output folder."""
+    """The path of the journal of a shard in the output folder."""
     return f"{_SHARDS}{shard}.jsonl"
 
 
 def read_shard(target: Place, shard: str) -> list[Entry]:
-    """All entries of one part of the work, in order."""
+    """All entries of a shard, in order."""
     return _parsed(target.read(shard_name(shard)))
 
 
 def write_shard(target: Place, shard: str, entries: Iterable[Entry]) -> None:
-    """Writes the journal of one part of the work."""
+    """Writes the journal of a shard."""
     target.write(shard_name(shard), "".join(map(line, entries)).encode())
 
 
 def merge(target: Place) -> dict[str, Entry]:
-    """Puts the journals of the parts into the one journal, if there are any; returns the last entry of each file."""
+    """Merges the journals of all shards into the main journal. Returns the last entry of each file."""
     whole = f"{STATE}/{_JOURNAL}"
     entries = {entry.source: entry for entry in _parsed(target.read(whole))}
     shards = [name for name, _ in target.files(hidden=_SHARDS)]

@@ -1,6 +1,6 @@
-"""Where a folder job on many machines reads and writes: a folder, or an address that fsspec can open (`s3://...`).
+"""Storage for folder jobs on many machines: a folder, or a URL that fsspec can open (`s3://...`).
 
-Names are relative, with `/` between folders. Every write is whole or not at all.
+Names are relative, with `/` between folders. All writes are atomic.
 """
 
 from __future__ import annotations
@@ -24,47 +24,47 @@ class Place(Protocol):
     """A tree of files."""
 
     name: str
-    """The folder or address, for messages and reports."""
+    """The folder or URL, for messages and reports."""
 
     unreadable: dict[str, str]
-    """The folders that `files` could not list, and why."""
+    """The folders that `files` could not list, with the reasons."""
 
     def files(self, recursive: bool = True, hidden: str = "") -> Iterator[tuple[str, Stamp]]:
-        """All files in order, folder by folder, without hidden ones: they start with a dot, or lie in such a folder.
+        """All files in order, folder by folder, except hidden files and files in hidden folders (with a leading dot).
 
-        hidden: instead, all files in this hidden folder.
+        hidden: lists all files in this hidden folder instead.
         """
         ...
 
     def fetch(self, name: str, path: Path) -> None:
-        """Makes a file available at a local path that does not exist yet. It must not be written to."""
+        """Makes a file available at a new local path, which must not be written to."""
         ...
 
     def put(self, path: Path, name: str) -> Stamp:
-        """Copies a local file here, over an older one."""
+        """Copies a local file to this place. Replaces an existing file."""
         ...
 
     def read(self, name: str) -> bytes:
-        """A file's content; empty if there is no such file."""
+        """The content of a file. Empty if there is no such file."""
         ...
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a file, over an older one."""
+        """Writes a file. Replaces an existing file."""
         ...
 
     def remove(self, name: str) -> None:
-        """Deletes a file, if there is one."""
+        """Deletes a file if it exists."""
         ...
 
 
 def url_of(path: Path | str) -> str | None:
-    """The address that a path on the command line is; None if it is a plain path."""
+    """The URL, if a path on the command line is one; None for a plain path."""
     found = _URL.match(str(path))
     return f"{found[1]}://{str(path)[found.end() :].rstrip('/')}" if found else None
 
 
 def place(path: Path | str) -> Place:
-    """The place at a path or address. Raises PaniniError if it cannot be opened."""
+    """Opens the place at a path or URL. Raises PaniniError if that fails."""
     url = url_of(path)
     if url is not None and url.startswith("file://"):
         return Folder(Path("/", url.removeprefix("file://")))
@@ -72,7 +72,7 @@ def place(path: Path | str) -> Place:
 
 
 class Folder:
-    """A folder of this machine, or one that all machines share."""
+    """A folder on this machine, or one shared by all machines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -81,7 +81,7 @@ class Folder:
         """The folders that could not be listed, and why."""
 
     def files(self, recursive: bool = True, hidden: str = "") -> Iterator[tuple[str, Stamp]]:
-        """As `Place.files`. Links to folders are not followed. Raises PaniniError if the folder cannot be listed."""
+        """See `Place.files`. Does not follow links to folders. Raises PaniniError if the folder cannot be listed."""
         self.unreadable = {}
 
         def failed(error: OSError) -> None:
@@ -95,47 +95,47 @@ class Folder:
             folders[:] = sorted(f for f in folders if recursive and (hidden or f[0] != "."))
             for name in sorted(n for n in names if hidden or n[0] != "."):
                 path = Path(folder, name)
-                yield os.path.relpath(path, self.path), _stamp(path)
+                yield os.path.relpath(path, self.path), file_stamp(path)
 
     def fetch(self, name: str, path: Path) -> None:
-        """As `Place.fetch`: a link, so nothing is copied."""
-        (self.path / name).stat()  # says why it cannot be read
+        """See `Place.fetch`. Creates a link instead of a copy."""
+        (self.path / name).stat()  # raises an error if it cannot be read
         path.symlink_to(self.path / name)
 
     def put(self, path: Path, name: str) -> Stamp:
-        """As `Place.put`."""
+        """See `Place.put`."""
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         copy_atomically(path, target)
-        return _stamp(target)
+        return file_stamp(target)
 
     def sweep(self) -> None:
-        """Deletes what writers that died left behind."""
+        """Deletes partial files of crashed workers."""
         for folder, _, names in os.walk(self.path):
             for name in names:
                 if name.startswith(".panini-") and name.endswith(".part"):
                     Path(folder, name).unlink(missing_ok=True)
 
     def read(self, name: str) -> bytes:
-        """As `Place.read`."""
+        """See `Place.read`."""
         try:
             return (self.path / name).read_bytes()
         except FileNotFoundError:
             return b""
 
     def write(self, name: str, content: bytes) -> None:
-        """As `Place.write`."""
+        """See `Place.write`."""
         target = self.path / name
         make_folder(target.parent)
         write_atomically(target, lambda file: file.write(content))
 
     def remove(self, name: str) -> None:
-        """As `Place.remove`."""
+        """See `Place.remove`."""
         (self.path / name).unlink(missing_ok=True)
 
 
 class Remote:
-    """An address that fsspec can open. Object stores write a file whole or not at all by themselves."""
+    """A URL that fsspec can open. Object stores write files atomically."""
 
     def __init__(self, url: str) -> None:
         self.name = url
@@ -146,7 +146,7 @@ class Remote:
             self._fs, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except ModuleNotFoundError as error:
             raise PaniniError(f"{url} needs {error.name}: {how_to_get('ray')}") from error
-        except (ImportError, ValueError) as error:  # fsspec says which library the protocol needs
+        except (ImportError, ValueError) as error:  # fsspec names the library that the protocol needs
             raise PaniniError(f"{url} cannot be opened: {one_line(error)}") from error
         self._root = self._root.rstrip("/")
 
@@ -154,14 +154,14 @@ class Remote:
         return Remote, (self.name,)
 
     def files(self, recursive: bool = True, hidden: str = "") -> Iterator[tuple[str, Stamp]]:
-        """As `Place.files`. Raises PaniniError if the place cannot be listed."""
+        """See `Place.files`. Raises PaniniError if the place cannot be listed."""
         try:
             found: dict[str, Any] = self._fs.find(
                 self._path(hidden).rstrip("/"), maxdepth=None if recursive else 1, detail=True
             )
         except FileNotFoundError:
             found = {}
-        except Exception as error:  # each store has errors of its own
+        except Exception as error:  # each store has its own exceptions
             raise PaniniError(f"{self.name} cannot be listed: {one_line(error)}") from error
         names = {path[len(self._root) + 1 :]: about for path, about in found.items()}
         for name in sorted(names, key=lambda name: (*name.split("/")[:-1], "", name)):
@@ -169,27 +169,27 @@ class Remote:
                 yield name, _stamp_of(names[name])
 
     def fetch(self, name: str, path: Path) -> None:
-        """As `Place.fetch`."""
+        """See `Place.fetch`."""
         self._fs.get_file(self._path(name), str(path))
 
     def put(self, path: Path, name: str) -> Stamp:
-        """As `Place.put`."""
+        """See `Place.put`."""
         self._fs.put_file(str(path), self._path(name))
         return _stamp_of(self._fs.info(self._path(name)))
 
     def read(self, name: str) -> bytes:
-        """As `Place.read`."""
+        """See `Place.read`."""
         try:
             return bytes(self._fs.cat_file(self._path(name)))
         except FileNotFoundError:
             return b""
 
     def write(self, name: str, content: bytes) -> None:
-        """As `Place.write`."""
+        """See `Place.write`."""
         self._fs.pipe_file(self._path(name), content)
 
     def remove(self, name: str) -> None:
-        """As `Place.remove`."""
+        """See `Place.remove`."""
         if self._fs.exists(self._path(name)):
             self._fs.rm_file(self._path(name))
 
@@ -197,7 +197,8 @@ class Remote:
         return f"{self._root}/{name}"
 
 
-def _stamp(path: Path) -> Stamp:
+def file_stamp(path: Path) -> Stamp:
+    """The stamp of a file on this machine."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -206,7 +207,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _stamp_of(about: dict[str, Any]) -> Stamp:
-    """The stamp in what fsspec knows about a file; each file system has its own word for the time."""
+    """The stamp of a file from its fsspec metadata. Each file system uses its own key for the time."""
     times = (about[key] for key in ("LastModified", "mtime", "updated", "last_modified", "created") if key in about)
     time = next(times, 0)
     seconds = time.timestamp() if hasattr(time, "timestamp") else time

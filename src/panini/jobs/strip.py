@@ -13,16 +13,16 @@ from panini.report.explanation import comparison
 def settings(count: int) -> list[float]:
     """`count` settings of the dial, evenly from -1 to 1. Raises PaniniError for fewer than 2 or more than 21."""
     if not 2 <= count <= 21:
-        raise PaniniError(f"a strip has 2 to 21 settings, not {count}")
+        raise PaniniError(f"a strip must have 2 to 21 settings, not {count}")
     return [round(float(dial), 2) for dial in np.linspace(-1, 1, count)]
 
 
 def strip(
     restorer: Restorer, image: Source, count: int = 5, *, aligned: bool = False
 ) -> tuple[Image.Image, Restoration]:
-    """Restores a photo at `count` settings of the dial; returns the picture and the last restoration.
+    """Restores a photo at `count` dial settings. Returns the picture and the last restoration.
 
-    The picture has a row for each face: the input, then the settings. Raises PaniniError as `Restorer.restore` does.
+    The picture has a row per face: the input, then the settings. Raises the errors of `Restorer.restore`.
     """
     results = [restorer.restore(image, aligned=aligned, dial=dial) for dial in settings(count)]
     titles = ["before", *(f"dial {dial:+g}" if dial else "dial 0" for dial in settings(count))]

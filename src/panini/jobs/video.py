@@ -1,6 +1,6 @@
-"""Restores the faces in a video: finds and tracks them first, then restores them with steady crops and results.
+"""Restores the faces in a video. Finds and tracks them first, then restores them with temporal smoothing.
 
-Needs the extra `video` (PyAV). `panini.jobs.clip` reads and writes the files.
+Needs the extra `video` (PyAV). `panini.jobs.video_io` reads and writes the files and copies the sound.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
 from panini.files import write_atomically
 from panini.inference import restore_crop
-from panini.jobs import clip
+from panini.jobs import video_io
 from panini.photo import io as photo_io
 from panini.photo import provenance, scratches
 from panini.photo.color import is_monochrome
 from panini.photo.pixels import Pixels, to_signed
 
 _CUT = 40.0  # of 255: mean difference between the last frame of a scene and the first of the next
-_SEARCHED_EVERY = 5  # frames: how often a whole frame is searched for faces
+_SEARCHED_EVERY = 5  # frames: interval at which the whole frame is searched
 _SAME_FACE = 0.3  # intersection over union of two boxes of one face in neighboring frames
-_LOST = 8  # frames for which a face may disappear and still be the same one
-_SHORTEST = 3  # frames: shorter tracks are no faces
-_STEADY = 2.0  # frames: sigma of the Gaussian that smooths a crop's place over time
+_LOST = 8  # frames that a face may be missing before its track ends
+_SHORTEST = 3  # frames: shorter tracks are discarded
+_STEADY = 2.0  # frames: sigma of the Gaussian that smooths the position of a crop over time
 _FADE = 4  # frames in which a face's restoration fades in and out
-_FRESH = 0.3  # share of this frame's restoration in a still face; the rest comes from earlier frames
-_STILL = 5.0  # of 255: below this change, every second frame reuses the restoration of the frame before
-_MOTION = 10.0  # of 255: from this change on, only this frame's restoration counts
+_FRESH = 0.3  # weight of the current frame in a still face; the rest comes from earlier frames
+_STILL = 5.0  # of 255: below this change, every second frame reuses the previous restoration
+_MOTION = 10.0  # of 255: above this change, only the current frame counts
 
 Progress = Callable[[str, int, int], None]
 
@@ -48,8 +48,8 @@ class Track:
 
     first: int  # number of its first frame
     places: list[NDArray[np.float64]]
-    """Its crop in each frame: x, y of the center, log of the side, angle in radians. Smoothed when it is complete."""
-    last: Face  # the face where it was found last
+    """Its crop in each frame: x and y of the center, log of the side, angle in radians. Smoothed at the end."""
+    last: Face  # the face in the last frame where it was found
     missed: int = 0  # number of frames since then
     fades: tuple[bool, bool] = (True, True)  # whether it fades in and out; not at a cut
     v: NDArray[np.float32] | None = None  # v_DR [dim], smoothed over time
@@ -58,7 +58,7 @@ class Track:
     after: NDArray[np.float32] | None = None  # the last restoration, averaged over frames
 
     def weight(self, frame: int) -> float:
-        """The opacity of its restoration in a frame, in (0, 1]."""
+        """The opacity of the restoration in a frame, in (0, 1]."""
         i, end = frame - self.first, len(self.places)
         rise = (i + 1) / _FADE if self.fades[0] else 1.0
         fall = (end - i) / _FADE if self.fades[1] else 1.0
@@ -77,19 +77,19 @@ def restore_video(
     progress: Progress = lambda step, done, of: None,
     tell: Callable[[str], None] = lambda words: None,
 ) -> int:
-    """Writes `source` with its faces restored to `target`; returns the number of faces that were tracked.
+    """Restores the faces in `source` and writes the video to `target`. Returns the number of tracked faces.
 
-    mark: note the restoration in the metadata; see `panini.photo.provenance`.
-    steady: smooth crops and results over time; False restores each frame independently.
-    progress: called with the step, the number of frames done and of all frames (0 if unknown).
-    tell: called before the work starts with each thing that cannot be kept, in words.
+    mark: record the restoration in the metadata; see `panini.photo.provenance`.
+    steady: smooth crops and results over time. False restores each frame independently.
+    progress: called with the step, the number of finished frames and the number of all frames (0 if unknown).
+    tell: called before the work starts, with a description of each part of the video that cannot be kept.
     Raises PaniniError if the video cannot be read or written or the options do not fit, NoFaceError if it has no face.
     """
     options.check_for("a video")
     check_output(target, source, overwrite=overwrite)
     settings = restorer.prepare(options)
     try:
-        how = clip.plan(source, target)
+        how = video_io.plan(source, target)
         for words in how.lost:
             tell(words)
         tracks = _track_faces(restorer, source, how, steady, progress)
@@ -106,31 +106,31 @@ def restore_video(
         def told(done: int, of: int) -> None:
             progress("restoring", done, of)
 
-        write_atomically(target, lambda file: clip.write(source, target, file, how, retouch, told))
-    except (clip.FFmpegError, OSError, ValueError) as error:
+        write_atomically(target, lambda file: video_io.write(source, target, file, how, retouch, told))
+    except (video_io.FFmpegError, OSError, ValueError) as error:
         raise PaniniError(f"{source} cannot be restored: {one_line(error)}") from error
     return len(tracks)
 
 
 def check_output(target: Path, source: Path, *, overwrite: bool) -> None:
-    """As `photo_io.check_output`, for videos."""
+    """Does the checks of `photo_io.check_output` for videos."""
     photo_io.check_input(source)
     if target.suffix.lower() not in photo_io.VIDEOS_WRITTEN:
         known = " ".join(photo_io.VIDEOS_WRITTEN)
-        raise PaniniError(f"{target}: unknown suffix {target.suffix!r}; known for videos are {known}")
+        raise PaniniError(f"{target}: unknown suffix {target.suffix!r}; use one of {known} for videos")
     photo_io.check_place(target, source, overwrite=overwrite)
 
 
-def _track_faces(restorer: Restorer, source: Path, how: clip.Plan, steady: bool, progress: Progress) -> list[Track]:
+def _track_faces(restorer: Restorer, source: Path, how: video_io.Plan, steady: bool, progress: Progress) -> list[Track]:
     """Finds the faces and tracks them through the frames.
 
-    The whole frame is searched after a cut and every few frames. In between, each face is searched near its last place.
-    A new face is tracked back to its first frame.
+    Searches the whole frame after a cut and every few frames. In between, searches for each face near its last
+    position. Tracks a new face back to its first frame.
     """
     detector, done, active = restorer.detector, list[Track](), list[Track]()
     every = _SEARCHED_EVERY if hasattr(detector, "look_again") else 1
     number, before, recent = -1, None, deque[Pixels](maxlen=_SEARCHED_EVERY - 1)
-    for number, (pixels, total) in enumerate(clip.frames(source, how)):
+    for number, (pixels, total) in enumerate(video_io.frames(source, how)):
         small = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
         cut = before is None or float(np.abs(small - before).mean()) > _CUT
         if cut:
@@ -164,7 +164,7 @@ def _track_faces(restorer: Restorer, source: Path, how: clip.Plan, steady: bool,
 
 
 def _continue(track: Track, match: Face | None, restorer: Restorer, pixels: Pixels) -> None:
-    """Adds a frame to a track. match: the track's face in this frame; None: it was not found."""
+    """Adds a frame to a track. match: the face in this frame; None if it was not found."""
     if match is None:
         track.missed += 1
         return
@@ -177,7 +177,7 @@ def _continue(track: Track, match: Face | None, restorer: Restorer, pixels: Pixe
 
 
 def _begun(restorer: Restorer, face: Face, pixels: Pixels, number: int, recent: Iterable[Pixels], cut: bool) -> Track:
-    """A new track. It begins before the frame `number` if the face is visible in the `recent` frames."""
+    """Starts a track. It begins before frame `number` if the face is visible in the `recent` frames."""
     size, last = restorer.engine.input_size, face
     places = [_place(restorer.transform(pixels, face), size)]
     for earlier in reversed(list(recent)):
@@ -192,7 +192,7 @@ def _begun(restorer: Restorer, face: Face, pixels: Pixels, number: int, recent: 
 
 
 def _look_again(restorer: Restorer, pixels: Pixels, face: Face) -> Face | None:
-    """The face in another frame, near its last place; None if it is not there, or the detector cannot do this."""
+    """Finds a face near its position in another frame. None if it is gone, or if the detector does not support this."""
     look_again = getattr(restorer.detector, "look_again", lambda pixels, face: None)
     return look_again(pixels, face)
 
@@ -204,10 +204,10 @@ def _same(track: Track, faces: list[Face]) -> Face | None:
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Smooths [N, C] over the first axis with a Gaussian of `_STEADY`, cut off at the ends."""
+    """Smooths [N, C] over the first axis with a Gaussian of `_STEADY`, truncated at the ends."""
     reach = np.arange(len(values))
     weights = np.exp(-0.5 * ((reach[:, None] - reach) / _STEADY) ** 2)
-    # Fits a straight line and not a constant, so that movement does not lag at the ends.
+    # Fits a line instead of a constant, so that motion does not lag at the ends.
     result = np.empty_like(values)
     for i, weight in enumerate(weights):
         x = reach - i
@@ -230,15 +230,15 @@ def _transform(place: NDArray[np.float64], size: int) -> align.Transform:
 
 
 def _examples(
-    restorer: Restorer, source: Path, how: clip.Plan, tracks: list[Track], settings: FaceSettings
+    restorer: Restorer, source: Path, how: video_io.Plan, tracks: list[Track], settings: FaceSettings
 ) -> list[RestoredFace]:
-    """Restores each face in the middle frame of its track, to measure the imagined share for the video's metadata.
+    """Restores each face in the middle frame of its track, to predict the share of imagined detail for the metadata.
 
-    This happens first, because a container begins with its tags.
+    This happens first, because a container starts with its tags.
     """
     size = restorer.engine.input_size
     faces: list[RestoredFace] = []
-    for number, (pixels, _) in enumerate(clip.frames(source, how)):
+    for number, (pixels, _) in enumerate(video_io.frames(source, how)):
         for track in tracks:
             if number == track.first + len(track.places) // 2:
                 transform = _transform(track.places[number - track.first], size)
@@ -278,7 +278,7 @@ def _restore_frame(
 
 
 def _keeps_still(track: Track, seen: Pixels) -> bool:
-    """Whether a crop looks as in the last frame, so that its restoration is used again; at most every other time."""
+    """Whether a crop is like the last frame, so that its restoration is reused. Never for two frames in a row."""
     if track.before is None or track.after is None or track.reused:
         track.reused = False
         return False
@@ -299,17 +299,17 @@ def _restore_crop(
     restored = restore_crop(
         restorer.engine, crop, settings.edit, monochrome=monochrome, passes=settings.passes, own=v
     ).image
-    return _calm(track, seen, restored) if steady else restored
+    return _average(track, seen, restored) if steady else restored
 
 
 def _blurred(crop: Pixels) -> NDArray[np.float32]:
-    """[64, 64, 3]: a small, blurred crop, to compare frames."""
+    """[64, 64, 3]: a small, blurred copy of a crop, to compare frames."""
     small = cv2.resize(crop, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
 
 
-def _calm(track: Track, crop: Pixels, restored: Pixels) -> Pixels:
-    """The restored crop, averaged with earlier ones where the face keeps still."""
+def _average(track: Track, crop: Pixels, restored: Pixels) -> Pixels:
+    """Averages the restored crop with earlier ones where the face does not move."""
     seen = _blurred(crop)
     after = restored.astype(np.float32)
     if track.before is not None and track.after is not None:

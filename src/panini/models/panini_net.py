@@ -61,17 +61,17 @@ class PaniniNet(nn.Module):
 
     def encode(self, x: Tensor, v: Tensor | None = None, own: Tensor | None = None) -> Encoding:
         """Everything before the prior. `v` stands in for the v_DR of `x` in all interpolations (editable restoration);
-        what `x` is deblurred by stays its own, for a blur is a fact. `own`: that one, if it is known already.
+        deblurring and degradation removal keep its own, for they are about facts. `own`: that one, if it is known.
 
         v is one vector [N, dr_dim], or one for each of DAFI's resolutions and a last one for the picture.
         """
         if own is None:
-            own = self.dre(x) if v is None or self.deblur is not None else v
+            own = self.dre(x) if v is None or self.deblur is not None or self.removal is not None else v
         v = own if v is None else v
         if self.deblur is not None:
             x = self.deblur(x, own)
         if self.removal is not None:
-            x = self.removal(x)
+            x = self.removal(x, own)
         image = self.ife(x)
         weights = self.dafi.weights(v if v.ndim == 2 else v[:, :-1])
         return Encoding(w=self.lce(image[4]), image=image, weights=weights, v=v, picture=x)

@@ -32,7 +32,7 @@ def default() -> PaniniNet:
         dafi=DAFI(dre.dim, fused, ife.channels, 128, _DAFI_KERNELS, prior_share=0.9, normalized=True),
         picture=PictureDAFI(dre.dim, bands=7),
         deblur=Deblur(dre.dim),
-        removal=DegradationRemoval(),
+        removal=DegradationRemoval(dre.dim),
     )
 
 
@@ -50,7 +50,7 @@ def toy() -> PaniniNet:
         dafi=DAFI(dre.dim, fused, ife.channels, hidden=32, kernel_size=1, prior_share=0.9, normalized=True),
         picture=PictureDAFI(dre.dim, bands=4),
         deblur=Deblur(dre.dim),
-        removal=DegradationRemoval({4: 16, 8: 16}, {4: 1, 8: 1}, {4: 1}),
+        removal=DegradationRemoval(dre.dim, {4: 16, 8: 16}, {4: 1, 8: 1}, {4: 1}),
         input_size=128,
     )
 

@@ -1,1 +1,1 @@
-"""Photos as files and as pixels."""
+"""Reads, writes and processes photos."""

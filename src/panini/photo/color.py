@@ -9,23 +9,23 @@ from numpy.typing import NDArray
 from panini.photo.pixels import LUMA, Pixels
 
 _LIGHT_SIZE = 64  # side at which color and light are compared
-_LIGHT_SIGMA = 3.0  # pixels at that size: the Gaussian whose output counts as light, about 1/20 of the crop
+_LIGHT_SIGMA = 3.0  # pixels at that size: the Gaussian that defines light, about 1/20 of the crop
 _TINT_SIGMA = 1.5  # pixels at that size: the same for the tints of a nearly gray picture
 _TONE_SPREAD = 2.5  # of 255: largest deviation of a monochrome picture's chroma from its tone curve
 
 
 def is_monochrome(image: Pixels) -> bool:
-    """Whether a picture [H, W, 3] has a single tone, such as gray or sepia: its color follows from its brightness."""
+    """Whether a picture [H, W, 3] has a single tone, such as gray or sepia: its brightness determines its color."""
     small = cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA).astype(np.float32)
     luma, chroma = _split(small)
     return bool(np.std(chroma - _tone_of(luma, _tone_curve(luma, chroma))) < _TONE_SPREAD)
 
 
 def match_color(restored: Pixels, original: Pixels, *, monochrome: bool = False) -> Pixels:
-    """`restored` [S, S, 3] with the low frequencies of `original` [T, T, 3], the same crop before restoration.
+    """Gives `restored` [S, S, 3] the low frequencies of `original` [T, T, 3], the same crop before restoration.
 
-    monochrome: the color follows from the brightness as in `original`, so that gray stays exactly gray. Local tints of
-    `original`, such as hand-tinted cheeks, are kept.
+    monochrome: brightness determines color as in `original`, so gray stays exactly gray. Local tints in `original`,
+    such as hand-tinted cheeks, are kept.
     """
     size = (_LIGHT_SIZE, _LIGHT_SIZE)
     before, after = (

@@ -1,10 +1,9 @@
-"""Consistent super-resolution: a result that equals the input when it is downsampled again.
+"""Consistent super-resolution: makes a result that equals the input when it is downsampled again.
 
-This is for inputs that are plain downsamplings of a picture. The kernel is Pillow's antialiased bicubic, the usual one
-in super-resolution benchmarks. The result is projected onto the set of pictures that downsample to the input, with the
-smallest change. Because values stay in 0..255, this takes several rounds. An input that is not a downsampling of
-anything, such as white noise, is met as closely as possible. Pillow rounds after each axis, so its own 8-bit
-downsampling of the result may differ by one level.
+This is for inputs that are plain downsamplings of a picture. The kernel is Pillow's antialiased bicubic, which is usual
+in super-resolution benchmarks. The result is projected onto the set of pictures that downsample to the input. This is
+iterative, because values must stay in 0..255. Inputs that are not a downsampling of any picture, such as white noise,
+are matched as closely as possible. Pillow rounds after each axis, so its 8-bit downsampling may differ by one level.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from panini.photo.pixels import Pixels
 
 ENOUGH = 0.9  # of 255: the largest error that may remain
 CLOSE = 2.0
-"""Of 255, root mean square: below this, a result counts as consistent already. Removing noise, blur or JPEG artifacts
+"""Of 255, root mean square: below this error, a result is nearly consistent. Removing noise, blur or JPEG artifacts
 changes more."""
 ROUNDS = 100
-HASTE = 1.5  # over-relaxation: adds this multiple of the missing difference, to make up for clipped values
+RELAXATION = 1.5  # over-relaxation factor, which compensates for clipped values
 LARGEST = 4096  # largest side of the input, in pixels: the kernel is inverted as one matrix
 
 Array = NDArray[np.float32]
@@ -36,9 +35,9 @@ def consistent(result: Pixels, given: Pixels) -> Pixels:
     """
     (height, width), (tall, wide) = given.shape[:2], result.shape[:2]
     if tall <= height or wide <= width:
-        raise PaniniError("consistent wants a result larger than the input: a small --aligned face, or --scale 2 or 4")
+        raise PaniniError("consistent needs a larger result: use a small --aligned face, or --scale 2 or 4")
     if max(height, width) > LARGEST:
-        raise PaniniError(f"consistent takes photos of at most {LARGEST} pixels a side")
+        raise PaniniError(f"consistent works with photos of at most {LARGEST} pixels per side")
     down, across = _kernel(tall, height), _kernel(wide, width)
     up, along = _inverse(tall, height), _inverse(wide, width)
     channels = []
@@ -48,7 +47,7 @@ def consistent(result: Pixels, given: Pixels) -> Pixels:
             missing = target - _shrunk(np.rint(now), down, across)
             if np.abs(missing).max() < ENOUGH:
                 break
-            now = np.clip(now + HASTE * (up @ missing @ along.T), 0, 255)
+            now = np.clip(now + RELAXATION * (up @ missing @ along.T), 0, 255)
         channels.append(np.rint(now).astype(np.uint8))
     return np.stack(channels, -1)
 
@@ -72,7 +71,7 @@ def _shrunk(channel: Array, down: Array, across: Array) -> Array:
 
 @lru_cache(4)
 def _kernel(long: int, short: int) -> Array:
-    """[short, long]: Pillow's bicubic, as a matrix."""
+    """[short, long]: Pillow's bicubic kernel as a matrix."""
     identity = Image.fromarray(np.eye(long, dtype=np.float32))
     return np.asarray(identity.resize((long, short), Image.Resampling.BICUBIC), np.float32)
 

@@ -1,4 +1,4 @@
-"""Finds damage in picture files, and data beside the picture. Decoders skip damage without a message."""
+"""Finds damage and extra data in picture files. Decoders skip both silently."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _NO_MARKER = 0x100  # data of a JPEG where a marker must be
 PNG_START = b"\x89PNG\r\n\x1a\n"
 _CARRIED = {b"tEXt", b"zTXt", b"iTXt", b"cHRM", b"gAMA", b"sRGB", b"cICP"}
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_CREDENTIALS = "without Content Credentials (C2PA), which do not hold for a changed picture"
+_CREDENTIALS = "without Content Credentials (C2PA), which are invalid for a changed picture"
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 _PREVIEWS = (0x010001, 0x010002)  # the types of a large thumbnail in a multi-picture file
 
 
 @dataclass
 class Contents:
-    """The findings about a file; see `panini.photo.io.Metadata` for what is kept."""
+    """What a file contains besides pixels. `panini.photo.io.Metadata` describes what is kept."""
 
-    damage: str = ""  # why the picture is incomplete, in words that follow the file's name; empty if it is complete
+    damage: str = ""  # why the picture is incomplete, in words that follow the file name; empty if it is complete
     whole: bytes = b""
-    """The file without damaged parts beside the picture, if there are any. Decoders would refuse them."""
-    left_out: list[str] = field(default_factory=list)  # the parts that are not kept, in words
+    """The file without damaged metadata, which decoders would reject. Empty if there is none."""
+    left_out: list[str] = field(default_factory=list)  # descriptions of the parts that are not kept
     chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
     """The text and color chunks of a PNG: name and content."""
     blocks: bytes = b""  # the segments of a JPEG that are copied (captions, extended XMP)
@@ -62,7 +62,7 @@ def _png(data: bytes) -> Contents:
         if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
             words = name.decode("latin-1")
             if not (name[:1].islower() and words.isalpha() and words.isascii()) or name == b"tRNS":
-                found.damage = f"is damaged: its part {words!a} fails its checksum"
+                found.damage = f"is damaged: its chunk {words!a} has a wrong checksum"
                 return found
             found.left_out.append(f"without a damaged part of the file ({words})")
             continue
@@ -96,14 +96,14 @@ def _webp(data: bytes) -> Contents:
     found = Contents()
     size = 8 + int.from_bytes(data[4:8], "little")
     if size > len(data):
-        found.damage = f"is cut short: {len(data)} of its {size} bytes are there"
+        found.damage = f"is cut short: it has only {len(data)} of {size} bytes"
     elif size + (size & 1) < len(data):
         found.left_out.append(_behind(len(data) - size))
     at = 12
     while at + 8 <= min(size, len(data)):
         name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         if at + 8 + length > size:
-            found.damage = found.damage or "is damaged: a part of it reaches beyond its end"
+            found.damage = found.damage or "is damaged: a chunk extends beyond the end"
         found.lossless |= name == b"VP8L"
         if name == b"C2PA":
             found.left_out.append(_CREDENTIALS)
@@ -112,20 +112,20 @@ def _webp(data: bytes) -> Contents:
 
 
 def _avif_or_heic(data: bytes) -> Contents:
-    """Finds bit depths and colors that decoders do not report: they return 8 bits as if they were sRGB."""
+    """Finds bit depths and colors that decoders hide: they return 8 bits and treat them as sRGB."""
     found = Contents()
     end = data.find(b"mdat", 4) if b"mdat" in data[4:] else len(data)
     head = data[:end]
     at = head.find(b"av1C")
     if at >= 0 and head[at + 6 : at + 7] and head[at + 6] & 0x40:
-        found.left_out.append("8 bits are left")
+        found.left_out.append("reduced to 8 bits")
     at = head.find(b"colrnclx")
     if at >= 0 and b"colrprof" not in head and b"colrrICC" not in head:
         primaries, transfer = (int.from_bytes(head[i : i + 2], "big") for i in (at + 8, at + 10))
         if transfer in (16, 18):
-            found.left_out.append("without its brightness for HDR screens, so that colors may look flat")
+            found.left_out.append("without its brightness for HDR screens, so colors may look flat")
         elif primaries not in (1, 2):
-            found.left_out.append("its wide colors are taken for those of sRGB")
+            found.left_out.append("its wide-gamut colors are treated as sRGB")
     return found
 
 
@@ -160,7 +160,7 @@ def _jpeg(data: bytes) -> Contents:
         elif marker == 0xE2 and body.startswith(b"MPF\0"):
             kinds = _picture_kinds(body[4:])
         elif marker == _NO_MARKER:
-            found.damage = "is damaged: there is no JPEG marker where one must be"
+            found.damage = "is damaged: a JPEG marker is missing"
             return found
     if data[at - 2 : at] == b"\xff\xd9":  # else the file may be truncated, which the decoder notices
         _examine_rest(data, at, kinds, found)
@@ -183,7 +183,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
             return
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         end = at + 2 + length
-        if marker == 0xDA:  # a scan, which ends at the next marker that does not belong to it
+        if marker == 0xDA:  # a scan, which ends at the next marker that is not part of it
             while True:
                 end = data.find(b"\xff", end)
                 if end < 0 or end + 1 >= len(data):
@@ -234,7 +234,7 @@ def _examine_rest(data: bytes, at: int, kinds: list[int], found: Contents) -> No
         found.left_out.append("without the gain map, which makes it brighter on HDR screens")
         others -= 1
     if others:
-        found.left_out.append(f"without {others} further {'picture' if others == 1 else 'pictures'} of the file")
+        found.left_out.append(f"without {others} more {'picture' if others == 1 else 'pictures'} in the file")
     rest = data[at:]
     if b"ftyp" in rest or rest.endswith(b"SEFT"):
         found.trailer = rest
@@ -243,7 +243,7 @@ def _examine_rest(data: bytes, at: int, kinds: list[int], found: Contents) -> No
 
 
 def _behind(size: int) -> str:
-    return f"without {size} bytes that stand behind the picture"
+    return f"without {size} bytes after the end of the picture"
 
 
 _EXAMINERS = ((PNG_START, _png), (b"\xff\xd8\xff", _jpeg), (b"\0\0\0\x0cJXL ", _jxl))  # by the first bytes of a file

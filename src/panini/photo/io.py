@@ -1,8 +1,8 @@
-"""Reads and writes picture files so that nothing but the faces changes.
+"""Reads and writes picture files so that only the faces change.
 
-A `Photo` is 8-bit RGB, upright, with its alpha channel and metadata beside it. 1-bit and floating-point pictures become
-8-bit gray, palettes become RGB, and CMYK and Lab become sRGB. Of an animation, the first frame is read. The result is
-L, LA, RGB or RGBA, like the photo. JPEG and BMP hold no transparency, so the photo is laid over white there. PNG and
+A `Photo` holds upright 8-bit RGB pixels, an alpha channel and metadata. 1-bit and floating-point pictures become 8-bit
+gray, palettes become RGB, and CMYK and Lab become sRGB. Only the first frame of an animation is read. The result is L,
+LA, RGB or RGBA, like the photo. JPEG and BMP cannot store transparency, so the photo is blended with white. PNG and
 TIFF keep all 16 bits.
 """
 
@@ -25,7 +25,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePl
 
 from panini.errors import PaniniError, one_line
 from panini.files import write_atomically
-from panini.photo import kinds, xmp
+from panini.photo import file_types, xmp
 from panini.photo.contents import Contents, examine
 from panini.photo.salvage import READING, empty_rows, in_words, salvaged
 from panini.photo.sixteen_bit import WRITERS, carried_over, eight_bits, read_sixteen_bit
@@ -46,33 +46,33 @@ if find_spec("pillow_heif"):  # the extra `heif`
     FORMATS |= {".heic": "HEIF", ".heif": "HEIF"}
 
 READABLE = {*FORMATS, ".gif", ".jp2", ".mpo", ".pgm", ".ppm", ".tga", ".heic", ".heif", ".avif", ".jxl"}
-"""Suffixes of the pictures in a folder. Without their extras, HEIC and JPEG XL files fail with a message."""
+"""Suffixes of the pictures to restore in a folder. HEIC and JPEG XL files need their extras."""
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp"}  # suffixes of videos
 VIDEOS_WRITTEN = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""Containers of videos that can be written, by suffix."""
+"""The video containers that can be written, by suffix."""
 
-JPEG_QUALITY = 95  # the lowest quality that is written; a photo of higher quality keeps its own
-_JPEG_TABLE_SUM = 3692  # the sum of the luminance table in the JPEG standard, which means quality 50
+JPEG_QUALITY = 95  # minimum quality to write; a photo with a higher quality keeps it
+_JPEG_TABLE_SUM = 3692  # the sum of the luminance table in the JPEG standard, which is quality 50
 _JPEG_BLOCK = 65_500  # bytes: longer EXIF or XMP does not fit into a JPEG and is left out
-_XMP_TAG = 700  # in TIFF
+XMP_TAG = 700  # in TIFF
 _OPAQUE = {"JPEG", "BMP"}
 _EMPTY = 16  # rows of one gray at the end of a JPEG: from here on, its data probably ended early
 _DNG = 50706  # the TIFF tag that marks DNG files
 _NO_DENSITY = {"WEBP", "AVIF", "HEIF"}
 _EXTENDED = b"http://ns.adobe.com/xmp/extension/"
-_REDUCED = "8 bits are left"
+_REDUCED = "reduced to 8 bits"
 OURS = "Faces restored by Panini"  # our comments begin with this
 SECOND = {"Comment": "Restoration", "Software": "Processing Software"}
-"""Our keywords in a PNG, if the photo's own text uses the first ones already."""
+"""Alternative PNG keywords for our text, if the photo already uses the first ones."""
 
 
 class ImageError(PaniniError):
-    """A picture that cannot be read or written."""
+    """A picture cannot be read or written."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The metadata of a picture file. The orientation is already applied, and left out."""
+    """The metadata of a picture file, without the orientation, which is applied to the pixels."""
 
     exif: bytes = b""
     xmp: bytes = b""
@@ -85,9 +85,9 @@ class Metadata:
     """Segments of a JPEG with IPTC captions and extended XMP."""
     comment: bytes = b""
     lossless: bool = False
-    """Whether it was a lossless WebP."""
+    """Whether the file was a lossless WebP."""
     text: tuple[tuple[str, str], ...] = ()
-    """Keywords and values to add to a PNG's text."""
+    """Keywords and values to add to the text of a PNG."""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     """The text and color chunks of a PNG: name and content."""
     trailer: bytes = b""
@@ -96,24 +96,24 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo to work on."""
+    """A photo: pixels, transparency and metadata."""
 
     pixels: NDArray[np.uint8]
     """[H, W, 3] RGB, upright."""
     alpha: NDArray[np.uint8] | None = None
     """[H, W]; None: opaque."""
     gray: bool = False
-    """Whether it has one channel in files."""
+    """Whether it is written with one channel."""
     metadata: Metadata = field(default_factory=Metadata)
     path: Path | None = None
-    """The file it came from."""
+    """The file that the photo was read from."""
     pixels16: NDArray[np.uint16] | None = None
-    """The 16-bit picture as it was read: [H, W], [H, W, 3] or [H, W, 4]. Changes are in `pixels` alone."""
+    """The original 16-bit picture: [H, W], [H, W, 3] or [H, W, 4]. Changes are only in `pixels`."""
     left_out: tuple[str, ...] = ()
-    """Parts of the file that were not read, in words."""
+    """Descriptions of the parts of the file that were not read."""
 
     def image(self) -> Image.Image:
-        """A Pillow image in the mode the photo came in: L, LA, RGB or RGBA."""
+        """A Pillow image in the mode of the photo: L, LA, RGB or RGBA."""
         image = Image.fromarray(self.pixels[..., 0].copy() if self.gray else self.pixels)
         if self.alpha is not None:
             image.putalpha(Image.fromarray(self.alpha))
@@ -122,7 +122,7 @@ class Photo:
     def enlarged(
         self, scale: int, upscale: Callable[[NDArray[np.uint8], int], NDArray[np.uint8]] | None = None
     ) -> Photo:
-        """The photo `scale` times larger on each side, by cubic interpolation or by `upscale`."""
+        """Enlarges the photo by a factor of `scale`, with cubic interpolation or with `upscale`."""
         if scale == 1:
             return self
 
@@ -139,7 +139,7 @@ class Photo:
         return replace(self, pixels=_rgb(eight_bits(pixels16)), alpha=alpha, pixels16=pixels16)
 
     def of_eight_bits(self) -> Photo:
-        """The photo without the lower eight bits of a 16-bit picture, noted in `left_out`."""
+        """The photo reduced to 8 bits. `left_out` mentions this."""
         return self if self.pixels16 is None else replace(self, pixels16=None, left_out=(*self.left_out, _REDUCED))
 
 
@@ -149,7 +149,7 @@ or [H, W, 4] RGBA."""
 
 
 def load(source: Source, *, salvage: bool = False) -> Photo:
-    """Reads a photo. Raises ImageError, which names the file, if it is damaged or not a picture.
+    """Reads a photo. Raises ImageError, with the name of the file, if it is damaged or not a picture.
 
     salvage: read the undamaged part of a damaged file.
     """
@@ -172,43 +172,43 @@ def load(source: Source, *, salvage: bool = False) -> Photo:
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name} {kinds.unreadable(file, Image.OPEN)}") from None
+        raise ImageError(f"{name} {file_types.unreadable(file, Image.OPEN)}") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{name} is too large: more than {limit} megapixels") from None
     except MemoryError:
         raise ImageError(f"{name} does not fit in memory") from None
-    except Exception as error:  # on broken files, decoders raise exceptions of every kind
+    except Exception as error:  # decoders raise all kinds of exceptions for broken files
         raise ImageError(f"{name} cannot be read: {one_line(error)}") from error
 
 
 def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
-    """The photo in a file. Raises ImageError if the file is damaged, unless `salvage`."""
+    """Reads a photo from a file. Raises ImageError if the file is damaged, unless `salvage`."""
     name = path or "the input"
     contents = examine(file)
     damage, opened = contents.damage, contents.whole or file
     if not damage:
         with Image.open(io.BytesIO(opened) if isinstance(opened, bytes) else opened) as image:
             if _DNG in getattr(image, "tag_v2", {}):
-                raise ImageError(f"{name} is a RAW file, of which only a preview could be read: develop it first")
+                raise ImageError(f"{name} is a RAW file: convert it to JPEG, PNG or TIFF first")
             try:
                 photo = _decode(image, file, contents)
                 empty = empty_rows(photo.pixels) if image.format in ("JPEG", "MPO") else 0
                 if empty < _EMPTY:
                     return photo
                 part = max(1, round(100 * empty / len(photo.pixels)))
-                said = f"the lowest {part} % are one gray, as where a file was damaged"
+                said = f"the bottom {part}% is plain gray, so the file may be damaged"
                 return replace(photo, left_out=(*photo.left_out, said))
             except (OSError, SyntaxError, ValueError) as error:
                 damage = f"cannot be read: {one_line(error)}"
     try:
         left, share = salvaged(file)
     except Image.DecompressionBombError:
-        raise  # too large, whole or not
-    except Exception as error:  # of every kind, too
-        raise ImageError(f"{name} {damage}; nothing of it can be restored") from error
+        raise  # too large, even if undamaged
+    except Exception as error:  # all kinds of exceptions
+        raise ImageError(f"{name} {damage}; no part of it can be read") from error
     if not salvage:
-        raise ImageError(f"{name} {damage}; {in_words(share)} (--salvage, in Python salvage=True, takes that)")
+        raise ImageError(f"{name} {damage}; {in_words(share)} (use --salvage, or salvage=True in Python)")
     photo = _decode(left, None, contents)
     return replace(photo, path=path, left_out=(f"the file {damage}; {in_words(share)}", *photo.left_out))
 
@@ -216,17 +216,17 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
 def save(
     photo: Photo, target: str | os.PathLike[str] | IO[bytes], format: str | None = None, *, overwrite: bool = False
 ) -> Path | None:
-    """Writes the photo to a path, whole or not at all, or to a binary file object. Returns the path.
+    """Writes the photo to a path, atomically, or to a binary file object. Returns the path.
 
-    format: a value of `FORMATS`, such as "PNG"; None: the one of the path's suffix.
-    Raises ImageError as `check_output` does, for a file object without a format, and if writing fails.
+    format: a value of `FORMATS`, such as "PNG". None: chosen by the suffix of the path.
+    Raises ImageError as `check_output` does, if a file object has no format, or if writing fails.
     """
     path = Path(target) if isinstance(target, str | os.PathLike) else None
     if path is not None:
         check_output(path, photo.path, overwrite=overwrite)
         format = FORMATS[path.suffix.lower()] if format is None else format
     if format is None or format not in FORMATS.values():
-        raise ImageError(f"a file object wants a format, one of {', '.join(dict.fromkeys(FORMATS.values()))}")
+        raise ImageError(f"a file object needs a format: one of {', '.join(dict.fromkeys(FORMATS.values()))}")
     try:
         write = _writer(photo, format)
         if isinstance(target, str | os.PathLike):
@@ -239,7 +239,7 @@ def save(
 
 
 def _writer(photo: Photo, format: str) -> Callable[[IO[bytes]], object]:
-    """A function that writes the photo to a file object."""
+    """Returns a function that writes the photo to a file object."""
     register_plugins()
     image, options = _encoding(photo, format)
     pixels16 = carried_over(photo.pixels16, photo.pixels) if photo.pixels16 is not None and format in WRITERS else None
@@ -259,17 +259,17 @@ def _writer(photo: Photo, format: str) -> Callable[[IO[bytes]], object]:
 
 
 def not_kept(photo: Photo, path: Path) -> list[str]:
-    """What the result at `path` lacks of the photo's original file, in words."""
+    """Describes the parts of the original file that the result at `path` lacks."""
     format, metadata = FORMATS[path.suffix.lower()], photo.metadata
     exif_and_xmp = {"EXIF": metadata.exif, "XMP": metadata.xmp}
     lost = list(photo.left_out)
     if photo.alpha is not None and format in _OPAQUE:
-        lost.append("transparent parts lie on white")
+        lost.append("transparency replaced by white")
     if photo.pixels16 is not None and format not in WRITERS:
         lost.append(_REDUCED)
     if format == "BMP":
         held = exif_and_xmp | {"the color profile": metadata.icc_profile}
-        lost += [f"without {name}, which BMP does not hold" for name, block in held.items() if block]
+        lost += [f"without {name}, which BMP cannot store" for name, block in held.items() if block]
     if format == "JPEG":
         lost += [
             f"without {name}, too long for a JPEG" for name, block in exif_and_xmp.items() if len(block) >= _JPEG_BLOCK
@@ -290,18 +290,18 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
 
 
 def default_output(path: Path) -> Path:
-    """The default path of the result for a photo or video: beside it, as PNG or MP4 if its format cannot be written."""
+    """The default path of the result: next to the photo or video, as PNG or MP4 if its format cannot be written."""
     return path.with_name(f"{path.stem}-restored{_new_suffix(path) or path.suffix}")
 
 
 def output_name(name: str) -> str:
-    """The name of the result for the photo `name` in another folder: the same. `a.gif` becomes `a.gif.png`, because
-    there may be an `a.png` as well."""
+    """The name of the result for the photo `name` in another folder. It is the same name, except that `a.gif` becomes
+    `a.gif.png`, because there may also be an `a.png`."""
     return name + _new_suffix(PurePath(name))
 
 
 def _new_suffix(path: PurePath) -> str:
-    """The suffix of a result whose format cannot be the original's; else empty."""
+    """The suffix to add if the format of the original cannot be written; otherwise empty."""
     return "" if path.suffix.lower() in (*FORMATS, *VIDEOS_WRITTEN) else ".mp4" if is_video(path) else ".png"
 
 
@@ -314,7 +314,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_video(path: PurePath) -> bool:
-    """Whether the file has the suffix of a video."""
+    """Whether the file has a video suffix."""
     return path.suffix.lower() in VIDEOS
 
 
@@ -334,27 +334,27 @@ def check_input(path: Path) -> None:
 def check_output(path: Path, source: Path | None = None, *, overwrite: bool = False) -> None:
     """Raises ImageError if a result cannot or must not be written to `path`.
 
-    `path` must not be the `source` itself, under any name. An existing file needs `overwrite`.
+    `path` must not be the `source`, under any name. Existing files are replaced only with `overwrite`.
     """
     if path.suffix.lower() not in FORMATS:
-        raise ImageError(f"{path}: unknown suffix {path.suffix!r}; known are {' '.join(FORMATS)}")
+        raise ImageError(f"{path}: unknown suffix {path.suffix!r}; use one of {' '.join(FORMATS)}")
     check_place(path, source, overwrite=overwrite)
 
 
 def check_place(path: Path, source: Path | None = None, *, overwrite: bool = False) -> None:
-    """As `check_output`, for any suffix."""
+    """Does the same checks as `check_output`, for any suffix."""
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder")
         if not path.parent.is_dir():
-            raise ImageError(f"{path.parent} is no folder to write to")
+            raise ImageError(f"there is no folder {path.parent}")
         if not os.access(path.parent, os.W_OK):
             raise ImageError(f"{path.parent} is not writable")
         if path.exists():
             if source is not None and source.exists() and path.samefile(source):
-                raise ImageError(f"{path} is the photo itself; originals are not overwritten")
+                raise ImageError(f"{path} is the photo itself; Panini never overwrites originals")
             if not overwrite:
-                raise ImageError(f"{path} exists already (--overwrite, in Python overwrite=True, replaces it)")
+                raise ImageError(f"{path} already exists (to replace it, use --overwrite, or overwrite=True in Python)")
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {one_line(error)}") from error
 
@@ -363,7 +363,7 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
     if array.dtype != np.uint8:
         raise ImageError(f"the array must be uint8, not {array.dtype}")
     if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ImageError(f"the array must be [H, W] or [H, W, 1, 3 or 4], not {list(array.shape)}")
+        raise ImageError(f"the array must be [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
     if array.ndim == 2 or array.shape[2] == 1:
         return Photo(np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), gray=True)
     alpha = array[..., 3].copy() if array.shape[2] == 4 else None
@@ -371,11 +371,11 @@ def _from_array(array: NDArray[np.uint8]) -> Photo:
 
 
 def _decode(image: Image.Image, file: Path | bytes | None, contents: Contents) -> Photo:
-    """file: that of the image, or its bytes; None if the image is not to be changed, or not that of a file."""
+    """file: the path or the bytes that `image` was opened from. None: not from a file, or `image` must not change."""
     left_out = contents.left_out + _other_frames(image) + _beside(image)
     quality, subsampling = _jpeg_encoding(image)
     tiles = getattr(image, "tile", ())  # loading the pixels removes them
-    if image.format != "TIFF":  # whose tags would become unreadable
+    if image.format != "TIFF":  # loading would make its tags unreadable
         image.load()  # now, because `_exif` would hide damage
     exif, tiff_xmp = _exif(image)
     pixels16 = None if file is None else read_sixteen_bit(image, tiles, file)
@@ -392,7 +392,7 @@ def _decode(image: Image.Image, file: Path | bytes | None, contents: Contents) -
     said = said.encode() if isinstance(said, str) else bytes(said)
 
     if upright.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
-        left_out.append(f"colors were {upright.mode} and are sRGB now")
+        left_out.append(f"converted from {upright.mode} to sRGB")
         upright, icc_profile = _to_srgb(upright, icc_profile), b""
     elif upright.mode not in ("L", "LA", "RGB", "RGBA"):
         if upright.mode[0] in "IF" and pixels16 is None:
@@ -429,7 +429,7 @@ def _decode(image: Image.Image, file: Path | bytes | None, contents: Contents) -
 
 
 def _other_frames(image: Image.Image) -> list[str]:
-    """A note about further frames or pages. `examine` counts the pictures of a JPEG."""
+    """A note about further frames or pages. (`examine` counts the pictures in a JPEG.)"""
     try:
         count = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
     except Exception:  # a broken frame; if it is the first one, loading it fails
@@ -457,7 +457,7 @@ def _comment(comment: Any) -> bytes:
 
 
 def register_plugins() -> None:
-    """Makes Pillow read HEIC and JPEG XL, if the extras `heif` and `jxl` are installed."""
+    """Registers the HEIC and JPEG XL plugins of Pillow, if the extras `heif` and `jxl` are installed."""
     if ".heic" in FORMATS and "HEIF" not in Image.OPEN:
         import pillow_heif
 
@@ -467,7 +467,7 @@ def register_plugins() -> None:
 
 
 def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
-    """Through the embedded profile, if there is one."""
+    """Converts to sRGB, with the embedded profile if there is one."""
     if image.mode != "LAB" and not icc_profile:
         return image.convert("RGB")
     source: Any = ImageCms.createProfile("LAB") if image.mode == "LAB" else io.BytesIO(icc_profile)
@@ -484,14 +484,14 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
         high = float(values.max(initial=0))
-        # The largest value tells apart floats in [0, 1] and integers of 8 or 16 bits.
+        # The largest value distinguishes floats in [0, 1], 8-bit integers and 16-bit integers.
         white = 1 if image.mode == "F" and high <= 1 else 255 if high <= 255 and image.mode != "I;16" else 65535
         return Image.fromarray(np.clip(values * (255 / max(white, high)) + 0.5, 0, 255).astype(np.uint8))
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
 def _jpeg_encoding(image: Image.Image) -> tuple[int, int]:
-    """Quality and subsampling at least as good as the input's."""
+    """Quality and subsampling that are at least as good as those of the input."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
         return JPEG_QUALITY, 0
     percent = 100 * sum(image.quantization[0]) / _JPEG_TABLE_SUM
@@ -510,7 +510,7 @@ def _dpi(image: Image.Image, exif: bytes) -> tuple[float, float] | None:
 
 
 def _exif(image: Image.Image) -> tuple[bytes, Any]:
-    """EXIF without the tags that describe this file's pixels, and the XMP of a TIFF."""
+    """EXIF without the tags that describe the pixels of this file, and the XMP of a TIFF."""
     try:
         exif, kept = image.getexif(), Image.Exif()
         for tag, value in exif.items():
@@ -519,7 +519,7 @@ def _exif(image: Image.Image) -> tuple[bytes, Any]:
         folders = {folder: exif.get_ifd(folder) for folder in _EXIF_FOLDERS if folder in exif}
         for folder, entries in folders.items():
             kept.get_ifd(folder).update(entries)
-        return (kept.tobytes() if kept or any(folders.values()) else b""), exif.get(_XMP_TAG, b"")
+        return (kept.tobytes() if kept or any(folders.values()) else b""), exif.get(XMP_TAG, b"")
     except Exception:  # restore photos with unreadable EXIF, too
         return b"", b""
 
@@ -528,12 +528,12 @@ _EXIF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 # Sizes, layout and compression of pixels, orientation, resolution, thumbnails; XMP, IPTC, Photoshop and ICC blocks.
 _LAYOUT_TAGS = {
     *range(254, 260), 262, 266, 273, 274, *range(277, 280), *range(282, 285), *range(290, 294), 296, 301,
-    *range(317, 326), 330, 332, 333, 336, *range(338, 343), 347, *range(512, 533), _XMP_TAG, 33723, 34377, 34675,
+    *range(317, 326), 330, 332, 333, 336, *range(338, 343), 347, *range(512, 533), XMP_TAG, 33723, 34377, 34675,
 }  # fmt: skip
 
 
 def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
-    """The image as the format can hold it, and Pillow's options to write it."""
+    """The image in a mode that the format supports, and the options for Pillow to write it."""
     image, metadata = photo.image(), photo.metadata
     if photo.alpha is not None and format in _OPAQUE:
         paper = Image.new("L" if photo.gray else "RGB", image.size, "white")
@@ -561,13 +561,13 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
             # Pillow writes the EXIF and GPS folders into uncompressed TIFF only.
             options["compression"] = "raw" if any(folder in tags for folder in _EXIF_FOLDERS) else "tiff_lzw"
             if packet:
-                tags[_XMP_TAG] = packet
+                tags[XMP_TAG] = packet
                 options["exif"] = tags.tobytes()
     return image, options
 
 
 def _true_xmp(metadata: Metadata, format: str) -> bytes:
-    """The XMP packet without announcements of parts that a file of this format does not have."""
+    """The XMP packet without references to parts that a file of this format does not have."""
     gone = [xmp.SIZE]
     if format != "JPEG":
         gone += [xmp.VIDEO] if metadata.trailer else []
@@ -576,7 +576,7 @@ def _true_xmp(metadata: Metadata, format: str) -> bytes:
 
 
 def _sized(exif: bytes, size: tuple[int, int]) -> bytes:
-    """EXIF with the picture's new size, if it has a size."""
+    """EXIF with the new size of the picture, if it contains a size."""
     if not exif:
         return exif
     try:
@@ -598,7 +598,7 @@ _EXIF_SIZE = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 
 
 def png_texts(chunks: tuple[tuple[bytes, bytes], ...]) -> list[tuple[str, str]]:
-    """Keywords and values of a PNG's text chunks."""
+    """Keywords and values of the text chunks of a PNG."""
     texts = []
     for name, body in chunks:
         keyword, _, rest = body.partition(b"\0")
@@ -619,13 +619,13 @@ def png_texts(chunks: tuple[tuple[bytes, bytes], ...]) -> list[tuple[str, str]]:
 
 
 def _jpeg_comment(metadata: Metadata) -> bytes:
-    """A JPEG's comment: its own, or the text of a PNG, a line for each keyword."""
+    """The comment for a JPEG: the photo's comment, or the text of a PNG with a line per keyword."""
     lines = [f"{keyword}: {said}" for keyword, said in png_texts(metadata.chunks)]
     return metadata.comment or "\n".join(lines).encode()[:_JPEG_BLOCK]
 
 
 def _png_text(metadata: Metadata, packet: bytes) -> PngImagePlugin.PngInfo:
-    """A PNG's text: the photo's own unchanged, and ours, under other keywords if the photo uses ours."""
+    """The text of a PNG: that of the photo, and ours. Ours uses other keywords if the photo has the same ones."""
     text = PngImagePlugin.PngInfo()
     if packet:
         text.add_itxt("XML:com.adobe.xmp", packet.decode("utf-8", "replace"))

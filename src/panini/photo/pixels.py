@@ -28,7 +28,7 @@ def from_signed(picture: Signed) -> Pixels:
 
 
 def resize(picture: Pixels, size: int, interpolation: int) -> Pixels:
-    """Square resize of [H, W, C] by an OpenCV interpolation; the picture itself if it has that size."""
+    """Resizes [H, W, C] to a square with an OpenCV interpolation. Returns the picture itself if the size is right."""
     if picture.shape[:2] == (size, size):
         return picture
     return np.asarray(cv2.resize(picture, (size, size), interpolation=interpolation), np.uint8)
@@ -41,7 +41,7 @@ def laplacian_variance(crop: Pixels) -> float:
 
 
 def decode_rgb(data: bytes, name: str) -> Pixels:
-    """uint8 [H, W, 3] RGB of an encoded picture; raises PaniniError naming it if it cannot be decoded."""
+    """Decodes a picture to uint8 [H, W, 3] RGB. Raises PaniniError, with its name, if that fails."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if picture is None:
         raise PaniniError(f"cannot read {name} as a picture")
@@ -49,7 +49,7 @@ def decode_rgb(data: bytes, name: str) -> Pixels:
 
 
 def read_rgb(path: Path) -> Pixels:
-    """uint8 [H, W, 3] RGB of a picture file (metadata ignored); raises PaniniError."""
+    """Reads a picture file as uint8 [H, W, 3] RGB, without its metadata. Raises PaniniError."""
     try:
         return decode_rgb(path.read_bytes(), str(path))
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Provenance: notes in the metadata of pictures and videos that they were restored, by what, and how much is imagined.
+"""Provenance: records in the metadata of a picture or video that it was restored, and how much is imagined.
 
-The main place is XMP, with the digital source type of the IPTC. EXIF's Software, PNG's text and a video's comment
-repeat it. Existing metadata is kept.
+The main record is XMP with the digital source type of the IPTC. The EXIF tag Software, the text of a PNG and the
+comment of a video repeat it. Existing metadata is kept.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from panini.photo.io import OURS, Metadata
 from panini.photo.xmp import META, RDF
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-"""The IPTC's term for a photo with parts that a trained model made (vocabulary of 2024)."""
+"""The IPTC term for a photo with parts that a trained model generated (2024 vocabulary)."""
 NAMESPACE = "https://panini.invalid/ns/1.0/"
 """The namespace of our XMP properties: Version, Weights, Dial, Strength, Passes, Like, Consistent, Faces, Imagined,
 Restorations, and Shows for pictures that are not results."""
 
 RESULT, EXPLANATION, STRIP, INSPECTION = "result", "explanation", "strip", "inspection"
-"""The kinds of pictures that Panini writes."""
+"""The kinds of output that Panini writes."""
 
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
@@ -44,9 +44,9 @@ def entries(
 ) -> dict[str, str]:
     """The entries of a mark, by name.
 
-    weights: digest of the weights file. imagined: share of imagined detail, the mean over the faces. like: whether the
-    damage of another photo was assumed. consistent: whether the result downsamples to the photo. passes: the largest
-    number of averaged passes.
+    weights: digest of the weights file. imagined: share of imagined detail, averaged over the faces. like: whether the
+    damage of another photo was assumed. consistent: whether the result matches the photo when downsampled. passes: the
+    largest number of averaged passes.
     """
     said = {
         "Version": __version__,
@@ -61,9 +61,9 @@ def entries(
 
 
 def add_to_metadata(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
-    """`metadata` with the mark `said`, as made by `entries`, combined with an earlier mark; see `with_earlier`.
+    """Adds the mark `said`, made by `entries`, to `metadata`, combined with any earlier mark; see `with_earlier`.
 
-    XMP or EXIF that cannot be read stays unchanged, so that no metadata of the photo is lost.
+    XMP or EXIF that cannot be read stays unchanged, so no metadata is lost.
     """
     said = with_earlier(said, read(metadata.xmp))
     software = f"Panini {_maker(said)}"
@@ -76,10 +76,10 @@ def add_to_metadata(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
 
 
 def with_earlier(said: Mapping[str, str], earlier: Mapping[str, str]) -> dict[str, str]:
-    """The mark `said` of a restoration combined with the picture's `earlier` mark.
+    """Combines the mark `said` of a restoration with the `earlier` mark of the picture.
 
-    The imagined shares add up, because this restoration cannot recognize what an earlier one imagined. If one share is
-    unknown, so is the sum.
+    The shares of imagined detail add up, because a restoration cannot recognize what an earlier one imagined. If one
+    share is unknown, so is the total.
     """
     if not earlier or earlier.get("Shows"):
         return dict(said)
@@ -92,13 +92,13 @@ def with_earlier(said: Mapping[str, str], earlier: Mapping[str, str]) -> dict[st
 
 
 def restorations(mark: Mapping[str, str]) -> int:
-    """How many times a picture with this mark was restored."""
+    """The number of times that a picture with this mark was restored."""
     number = mark.get("Restorations", "1")
     return int(number) if number.isascii() and number.isdigit() else 1
 
 
 def imagined(mark: Mapping[str, str]) -> float | None:
-    """The imagined share in a mark, 0..1; None if there is none."""
+    """The share of imagined detail in a mark, in [0, 1]. None if there is none."""
     try:
         share = float(mark.get("Imagined", ""))
     except ValueError:
@@ -107,7 +107,7 @@ def imagined(mark: Mapping[str, str]) -> float | None:
 
 
 def add_to_tags(tags: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
-    """A video's tags with the mark, in `comment` and `xmp`, combined with an earlier mark.
+    """Adds the mark to the tags of a video, in `comment` and `xmp`, combined with any earlier mark.
 
     FFmpeg writes `xmp` into MOV and Matroska. MP4 needs an `mp4_box`.
     """
@@ -118,7 +118,7 @@ def add_to_tags(tags: Mapping[str, str], said: Mapping[str, str]) -> dict[str, s
 
 
 def mp4_box(xmp: str) -> bytes:
-    """The box for XMP in an MP4 file (XMP specification, part 3). It may stand at the end of the file."""
+    """The XMP box of an MP4 file (XMP specification, part 3), which can be appended to the file."""
     content = _XMP_BOX + xmp.encode()
     return struct.pack(">I4s", 8 + len(content), b"uuid") + content
 
@@ -128,7 +128,7 @@ def _maker(said: Mapping[str, str]) -> str:
 
 
 def inspected(metadata: Metadata) -> Metadata:
-    """`metadata` with the mark of a drawing of the faces that were found."""
+    """Marks `metadata` as that of a drawing of the faces that were found."""
     said = {"Version": __version__, "Weights": "none", "Shows": INSPECTION}
     text = ("Comment", f"Faces found by Panini {__version__}")
     return replace(metadata, xmp=_in_xmp(metadata.xmp, said), text=(("Software", f"Panini {__version__}"), text))
@@ -137,18 +137,18 @@ def inspected(metadata: Metadata) -> Metadata:
 def _comment(said: Mapping[str, str]) -> str:
     comment = f"{OURS} {_maker(said)}, dial {said['Dial']}"
     if "Like" in said:
-        comment += f", as if damaged like {said['Like']}"
+        comment += f", assuming the damage of {said['Like']}"
     if "Consistent" in said:
         comment += ", consistent with the photo"
     if "Imagined" in said:
-        comment += f"; about {100 * float(said['Imagined']):.0f} % of the detail is imagined"
+        comment += f"; about {100 * float(said['Imagined']):.0f}% of the detail is imagined"
     if (times := restorations(said)) > 1:
-        comment += f", in {times} restorations one after another"
+        comment += f", in {times} restorations"
     return comment
 
 
 def read(xmp: bytes) -> dict[str, str]:
-    """The mark in an XMP packet, with `DigitalSourceType`; empty if there is none."""
+    """Reads the mark in an XMP packet, including `DigitalSourceType`. Empty if there is none."""
     root = packets.parse(xmp)
     if root is None:
         return {}
@@ -192,7 +192,7 @@ def _in_exif(exif: bytes, software: str) -> bytes:
         tags[ExifTags.Base.ProcessingSoftware] = software  # `Software` may be the camera's
         for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             if folder in tags:
-                tags.get_ifd(folder)  # Pillow only writes folders that were read
+                tags.get_ifd(folder)  # Pillow writes only directories that were read
         return tags.tobytes()
-    except Exception:  # of every kind, on broken tags
+    except Exception:  # all kinds, for broken tags
         return exif

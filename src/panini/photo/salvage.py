@@ -1,4 +1,4 @@
-"""Reads the undamaged part of a damaged picture, and measures it."""
+"""Reads the undamaged part of a damaged picture."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-_NO_DATA = 128  # the gray that a JPEG decoder returns where data is missing
+_NO_DATA = 128  # the gray that JPEG decoders return for missing data
 
 READING = threading.RLock()
-"""Held while a file is read, because Pillow's setting for damaged files holds for the whole process."""
+"""Held while a file is read, because Pillow has one setting for damaged files per process."""
 
 
 def salvaged(file: Path | bytes) -> tuple[Image.Image, float]:
-    """The picture in a damaged file as far as it can be decoded, and the share of rows that were decoded.
+    """Decodes as much as possible of a damaged file. Returns the picture and the share of decoded rows.
 
-    Raises an exception of any kind if nothing can be decoded.
+    Raises any kind of exception if nothing can be decoded.
     """
     data = file if isinstance(file, bytes) else file.read_bytes()
     if data[:2] == b"\xff\xd8":
@@ -38,10 +38,10 @@ def salvaged(file: Path | bytes) -> tuple[Image.Image, float]:
 
 
 def in_words(share: float) -> str:
-    """How much of a damaged picture is left."""
+    """Describes the share of decoded rows."""
     if share == 1:
-        return "all of its rows can be decoded, but they may show damage"
-    return f"about {max(1, min(99, round(100 * share)))} % of it is there"
+        return "all of it is readable, but may show damage"
+    return f"about {max(1, min(99, round(100 * share)))}% of it is readable"
 
 
 def empty_rows(pixels: NDArray[np.uint8]) -> int:
@@ -50,6 +50,6 @@ def empty_rows(pixels: NDArray[np.uint8]) -> int:
 
 
 def _plain_rows(pixels: NDArray[np.uint8]) -> int:
-    """Number of rows at the end that have a single color, with which decoders fill missing rows."""
+    """Number of rows at the end with a single color. Decoders fill missing rows like this."""
     plain = (pixels == pixels[-1, -1]).all((1, 2))
     return len(plain) if plain.all() else int(np.argmin(plain[::-1]))

@@ -1,4 +1,4 @@
-"""Finds thin, straight scratches on a face crop and fills them, so that the network does not see them as edges."""
+"""Finds thin, straight scratches on a face crop and fills them, so that the network does not treat them as edges."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from panini.photo.pixels import Pixels
 
 _SIZE = 512  # pixels: side of the crop that the lengths below refer to
 _SHORTEST = 110  # pixels: shorter lines may be hairs or wrinkles
-_LONGEST_AT_LEAST = 190  # pixels: if no line is this long, all may be strands of hair
+_LONGEST_AT_LEAST = 190  # pixels: if no line is this long, the lines may be hair
 _GAP = 10  # pixels of a scratch that may be missing
 _WIDEST = 13  # pixels: size of a median filter that removes scratches
-_CONTRAST = 22.0  # of 255: the least difference between a scratch and its surroundings,
-_ABOVE_NOISE = 5.0  # and the least multiple of the noise
-_SOLID = 0.7  # share of a line that must differ
-_CLEAR = 0.55  # share of a line with equal surroundings on both sides; edges of patterns have less
-_MOST = 0.06  # of the crop: if more is scratched, it is a texture
+_CONTRAST = 22.0  # of 255: minimum difference between a scratch and its surroundings
+_ABOVE_NOISE = 5.0  # minimum difference, as a multiple of the noise
+_SOLID = 0.7  # minimum share of a line that differs
+_CLEAR = 0.55  # minimum share of a line with equal surroundings on both sides, unlike edges of patterns
+_MOST = 0.06  # maximum share of the crop: a larger share is texture
 
 Mask = NDArray[np.bool_]
 
 
 def cleaned(crop: Pixels) -> tuple[Pixels, float]:
-    """A crop [S, S, 3] without its scratches, and the share of the crop that they cover."""
+    """Removes the scratches from a crop [S, S, 3]. Returns the crop and the share that the scratches covered."""
     mask = find(crop)
     return (crop, 0.0) if mask is None else (fill(crop, mask), float(mask.mean()))
 
 
 def find(crop: Pixels) -> Mask | None:
-    """[S, S]: the scratches of a crop [S, S, 3]; None if there are none."""
+    """Finds the scratches of a crop [S, S, 3] as a mask [S, S]. None if there are none."""
     gray = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (_SIZE, _SIZE), interpolation=cv2.INTER_LINEAR)
     ridge = gray.astype(np.float32) - cv2.medianBlur(gray, _WIDEST)
     noise = 1.4826 * float(np.median(np.abs(ridge)))
@@ -54,7 +54,7 @@ def find(crop: Pixels) -> Mask | None:
 
 
 def fill(crop: Pixels, mask: Mask) -> Pixels:
-    """The crop with its scratches filled from their surroundings."""
+    """Fills the scratches of a crop from their surroundings."""
     radius = max(3, round(5 * crop.shape[0] / _SIZE))
     return np.asarray(cv2.inpaint(crop, mask.astype(np.uint8), radius, cv2.INPAINT_TELEA), np.uint8)
 
@@ -74,7 +74,7 @@ def _extended(faint: Any, start: Any, end: Any) -> list[int]:
 
 
 def _is_scratch(over: NDArray[np.uint8], line: Any) -> bool:
-    """Whether nearly all of a line (x, y, x, y) differs from its surroundings, and these do not differ."""
+    """Whether a line (x, y, x, y) differs from its surroundings, which are the same on both sides."""
     start, end = line[:2].astype(np.float64), line[2:].astype(np.float64)
     length = float(np.hypot(*(end - start)))
     points = start + np.linspace(0, 1, round(length))[:, None] * (end - start)

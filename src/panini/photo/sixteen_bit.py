@@ -1,4 +1,4 @@
-"""Reads and writes PNG and TIFF with 16 bits a channel, which Pillow reduces to 8."""
+"""Reads and writes PNG and TIFF with 16 bits per channel, which Pillow reduces to 8."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _UPRIGHT: dict[int, Callable[[Any], Any]] = {
 
 
 def read_sixteen_bit(image: Image.Image, tiles: Any, file: Path | bytes) -> Pixels16 | None:
-    """The pixels of a 16-bit PNG or TIFF, upright: [H, W], [H, W, 3] RGB or [H, W, 4] RGBA; None for other files.
+    """Reads a 16-bit PNG or TIFF, upright: [H, W], [H, W, 3] RGB or [H, W, 4] RGBA. None for other files.
 
-    image: `file` (a path or its bytes), opened by Pillow. tiles: its attribute `tile` before the pixels were loaded.
+    image: `file` (a path or bytes) opened by Pillow. tiles: its attribute `tile` before the pixels were loaded.
     Raises ValueError for a layout that neither Pillow nor OpenCV reads correctly.
     """
     tags: Any = getattr(image, "tag_v2", {})  # of a TIFF
@@ -46,7 +46,7 @@ def read_sixteen_bit(image: Image.Image, tiles: Any, file: Path | bytes) -> Pixe
     orientation = image.getexif().get(Tag.Orientation, 1) if image.format == "PNG" else 1
     if image.mode.startswith("I;16"):
         array: Any = np.asarray(image)
-        if tags.get(Tag.PhotometricInterpretation) == 0:  # white is 0, which Pillow only heeds in 8-bit files
+        if tags.get(Tag.PhotometricInterpretation) == 0:  # white is 0, which Pillow supports only in 8-bit files
             array = 65535 - array
     else:
         encoded = np.frombuffer(file, np.uint8) if isinstance(file, bytes) else np.fromfile(file, np.uint8)
@@ -58,7 +58,7 @@ def read_sixteen_bit(image: Image.Image, tiles: Any, file: Path | bytes) -> Pixe
 
 
 def eight_bits(pixels16: Pixels16) -> NDArray[np.uint8]:
-    """The same picture with 8 bits, rounded."""
+    """Rounds the picture to 8 bits."""
     result = np.empty(pixels16.shape, np.uint8)
     for row, made in zip(pixels16, result, strict=True):  # row by row, because scans have hundreds of megabytes
         made[:] = _rounded(row)
@@ -66,7 +66,7 @@ def eight_bits(pixels16: Pixels16) -> NDArray[np.uint8]:
 
 
 def carried_over(pixels16: Pixels16, pixels: NDArray[np.uint8]) -> Pixels16:
-    """`pixels16` with the changes from its own 8 bits to `pixels` [H, W, 3]. Elsewhere every bit stays."""
+    """Applies the changes from `eight_bits(pixels16)` to `pixels` [H, W, 3]. Unchanged pixels keep every bit."""
     result = pixels16.copy()
     color = result[..., None] if result.ndim == 2 else result[..., :3]
     for row, changed in zip(color, pixels, strict=True):
@@ -80,7 +80,7 @@ def _rounded(row: Pixels16) -> NDArray[np.uint32]:
 
 
 def write_png(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> None:
-    """Writes [H, W, 3] RGB or [H, W, 4] RGBA as PNG. options: Pillow's, for the metadata."""
+    """Writes [H, W, 3] RGB or [H, W, 4] RGBA as PNG. options: for Pillow, with the metadata."""
     small = io.BytesIO()
     Image.new("RGB", (1, 1)).save(small, "PNG", **options)
     ours = [chunk for chunk in png_chunks(small.getvalue()) if chunk[4:8] not in (b"IHDR", b"IDAT", b"IEND")]
@@ -93,7 +93,7 @@ def write_png(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> N
 
 
 def write_tiff(file: IO[bytes], pixels16: Pixels16, options: dict[str, Any]) -> None:
-    """Writes [H, W, 3] RGB or [H, W, 4] RGBA as uncompressed TIFF. options: Pillow's, for the metadata."""
+    """Writes [H, W, 3] RGB or [H, W, 4] RGBA as uncompressed TIFF. options: for Pillow, with the metadata."""
     height, width, channels = pixels16.shape
     tags = Image.Exif()  # Pillow's EXIF is a TIFF without a picture
     tags.load(options.get("exif", b""))

@@ -1,4 +1,4 @@
-"""Enlarges photos with the user's own super-resolution network in ONNX, such as Real-ESRGAN."""
+"""Enlarges photos with an ONNX super-resolution network that the user provides, such as Real-ESRGAN."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _MARGIN = 16  # pixels around each tile that the network also sees
 
 
 class Upscaler:
-    """Runs a super-resolution network tile by tile: RGB [1, 3, H, W] in [0, 1] to the same, larger."""
+    """Runs a super-resolution network tile by tile. Its input and output are RGB [1, 3, H, W] in [0, 1]."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        """Raises PaniniError if the file is no such network. threads: as of `open_network`."""
+        """Raises PaniniError if the file is not such a network. threads: see `open_network`."""
         if not path.is_file():
-            raise PaniniError(f"{path} is no file")
+            raise PaniniError(f"{path} is not a file")
         try:
             self._session = open_network(path, threads)
             (self._input,) = self._session.get_inputs()
@@ -31,13 +31,13 @@ class Upscaler:
             made = self._run(np.zeros((self._side, self._side, 3), np.uint8))
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
             reason = str(error).rsplit(" : ", 1)[-1]  # error codes come first
-            raise PaniniError(f"{path} is no super-resolution network in ONNX: {reason}") from error
+            raise PaniniError(f"{path} is not an ONNX super-resolution network: {reason}") from error
         self._factor = made.shape[0] / self._side
         if made.shape[0] != made.shape[1] or self._factor not in (2, 3, 4, 8):
-            raise PaniniError(f"{path} makes {made.shape[1]}x{made.shape[0]} pixels of {self._side}x{self._side}")
+            raise PaniniError(f"{path} must enlarge by 2, 3, 4 or 8, not {self._factor:g}")
 
     def __call__(self, pixels: Pixels, scale: int) -> Pixels:
-        """Enlarges `pixels` [H, W, 3] RGB `scale` times."""
+        """Enlarges `pixels` [H, W, 3] RGB by a factor of `scale`."""
         height, width = pixels.shape[:2]
         step = self._side - 2 * _MARGIN
         bottom, right = (-height % step, -width % step)

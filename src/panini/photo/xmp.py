@@ -1,4 +1,4 @@
-"""Reads XMP packets, and removes announcements of parts that the file does not have any more."""
+"""Reads XMP packets, and removes references to parts that the file lacks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SEMANTICS = {VIDEO: {"MotionPhoto"}, PICTURES: {"GainMap", "Depth", "Confidence
 
 
 def parse(xmp: bytes) -> ElementTree.Element | None:
-    """The root of a packet; None if it cannot be read. Keeps the prefixes of its namespaces."""
+    """Parses a packet and registers its namespace prefixes. None if it cannot be read."""
     try:
         text = xmp.decode("utf-8").strip("\ufeff \t\r\n\0")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities could expand without limit
@@ -54,19 +54,19 @@ def parse(xmp: bytes) -> ElementTree.Element | None:
 
 
 def packet(root: ElementTree.Element) -> bytes:
-    """The packet of a root; the inverse of `parse`."""
+    """Serializes a root element; the inverse of `parse`."""
     return (_HEAD + ElementTree.tostring(root, encoding="unicode") + _TAIL).encode()
 
 
 def properties(root: ElementTree.Element) -> Iterator[tuple[str, str]]:
-    """Names and simple values at the top of the packet."""
+    """Names and simple values at the top level of the packet."""
     for element in root.iter(f"{{{RDF}}}Description"):
         yield from element.attrib.items()
         yield from ((child.tag, child.text or "") for child in element)
 
 
 def mended(xmp: bytes, *gone: str) -> bytes:
-    """The packet without announcements of the parts that are `gone`; unchanged if it has none."""
+    """The packet without references to the parts that are `gone`. Unchanged if it has none."""
     if not xmp or not gone or (root := parse(xmp)) is None:
         return xmp
     names = tuple(name for what in gone for name in _PROPERTIES[what])
@@ -88,7 +88,7 @@ def mended(xmp: bytes, *gone: str) -> bytes:
 
 
 def _semantic(item: ElementTree.Element) -> str:
-    """The type of an item in a container's directory."""
+    """The type of an item in the directory of a container."""
     for element in item.iter():
         for name, value in (*element.attrib.items(), (element.tag, element.text or "")):
             if name == f"{{{_ITEM}}}Semantic":

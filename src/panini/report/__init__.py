@@ -1,1 +1,1 @@
-"""What is said of each restored face."""
+"""Reports about restored faces."""

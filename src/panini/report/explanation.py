@@ -1,4 +1,4 @@
-"""Pictures that explain a restoration: before, after and a map of likely errors; several restorations in a row."""
+"""Pictures that explain a restoration: before, after and a map of likely errors, or several results in a row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PAPER, _INK = (255, 255, 255), (20, 20, 20)
 
 
 class ExplainableFace(Protocol):
-    """The part of `panini.api.RestoredFace` that is drawn."""
+    """The fields of `panini.api.RestoredFace` that are drawn."""
 
     @property
     def before(self) -> Pixels: ...
@@ -36,7 +36,7 @@ class ExplainableFace(Protocol):
 
 
 def explanation(faces: Sequence[ExplainableFace]) -> Image.Image:
-    """A row for each face: before, after, the error map over the result, and the report's sentences below.
+    """Draws a row for each face: before, after and the error map, with the text of the report below.
 
     Raises PaniniError if there is no face.
     """
@@ -46,13 +46,13 @@ def explanation(faces: Sequence[ExplainableFace]) -> Image.Image:
     for face in faces:
         before, after = (_to_side(picture) for picture in (face.before, face.after))
         panels = [before, after, *([] if face.report.map is None else [heat_map(face.report, after)])]
-        titles = ["before", "after", f"doubtful (dark: 0, bright: {MOST:.0f} of 255 off)"]
+        titles = ["before", "after", f"expected error (dark: 0, bright: {MOST:.0f} of 255)"]
         rows.append(_captioned([_of_photo(p, face) for p in panels], titles, describe(face.report)))
     return _stacked(rows)
 
 
 def heat_map(report: FaceReport, after: Pixels) -> Pixels:
-    """The error map in color over the gray result [S, S, 3]; the result itself if there is no map."""
+    """Overlays the error map in color on the gray result [S, S, 3]. Without a map, returns the result."""
     if report.map is None:
         return after
     side = after.shape[0]
@@ -64,7 +64,7 @@ def heat_map(report: FaceReport, after: Pixels) -> Pixels:
 
 
 def comparison(rows: Sequence[Sequence[ExplainableFace]], titles: Sequence[str]) -> Image.Image:
-    """A row for each face: its crop before, then the results of several restorations under these titles."""
+    """Draws a row for each face: its crop, then the results of several restorations, with these titles."""
     pages = []
     for same in rows:
         panels = [_to_side(picture) for picture in (same[0].before, *(face.after for face in same))]
@@ -77,7 +77,7 @@ def _to_side(picture: Pixels) -> Pixels:
 
 
 def _of_photo(panel: Pixels, face: ExplainableFace) -> Pixels:
-    """The panel with white outside the photo, where the crop shows a mirror image."""
+    """The panel, white where the crop lies outside the photo."""
     inside = cv2.resize(face.inside.astype(np.uint8), panel.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     return np.where(inside[..., None] > 0, panel, np.uint8(255))
 

@@ -1,10 +1,11 @@
-"""The report of one restored face: its damage, how much of its detail is imagined, and where it may be wrong.
+"""The report of one restored face: its damage, the share of imagined detail and the expected errors.
 
-Every number is a prediction, calibrated on faces whose original is known (`panini calibrate`).
+Every number is a prediction, calibrated on faces with a known original (`panini calibrate`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,15 +23,16 @@ REGIONS: dict[str, tuple[float, float, float, float]] = {
     "nose": (0.40, 0.54, 0.60, 0.66),
     "mouth": (0.34, 0.66, 0.66, 0.78),
 }
-"""Places in the FFHQ crop: left, top, right and bottom, relative to its side. "Skin" is the rest of the face's oval,
-and everything else belongs to the surroundings."""
+"""Regions of the FFHQ crop: left, top, right and bottom, relative to its side. "Skin" is the rest of the oval of the
+face. Everything else is "hair and surroundings"."""
 
 _LIKELY = 0.5  # probability above which damage counts as found
 NEARLY_ALL = 0.55
 """Share of imagined detail above which nearly all of a face counts as imagined. Faces of 24 pixels and strongly blurred
 ones measure 0.56 to 0.7, because they keep some light and color."""
-_LITTLE = 0.075  # share of imagined detail that cannot be told from none
-_UNSURE = 6.0  # of 255: mean of the map above which a face with little imagined detail is still doubtful
+_UNLIKE = "it may not look like the person"
+_LITTLE = 0.075  # share of imagined detail that is indistinguishable from none
+_UNSURE = 6.0  # of 255: mean of the map above which a face with little imagined detail may still be wrong
 _CROP = 512.0  # pixels: side of the crop that the network sees
 _ENLARGED = 0.9  # of that side: a smaller crop counts as low resolution
 _FACE = 0.58  # width of a face, relative to the crop's side
@@ -40,50 +42,50 @@ _SMOOTH = 1.5  # pixels of the map: sigma of the neighborhood in which energy is
 
 @dataclass(frozen=True)
 class Damage:
-    """One kind of damage, told from v_DR."""
+    """One type of damage, predicted from v_DR."""
 
     kind: str
     """`blur`, `down` (low resolution), `noise`, `jpeg` or `scratches`."""
     probability: float
-    """Probability that it is present, if half of all pictures had it."""
+    """Probability that it is present, with a prior probability of one half."""
     strength: float
     """Its strength if it is present. blur: σ in pixels of a 512-pixel crop; down: width of the face in pixels; noise:
     σ, of 255; jpeg: quality; scratches: share of the crop."""
     words: str
-    """In words, such as "strong noise"."""
+    """A description, such as "strong noise"."""
 
 
 @dataclass(frozen=True)
 class FaceReport:
-    """What is known about one restored face. Without a calibration, only the shares are."""
+    """The report of one restored face. Without a calibration, only the shares are known."""
 
     damages: list[Damage]
-    """Every kind of damage with a reliable probe, present or not."""
+    """Every type of damage with a reliable probe, present or not."""
     prior_share: list[float]
-    """How much of each level of the network, coarse (4x4) to fine, came from the GAN prior; in [0, 1]."""
+    """The share of each level of the network, coarse (4x4) to fine, that came from the GAN prior; in [0, 1]."""
     image_share: list[float]
-    """How much of each band of the photo's own detail was kept, finest first; the last band is color and light."""
+    """The share of each frequency band of the photo that was kept, finest first. The last band is color and light."""
     imagined: float | None
-    """Share of the result's detail that the true face does not have, in [0, 1]."""
+    """The share of detail in the result that is not in the true face, in [0, 1]."""
     regions: dict[str, float]
-    """The 0.9 quantile of the map in each region of the face, of 255."""
+    """The 0.9 quantile of `map` in each region of the face, of 255."""
     map: Array | None
-    """[S, S]: expected absolute error at each place of the crop, of 255."""
+    """[S, S]: expected absolute error at each position in the crop, of 255."""
     dial: float = 0.0
     strength: float = 1.0
     like: bool = False
     """Whether the damage of another photo was assumed."""
     passes: int = 1
-    """How many passes of the network the result is the mean of."""
+    """Number of passes that were averaged."""
 
     @property
     def found(self) -> list[Damage]:
-        """The damage that is probably present, most probable first."""
+        """The damage that is probably present, most likely first."""
         return sorted((d for d in self.damages if d.probability > _LIKELY), key=lambda d: -d.probability)
 
     @property
     def nearly_all_imagined(self) -> bool:
-        """Whether so much is imagined that the face need not look like the person."""
+        """Whether so much is imagined that the face may not look like the person."""
         return self.imagined is not None and self.imagined >= NEARLY_ALL
 
 
@@ -103,7 +105,7 @@ def make_report(
 ) -> FaceReport:
     """Makes the report of a face.
 
-    v: its own v_DR [dim]. before, after: its crop and the restored crop, uint8 [S, S, 3] of any two sizes.
+    v: its own v_DR [dim]. before, after: the crop and the restored crop, uint8 [S, S, 3], possibly of different sizes.
     native: side of the crop in pixels of the photo, if known.
     """
     shares = ([float(x) for x in prior_share], [float(x) for x in image_share])
@@ -116,7 +118,7 @@ def make_report(
 
 
 def damages(calibration: Calibration, v: Array, native: float | None = None) -> list[Damage]:
-    """The damage told from v_DR [dim], for each kind with a reliable probe.
+    """Predicts the damage from v_DR [dim], for each type with a reliable probe.
 
     native: side of the crop in pixels of the photo, if known. It limits the resolution of the face.
     """
@@ -131,7 +133,7 @@ def damages(calibration: Calibration, v: Array, native: float | None = None) -> 
 
 
 def describe(report: FaceReport) -> str:
-    """The report in one or two sentences."""
+    """Describes the report in a few sentences."""
     sentences = []
     if report.damages:
         found = [damage.words for damage in report.found]
@@ -139,24 +141,31 @@ def describe(report: FaceReport) -> str:
     if report.imagined is not None:
         ordered = sorted(report.regions, key=lambda name: -report.regions[name])
         share = share_in_words(report.imagined).capitalize()
-        where = f"; most doubtful: {ordered[0]}" if report.imagined >= _LITTLE and ordered else ""
+        where = f"; least certain: {ordered[0]}" if report.imagined >= _LITTLE and ordered else ""
         if not where and report.map is not None and report.map.mean() > _UNSURE:
-            where = "; where the map is bright, the photo itself may be off"
+            where = "; where the map is bright, the photo itself may be wrong"
         sentences.append(f"{share} of the detail in this face is imagined{where}.")
         if report.nearly_all_imagined:
-            sentences.append("That is nearly all of it: the face is plausible, but it need not look like the person.")
+            sentences.append(f"That is nearly all of it: the face is plausible, but {_UNLIKE}.")
     else:
-        sentences.append("How much of this face is imagined is not known: the network has no calibration.")
+        sentences.append("The share of imagined detail is not known, because these weights have no calibration.")
     return " ".join(sentences)
 
 
 def share_in_words(imagined: float) -> str:
-    """The share of imagined detail, no more exact than the prediction: "about 30 %", or "little"."""
-    return f"about {5 * round(20 * imagined)} %" if imagined >= _LITTLE else "little"
+    """Describes the share of imagined detail, as precisely as the prediction allows: "about 30%" or "little"."""
+    return f"about {5 * round(20 * imagined)}%" if imagined >= _LITTLE else "little"
+
+
+def imagined_warning(reports: Sequence[FaceReport]) -> str:
+    """The warning about faces in a photo of which nearly all is imagined; empty if there are none."""
+    numbers = [str(number) for number, report in enumerate(reports, 1) if report.nearly_all_imagined]
+    which = "the face" if len(reports) == 1 else f"face {', '.join(numbers)}"
+    return f"nearly all of {which} is imagined: {_UNLIKE}" if numbers else ""
 
 
 def as_dict(report: FaceReport) -> dict[str, Any]:
-    """The report for JSON, with `expected_error` by region instead of the map."""
+    """The report as plain values for JSON, with `expected_error` per region instead of the map."""
     return {
         "summary": describe(report),
         "damage": [
@@ -189,8 +198,8 @@ def error_features(before: Pixels, after: Pixels, image_share: Array) -> Array:
 def detail_features(before: Pixels, after: Pixels, image_share: Array) -> Array:
     """Features [n] for the share of imagined detail, from a crop [S, S, 3] and its restoration (any size).
 
-    For each band: the energy of the result, the energy of the input, and how much of the result the input explains.
-    Then the image shares.
+    For each band: the energy of the result, the energy of the input, and the share of the result that the input
+    explains; then the image shares.
     """
     features = []
     for g, r in zip(_details(before), _details(resize(after, before.shape[0], cv2.INTER_AREA)), strict=True):
@@ -199,9 +208,9 @@ def detail_features(before: Pixels, after: Pixels, image_share: Array) -> Array:
 
 
 def imagined_share(after: Pixels, truth: Pixels) -> float:
-    """Share of the detail of `after` [S, S, 3] that the original `truth` [S, S, 3] does not have, in [0, 1].
+    """The share of detail in `after` [S, S, 3] that is not in the original `truth` [S, S, 3], in [0, 1].
 
-    It is the unexplained share of the variance in each band of the Laplacian pyramid, averaged with the band's energy.
+    This is the unexplained variance in each band of the Laplacian pyramid, averaged with the energies as weights.
     """
     bands = list(zip(_details(after), _details(truth), strict=True))
     weights = np.array([_rms(r) for r, _ in bands]) + 1e-6
@@ -216,7 +225,7 @@ def true_error(after: Pixels, truth: Pixels) -> Array:
 
 
 def region_masks(side: int) -> dict[str, NDArray[np.bool_]]:
-    """A mask [side, side] for each region; they do not overlap and cover the crop."""
+    """A mask [side, side] for each region. The masks cover the crop without overlap."""
     y, x = (np.mgrid[:side, :side] + 0.5) / side
     masks = {
         name: (x >= left) & (x < right) & (y >= top) & (y < bottom)
@@ -228,7 +237,7 @@ def region_masks(side: int) -> dict[str, NDArray[np.bool_]]:
 
 
 def _in_words(kind: str, strength: float) -> tuple[float, str]:
-    """A strength in the probe's scale (about 0..1): in its own unit, and in words."""
+    """Converts a strength from the scale of the probe (about 0..1) to its own unit, and to words."""
     strength = float(np.clip(strength, 0, 1))
 
     def degree(value: float, mild: float, strong: float) -> str:

@@ -75,7 +75,7 @@ class Losses:
     l1: Annotated[float, "L1 of the generated face, at `compare` pixels"] = 0.0
     perceptual: Annotated[float, "perceptual distance of the generated face, at `compare` pixels"] = 0.0
     identity: Annotated[float, "real faces: 1 - cosine of the identity network's embeddings (wants `identity`)"] = 0.0
-    removal: Annotated[float, "L1 of the picture after degradation removal"] = 0.0
+    removal: Annotated[float, "L1 of the picture after degradation removal, in units of that before"] = 0.0
     bands: Annotated[float, "PictureDAFI: whether photo or generated face is nearer to the truth, band by band"] = 0.0
     adversarial: Annotated[float, "discriminator of whole faces"] = 0.0
     adversarial_features: Annotated[float, "discriminators of the fused features at 32 and 64"] = 0.0

@@ -98,6 +98,14 @@ def band_errors(photo: Tensor, generated: Tensor, truth: Tensor, count: int) -> 
     return error(photo), error(generated)
 
 
+def error_left(ours: Tensor, given: Tensor, truth: Tensor) -> Tensor:
+    """L1 of ours in units of L1 of what was given, [N, 3, S, S] each; a scalar. Nearly clean pictures count as much as
+    heavily damaged ones."""
+    with torch.no_grad():
+        before = (given - truth).abs().mean((1, 2, 3))
+    return ((ours - truth).abs().mean((1, 2, 3)) / (before + 0.01)).mean()
+
+
 @torch.no_grad()
 def lost_detail(photo: Tensor, truth: Tensor) -> Tensor:
     """How much of the truth's finest octave a photo lacks, [N, 3, s, s] twice -> [N] in [0, 1]: 1 - R² of a fit."""

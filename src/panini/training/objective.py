@@ -17,7 +17,7 @@ from panini.training.adversary import Adversary
 from panini.training.batches import Batch
 from panini.training.config import RestorerConfig
 from panini.training.data import enlarged
-from panini.training.losses import band_errors, lost_detail, relative_l1
+from panini.training.losses import band_errors, error_left, lost_detail, relative_l1
 from panini.weights.calibration import DIAL_REACH, shift_v
 
 DIAL_WEIGHT = 4.0
@@ -85,9 +85,9 @@ class Objective:
         """Weighted terms, scalars whose sum is minimised, and what the discriminators may see. Names that begin with
         "." are measurements without a gradient."""
         config, network, weigh = self.config, self.network, self.config.losses
-        v, picture, truth = self._look(batch, step)
+        v, given, picture, truth = self._look(batch, step)
         if config.view == "picture":
-            return {"removal": weigh.removal * F.l1_loss(picture, truth)}, Seen(None, {})
+            return {"removal": weigh.removal * error_left(picture, given, truth)}, Seen(None, {})
         edited = v
         if self.helpers.direction is not None:
             edited = shift_v(v, self.helpers.direction, DIAL_REACH * batch.dial[:, None])
@@ -97,7 +97,7 @@ class Objective:
             own = {r: network.dafi.image_features(r, image[r]) for r in network.dafi.resolutions}
         terms = self._of_sampled(batch, w, own)
         if weigh.removal:
-            terms["removal"] = weigh.removal * F.l1_loss(picture, truth)
+            terms["removal"] = weigh.removal * error_left(picture, given, truth)
         fused: dict[int, Tensor] = {}
         state = None
         if config.view != "features" or weigh.fused or weigh.adversarial_features:
@@ -119,8 +119,8 @@ class Objective:
             terms |= self._of_pictures(batch, shown, looks, edited)
         return terms, self._seen(batch, fused, shown)
 
-    def _look(self, batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """v_DR [N, dr_dim], the picture that features are extracted from, and its truth, all in float32."""
+    def _look(self, batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """v_DR [N, dr_dim], the picture before and after degradation removal, and its truth, all in float32."""
         network, given = self.network, batch.given
         if network.input_size < given.shape[-1]:
             # Where there is one damage only, to be made small is it: the paper's SR.
@@ -133,10 +133,11 @@ class Objective:
         truth = batch.truth
         if self.config.crop and self.config.view == "picture":
             picture, truth = _cropped(picture, truth, self.config.crop, (self.config.seed, step, 3))
+        before = picture
         if network.removal is not None:
             with self.autocast():
-                picture = network.removal(picture)
-        return v, picture, truth
+                picture = network.removal(picture, v)
+        return v, before, picture, truth
 
     def _of_sampled(self, batch: Batch, w: Tensor, own: Mapping[int, Tensor]) -> dict[str, Tensor]:
         """Terms that know the w and the features of sampled faces."""

@@ -1,4 +1,4 @@
-"""Recognizes the type of a file by its first bytes, and says what is needed to read it."""
+"""Recognizes the type of a file by its first bytes, and explains why a file cannot be read."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _NEEDED = {
     "AVIF": ("AVIF", "a build of Pillow that can read it"),
     "WebP": ("WEBP", "a build of Pillow that can read it"),
 }
-"""Formats that some installations cannot read: Pillow's name for them, and what reads them."""
+"""Formats that need a library to be read: Pillow's name for the format, and the library."""
 
 
 def kind(file: Path | bytes) -> str:
-    """The type of a file, or of its content, in words: `HEIC`, `a PDF document`, …; empty if it is unknown."""
+    """The type of a file or of its content, such as `HEIC` or `a PDF document`. Empty if unknown."""
     head = head_of(file, 512)
     if head[4:8] == b"ftyp":
         return _BRANDS.get(head[8:12], "")
@@ -55,18 +55,18 @@ def kind(file: Path | bytes) -> str:
 
 
 def unreadable(file: Path | bytes, readable: Collection[str]) -> str:
-    """Why no decoder could open a file, and what helps, in words that follow its name.
+    """Explains why no decoder could open a file, in words that follow its name.
 
-    readable: Pillow's names of the formats that can be read here. A file of such a format is damaged.
+    readable: Pillow's names of the formats that can be read. A file of such a format must be damaged.
     """
     words = kind(file)
     name, missing = _NEEDED.get(words, (words, ""))
     if name in readable:
-        return f"is a damaged {words} file, of which nothing can be read"
+        return f"is a damaged {words} file, and no part of it can be read"
     if words in _NEEDED:
         return f"is {words} and needs {missing}"
     if words == "a video":
-        return "is a video, whatever its name says: give it a video's suffix, such as .mp4"
+        return "is a video: rename it with a video suffix, such as .mp4"
     if words:
-        return f"is {words}, not a picture that can be read: save the picture as JPEG, PNG or TIFF first"
-    return "is not a picture that can be read"
+        return f"is {words}, not a picture: convert it to JPEG, PNG or TIFF first"
+    return "is not a picture that Panini can read"

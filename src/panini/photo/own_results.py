@@ -1,4 +1,4 @@
-"""Recognizes files that Panini made: by the mark in their metadata, or by their names if there is no mark."""
+"""Recognizes files made by Panini: by the mark in their metadata or, without a mark, by their names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from panini.photo import io as photo_io
 from panini.photo import provenance
 
 _ENDINGS = ("-restored", "-restored-explained", "-strip")
-_XMP_TAG = 700  # in TIFF
 
 
 def mark_of(path: Path) -> dict[str, str]:
-    """The mark in a picture or a video, as `panini.photo.provenance.read` returns it; empty if there is none."""
+    """The mark in a picture or video, as returned by `panini.photo.provenance.read`. Empty if there is none."""
     try:
         if not path.is_file():  # reading a pipe could wait forever
             return {}
@@ -32,24 +31,28 @@ def mark_of(path: Path) -> dict[str, str]:
             photo_io.register_plugins()
             with Image.open(file) as image:
                 info = image.info
-                said = info.get("xmp") or info.get("XML:com.adobe.xmp") or getattr(image, "tag_v2", {}).get(_XMP_TAG)
+                said = (
+                    info.get("xmp")
+                    or info.get("XML:com.adobe.xmp")
+                    or getattr(image, "tag_v2", {}).get(photo_io.XMP_TAG)
+                )
         return provenance.read(said.encode() if isinstance(said, str) else bytes(said or b""))
-    except Exception:  # of every kind, on broken files; the restoration will report them
+    except Exception:  # all kinds, for broken files; the restoration reports them
         return {}
 
 
-def what_is(path: Path, among: Iterable[str] = ()) -> str:
-    """What kind of output of Panini a file is, one of the names in `panini.photo.provenance`; empty if it is none.
+def kind_of_output(path: Path, among: Iterable[str] = ()) -> str:
+    """The kind of Panini output that a file is, such as `panini.photo.provenance.RESULT`. Empty if it is none.
 
-    among: the names of the files beside it. A result without a mark is `a-restored.bmp` beside `a.bmp`.
+    among: the names of the files in its folder. Without a mark, `a-restored.bmp` is a result if there is an `a.bmp`.
     """
     mark = mark_of(path)
     if mark:
         return mark.get("Shows", provenance.RESULT)
     stems = {os.path.splitext(name)[0] for name in among}  # noqa: PTH122  these are names, not paths
-    return provenance.RESULT if named_as_ours(path.stem, stems) else ""
+    return provenance.RESULT if has_result_name(path.stem, stems) else ""
 
 
-def named_as_ours(stem: str, stems: Container[str]) -> bool:
-    """Whether a file without its suffix has the name of a result for one of the `stems` beside it."""
+def has_result_name(stem: str, stems: Container[str]) -> bool:
+    """Whether a file name without its suffix is that of a result for one of the `stems` in the same folder."""
     return any(stem.endswith(ending) and stem.removesuffix(ending) in stems for ending in _ENDINGS)

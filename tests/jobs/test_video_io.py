@@ -13,7 +13,7 @@ from panini.cli import run
 from programs import needed
 
 av = pytest.importorskip("av")
-from panini.jobs import clip  # noqa: E402
+from panini.jobs import video_io  # noqa: E402
 
 ENGINE = ["--network", "bicubic", "--min-face", "40"]
 
@@ -82,7 +82,7 @@ def test_ten_bits_and_hlg_stay(faults, tmp_path):
 def test_transparency_stays_or_is_refused(faults, tmp_path, capsys):
     source = faults / "transparent-video-becomes-opaque.mov"
     restored(source, tmp_path / "out.mov")
-    assert "10 bits are left" in capsys.readouterr().err
+    assert "reduced to 10 bits" in capsys.readouterr().err
     alphas = []
     for path in (source, tmp_path / "out.mov"):
         with av.open(str(path)) as container:
@@ -92,7 +92,7 @@ def test_transparency_stays_or_is_refused(faults, tmp_path, capsys):
     assert np.abs(alphas[0] - alphas[1]).max() <= 8  # of 4095
     restored(source, tmp_path / "out.mp4", code=2)
     err = capsys.readouterr().err
-    assert "transparent parts, which .mp4 cannot hold: name a .mov" in err
+    assert "transparency, which .mp4 cannot store: use a .mov" in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out.mp4").exists()
 
@@ -137,11 +137,11 @@ def test_streams_languages_and_chapters_stay(faults, tmp_path, capsys):
     # What MP4 cannot hold is said before the work.
     restored(source, tmp_path / "out.mp4")
     err = capsys.readouterr().err
-    assert "subtitles (ger), which .mp4 cannot hold" in err
+    assert "subtitles (ger), because .mp4 cannot store" in err
     assert "an attached file (font.ttf)" in err
 
 
-@pytest.mark.parametrize(("codec", "advice"), [("pcm_alaw", "name a .mov with -o"), ("wmav2", "no container")])
+@pytest.mark.parametrize(("codec", "advice"), [("pcm_alaw", "use a .mov file"), ("wmav2", "no other container")])
 def test_sound_that_the_container_cannot_hold_is_refused_before_the_work(faults, tmp_path, capsys, codec, advice):
     source = tmp_path / "in.mkv"
     ffmpeg(
@@ -150,7 +150,7 @@ def test_sound_that_the_container_cannot_hold_is_refused_before_the_work(faults,
     )
     restored(source, tmp_path / "out.mp4", code=2)
     err = capsys.readouterr().err
-    assert f"has sound ({codec}) that .mp4 cannot hold: {advice}" in err
+    assert f"has sound ({codec}) that .mp4 cannot store: {advice}" in err
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
     if codec == "pcm_alaw":
@@ -164,7 +164,7 @@ def test_a_track_of_data_is_said_to_be_gone(faults, tmp_path, capsys):
     assert "data" in {stream["codec_type"] for stream in probe(source)["streams"]}
     restored(source, tmp_path / "out.mov")
     err = capsys.readouterr().err
-    assert "without a track of data" in err
+    assert "without a data track" in err
     assert err.count("\n") == 1
 
 
@@ -182,7 +182,7 @@ def test_several_videos_and_folders_with_videos(faults, tmp_path, capsys):
     for _ in range(2):
         assert run(["restore", *map(str, sorted(folder.iterdir())), "-o", str(tmp_path / "list"), *ENGINE]) == 0
         err = capsys.readouterr().err
-    assert "3 of 3 done before and skipped" in err
+    assert "skipped 3 of 3, already done" in err
     assert run(["restore", str(folder), "-o", str(tmp_path / "tree"), *ENGINE]) == 0
     out, err = capsys.readouterr()
     assert "2 of 3 restored (2 faces)" in out
@@ -190,7 +190,7 @@ def test_several_videos_and_folders_with_videos(faults, tmp_path, capsys):
         for place in ("list", "tree"):
             assert video_of(tmp_path / place / name)["codec_type"] == "video"
     assert run(["restore", str(folder), "-o", str(tmp_path / "tree"), *ENGINE]) == 0
-    assert "3 of all that in earlier runs" in capsys.readouterr().out
+    assert "3 done in earlier runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("matrix", [1, 5, 9])
@@ -201,26 +201,26 @@ def test_a_change_in_rgb_is_that_change_in_the_frame(matrix, full):
         format="yuv420p", dst_colorspace=matrix, dst_color_range=2 if full else 1
     )
     frame.make_writable()
-    how = clip.Plan("libx264", "yuv420p", (64, 64), 0, matrix, full, "")
-    before = clip.rgb(frame, how)
+    how = video_io.Plan("libx264", "yuv420p", (64, 64), 0, matrix, full, "")
+    before = video_io.rgb(frame, how)
     after = before.copy()
     after[16:32, 16:48] = (180, 90, 60)
-    clip.add_change(frame, before, after, how)
-    made = clip.rgb(frame, how)
+    video_io.add_change(frame, before, after, how)
+    made = video_io.rgb(frame, how)
     assert np.abs(made[20:28, 20:44].astype(int) - (180, 90, 60)).max() <= 3
     assert np.abs(made[40:].astype(int) - before[40:]).max() == 0
 
 
 def test_items_made_ahead_come_in_order_and_errors_come_through():
-    assert list(clip.ahead(range(100))) == list(range(100))
+    assert list(video_io.ahead(range(100))) == list(range(100))
 
     def broken():
         yield 1
         raise ValueError("two")
 
     with pytest.raises(ValueError, match="two"):
-        list(clip.ahead(broken()))
-    stopped = clip.ahead(iter(range(10**9)))
+        list(video_io.ahead(broken()))
+    stopped = video_io.ahead(iter(range(10**9)))
     assert next(stopped) == 0
     start = time.perf_counter()
     stopped.close()

@@ -1,8 +1,8 @@
-"""Reads and writes video files so that nothing but the faces changes.
+"""Reads and writes video files so that only the faces change.
 
-Frames keep their stored format: matrix, transfer, primaries, range and bits. Changes are made in RGB and added to the
-stored frame as a difference. Sound, subtitles, chapters and attachments are copied. `plan` lists what cannot be kept
-before the work starts.
+Frames keep their stored format: matrix, transfer, primaries, range and bit depth. Changes are made in RGB and added to
+the stored frame as a difference. Sound, subtitles, chapters and attachments are copied. Before the work starts, `plan`
+lists the parts that cannot be kept.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FILE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder"}  #
 _STREAM_TAGS = {"encoder", "vendor_id", "duration", "bps", "number_of_frames", "number_of_bytes"}
 FFmpegError = av.error.FFmpegError
 _AHEAD = 3  # frames that wait between decoding, restoring and encoding
-_HIGH_DEFINITION = 576  # lines above which a video without tags has the colors of BT.709
+_HIGH_DEFINITION = 576  # lines above which untagged videos use BT.709
 _KR_KB = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593), 7: (0.212, 0.087)}  # by matrix; else BT.601
 _UNSPECIFIED = 2
 _RGB = 0  # the matrix of video that is stored as RGB
@@ -56,20 +56,20 @@ class Plan:
     codec: str
     pix_fmt: str
     size: tuple[int, int]  # stored width and height
-    rotation: int  # degrees by which players turn it counterclockwise
-    matrix: int  # the number in ITU-T H.273 of the matrix that converts to RGB
+    rotation: int  # counterclockwise rotation by players, in degrees
+    matrix: int  # the matrix that converts to RGB, as numbered in ITU-T H.273
     full_range: bool
     interlaced: str  # the first field of an interlaced frame, `tff` or `bff`; empty if it is progressive
     tags: dict[str, str] = field(default_factory=dict)  # the tags of the file, with XMP under `xmp`
-    lost: tuple[str, ...] = ()  # the parts that are not kept, in words
+    lost: tuple[str, ...] = ()  # descriptions of the parts that are not kept
 
 
 def opened(source: Path) -> Any:
-    """The container of a video. No other file is opened, even if this one refers to it. Raises PaniniError."""
+    """Opens the container of a video, but no other file that it refers to. Raises PaniniError."""
     container = av.open(str(source), options={"export_xmp": "1", "protocol_whitelist": "file"})
     if not container.streams.video:
         container.close()
-        raise PaniniError(f"{source} has no video in it")
+        raise PaniniError(f"{source} has no video stream")
     return container
 
 
@@ -81,7 +81,7 @@ def picture_stream(container: Any) -> Any:
 
 
 def plan(source: Path, target: Path) -> Plan:
-    """How to write a video to `target`. Raises PaniniError if it has no picture or would lose sound or transparency."""
+    """Plans how to write a video to `target`. Raises PaniniError if sound or transparency would be lost."""
     form = photo_io.VIDEOS_WRITTEN[target.suffix.lower()]
     with opened(source) as container:
         stream = picture_stream(container)
@@ -104,43 +104,43 @@ def plan(source: Path, target: Path) -> Plan:
 
 
 def _encoding(source: Path, target: Path, stream: Any, frame: Any) -> tuple[str, str, list[str]]:
-    """Codec and pixel format for the frames, and notes about what is lost."""
+    """Codec and pixel format for the frames, and notes about losses."""
     name, lost = frame.format.name, []
     has_alpha = name.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya")) or "pal8" in name
     if stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) == "1":
         lost.append("without its transparency, which cannot be read")
     if has_alpha:
         if target.suffix.lower() not in (".mov", ".mkv"):
-            raise PaniniError(f"{source} has transparent parts, which {target.suffix} cannot hold: name a .mov with -o")
+            raise PaniniError(f"{source} has transparency, which {target.suffix} cannot store: use a .mov file with -o")
         if name.endswith(("12le", "16le", "12be", "16be")):
-            lost.append("10 bits are left")
+            lost.append("reduced to 10 bits")
         return "prores_ks", _ALPHA, lost
     odd = frame.width % 2 or frame.height % 2
     if name in _TEN + _TWELVE and not odd:
         if "libx265" not in av.codecs_available:
-            raise PaniniError(f"{source} has more than 8 bits, for which this PyAV has no encoder")
+            raise PaniniError(f"{source} has more than 8 bits, but PyAV has no encoder for them")
         lost += _high_dynamic_range(frame)
         return "libx265", name, lost
     if name in _EIGHT and not odd:
         return ("libx264" if "libx264" in av.codecs_available else "mpeg4"), name, lost
     depth = max(component.bits for component in frame.format.components)
     if depth > 8:
-        lost.append("8 bits are left")
+        lost.append("reduced to 8 bits")
     if frame.format.is_rgb:
-        lost.append("its colors are stored as YUV, which rounds them")
+        lost.append("colors converted to YUV, with rounding")
     narrow = name in ("nv12", "yuv410p", "yuv411p") and not odd
     return ("libx264" if "libx264" in av.codecs_available else "mpeg4"), "yuv420p" if narrow else "yuv444p", lost
 
 
 def _high_dynamic_range(frame: Any) -> list[str]:
-    """A note if a frame has brightness data for HDR screens, which are not kept."""
+    """A note if a frame has brightness metadata for HDR screens, which is not kept."""
     known = ("MASTERING_DISPLAY", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_")
     found = any(name in str(data.type) for data in frame.side_data for name in known)
-    return ["without its brightness data for HDR screens (mastering, HDR10+, Dolby Vision)"] if found else []
+    return ["without its brightness metadata for HDR screens (mastering, HDR10+, Dolby Vision)"] if found else []
 
 
 def _streams_lost(source: Path, target: Path, container: Any, picture: Any, form: str) -> list[str]:
-    """Notes about streams that the target cannot hold. Raises PaniniError for sound."""
+    """Notes about streams that the target cannot store. Raises PaniniError for sound."""
     lost, held = [], _held(form)
     for stream in container.streams:
         if stream is picture or stream.index == picture.index:
@@ -150,32 +150,32 @@ def _streams_lost(source: Path, target: Path, container: Any, picture: Any, form
         codec = stream.codec_context.name if stream.codec_context is not None else ""
         if stream.type == "audio" and codec not in held and not codec.startswith("mp3"):
             others = [suffix for suffix, other in ((".mkv", "matroska"), (".mov", "mov")) if codec in _held(other)]
-            advice = f"name a {' or '.join(others)} with -o" if others else "no container that Panini writes can"
-            raise PaniniError(f"{source} has sound ({codec}) that {target.suffix} cannot hold: {advice}")
+            advice = f"use a {' or '.join(others)} file with -o" if others else "no other container can either"
+            raise PaniniError(f"{source} has sound ({codec}) that {target.suffix} cannot store: {advice}")
         if stream.type == "subtitle" and codec not in held:
-            lost.append(f"without subtitles{words}, which {target.suffix} cannot hold as {codec}: a .mkv can")
+            lost.append(f"without subtitles{words}, because {target.suffix} cannot store {codec}; .mkv can")
         elif stream.type == "attachment" and form != "matroska":
             lost.append(
-                f"without an attached file ({stream.metadata.get('filename', 'without a name')}), which a .mkv can hold"
+                f"without an attached file ({stream.metadata.get('filename', 'without a name')}), which .mkv can store"
             )
         elif stream.type == "data":
-            lost.append(f"without a track of data ({stream.metadata.get('handler_name', 'such as a time code')})")
+            lost.append(f"without a data track ({stream.metadata.get('handler_name', 'such as a time code')})")
         elif stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic:
             lost.append("without its cover picture")
         elif stream.type == "video":
-            lost.append("without a further video track")
+            lost.append("without a second video track")
     return lost
 
 
 def _held(form: str) -> set[str]:
-    """The codecs that a container can hold."""
+    """The codecs that a container supports."""
     with av.open(os.devnull, "w", format=form) as trial:
         held: set[str] = trial.supported_codecs
     return held
 
 
 def frames(source: Path, how: Plan) -> Iterator[tuple[Pixels, int]]:
-    """The frames' pixels, upright, and the number of frames (0 if unknown). A thread decodes ahead."""
+    """The upright pixels of each frame, with the number of all frames (0 if unknown). A thread decodes ahead."""
 
     def decode() -> Iterator[tuple[Pixels, int]]:
         with opened(source) as container:
@@ -187,13 +187,13 @@ def frames(source: Path, how: Plan) -> Iterator[tuple[Pixels, int]]:
 
 
 def rgb(frame: Any, how: Plan) -> Pixels:
-    """The pixels of a frame, upright."""
+    """The upright pixels of a frame."""
     whole = frame.reformat(format="rgb24", src_colorspace=how.matrix, src_color_range=2 if how.full_range else 1)
     return np.ascontiguousarray(np.rot90(whole.to_ndarray(), round(frame.rotation / 90)))
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
-    """The same items, computed ahead in a thread."""
+    """Yields the same items, computed ahead in a thread."""
     queue: Queue[tuple[bool, Any]] = Queue(_AHEAD)
     stop = threading.Event()
 
@@ -237,9 +237,9 @@ def write(
     retouch: Callable[[Pixels, int], None],
     progress: Callable[[int, int], None],
 ) -> None:
-    """Writes the video with its faces restored: `retouch` changes a frame's pixels [H, W, 3], given its number.
+    """Writes the restored video. retouch: changes the pixels [H, W, 3] of a frame, given its number.
 
-    Decoding, `retouch` and encoding overlap, each in a thread of its own.
+    Decoding, `retouch` and encoding run in parallel threads.
     """
     form = photo_io.VIDEOS_WRITTEN[target.suffix.lower()]
     with opened(source) as container, av.open(file, "w", format=form) as output, _InTurn() as writer:
@@ -266,7 +266,7 @@ def write(
 
 
 class _InTurn:
-    """Runs tasks in a thread, in order. At most a few tasks wait."""
+    """Runs tasks in order in a thread. Only a few tasks may wait."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1)
@@ -300,7 +300,7 @@ def _items(container: Any, picture: Any, copies: dict[int, Any], how: Plan) -> I
 
 
 def _copied_streams(container: Any, output: Any, form: str) -> dict[int, Any]:
-    """Output streams for the sound and subtitles, by the index of the input stream. Also adds the attachments."""
+    """Adds output streams for sound and subtitles, by the index of the input stream. Also adds attachments."""
     copies = {}
     for stream in container.streams:
         if stream.type == "attachment" and form == "matroska":
@@ -315,7 +315,7 @@ def _copied_streams(container: Any, output: Any, form: str) -> dict[int, Any]:
 
 
 def _kept_tags(stream: Any) -> dict[str, str]:
-    """A stream's metadata, such as its language, without those of its encoding."""
+    """The metadata of a stream, such as its language, without those of its encoding."""
     return {name: value for name, value in stream.metadata.items() if name.lower() not in _STREAM_TAGS}
 
 
@@ -324,7 +324,7 @@ def _video_stream(output: Any, like: Any, how: Plan) -> Any:
     video.width, video.height = how.size
     video.pix_fmt = how.pix_fmt
     context, given = video.codec_context, like.codec_context
-    if shape := like.sample_aspect_ratio:  # pixels of tapes and DVDs are not square
+    if shape := like.sample_aspect_ratio:  # tapes and DVDs have non-square pixels
         context.sample_aspect_ratio = shape
     context.time_base = like.time_base
     context.color_range = 2 if how.full_range else given.color_range
@@ -358,7 +358,7 @@ def _encode(output: Any, video: Any, frame: Any, before: Pixels, after: Pixels, 
 
 
 def add_change(frame: Any, before: Pixels, after: Pixels, how: Plan) -> None:
-    """Adds the changes of the upright pixels to a stored frame. Everything else stays the same."""
+    """Adds the changes of the upright pixels to a stored frame. Nothing else changes."""
     turns = -round(frame.rotation / 90)
     before, after = (np.rot90(picture, turns) for picture in (before, after))
     changed = before != after
@@ -381,7 +381,7 @@ def add_change(frame: Any, before: Pixels, after: Pixels, how: Plan) -> None:
 
 
 def _add(plane: Any, values: NDArray[np.float32], place: tuple[int, int], bits: int, frame: Any) -> None:
-    """Adds values to a plane, which may have a lower resolution, at a place of the frame."""
+    """Adds values to a plane at a position in the frame. The plane may have a lower resolution."""
     kind = np.uint8 if bits == 8 else np.uint16
     stored = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // np.dtype(kind).itemsize)
     down, across = round(frame.height / plane.height), round(frame.width / plane.width)
