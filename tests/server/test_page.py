@@ -277,6 +277,44 @@ def test_several_photos_and_a_zip(page, quick):
     expect(page.locator("#strip button")).to_have_count(4)
 
 
+def test_files_that_are_no_photos(page, quick, tmp_path):
+    photo = Image.open(BytesIO(group()))
+    noise = np.random.default_rng(0).integers(0, 60, (200, 400, 3), np.uint8)
+    cut = encoded(Image.fromarray(np.asarray(photo) // 2 + noise), "JPEG", quality=95)
+    page.goto(quick)
+    add(page, ("letter.txt", b"Dear Sir or Madam"), ("cut.jpg", cut[: len(cut) * 9 // 10]), ("a.mp4", b""))
+    expect(page.locator("#problem")).to_have_text("This file is not a picture that can be read.", timeout=PATIENCE)
+    expect(page.locator("#retry")).to_be_hidden()
+    expect(page.locator("#before")).to_be_hidden()  # the browser's sign for a broken picture
+    expect(page.locator("#strip img >> nth=0")).to_be_hidden()
+    page.click("#strip button >> nth=1")
+    expect(page.locator("#problem")).to_contain_text("is there", timeout=PATIENCE)
+    expect(page.locator("#problem")).not_to_contain_text("salvage")
+    page.click("#salvage")
+    wait_done(page, "cut.jpg")
+    expect(page.locator("#boxes button")).to_have_count(2)
+    expect(page.locator("#note")).to_contain_text("is there")
+
+
+def test_loaded_again(page, quick):
+    page.goto(quick)
+    add(page, ("a.png", group()), ("b.png", group()))
+    expect(page.locator("#strip [aria-label$=': done']")).to_have_count(2, timeout=PATIENCE)
+    set_slider(page, "#strength", 0.5)
+    page.wait_for_timeout(500)
+    wait_done(page, "a.png")
+    before = download(page)
+    page.reload()
+    wait_done(page, "a.png")
+    expect(page.locator("#strip button")).to_have_count(2)
+    expect(page.locator("#strength-value")).to_have_text("50 %")
+    assert download(page) == before
+    page.click("#remove")
+    page.click("#remove")
+    page.reload()
+    expect(page.locator("#welcome")).to_be_visible()
+
+
 def test_pasted(page, quick):
     page.goto(quick)
     page.evaluate(

@@ -70,6 +70,10 @@ class ImageError(PaniniError):
     """A picture that cannot be read or written."""
 
 
+class DamagedImageError(ImageError):
+    """A picture of which only a part can be read."""
+
+
 @dataclass(frozen=True)
 class Metadata:
     """The metadata of a picture file. The orientation is already applied, and left out."""
@@ -208,7 +212,7 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
     except Exception as error:  # of every kind, too
         raise ImageError(f"{name} {damage}; nothing of it can be restored") from error
     if not salvage:
-        raise ImageError(f"{name} {damage}; {in_words(share)} (--salvage, in Python salvage=True, takes that)")
+        raise DamagedImageError(f"{name} {damage}; {in_words(share)} (--salvage, in Python salvage=True, takes that)")
     photo = _decode(left, None, contents)
     return replace(photo, path=path, left_out=(f"the file {damage}; {in_words(share)}", *photo.left_out))
 
