@@ -267,14 +267,17 @@ def test_several_photos_and_a_zip(page, quick):
     add(page, *((f"{i}.png", group()) for i in range(4)), ("bad.png", b"nonsense"))
     expect(page.locator("#strip [aria-label$=': done']")).to_have_count(4, timeout=PATIENCE)
     expect(page.locator("#strip .bad")).to_have_count(1)
+    expect(page.locator("#download-all")).to_have_text("Download 4 of 5")
     page.click("#strip .bad")
     expect(page.locator("#problem")).to_contain_text("not a picture")
     page.keyboard.press("n")
     expect(page.locator("#name")).to_have_text("0.png")
     with zipfile.ZipFile(BytesIO(download(page, "#download-all"))) as archive:
         assert archive.namelist() == [f"{i}-restored.png" for i in range(4)]
+    page.click("#strip .bad")
     page.click("#remove")
     expect(page.locator("#strip button")).to_have_count(4)
+    expect(page.locator("#download-all")).to_have_text("Download all")
 
 
 def test_files_that_are_no_photos(page, quick, tmp_path):
@@ -333,7 +336,12 @@ def test_widths(browser, quick, width):
     pages = opened(browser, viewport={"width": width, "height": 740}, has_touch=width < 500, is_mobile=width < 500)
     page = next(pages)
     page.goto(quick)
-    for act in (lambda: None, lambda: (add(page, ("a.png", group())), wait_done(page, "a.png"))):
+
+    def several() -> None:
+        add(page, ("b.png", group()), ("c.txt", b"no photo"))
+        expect(page.locator("#download-all")).to_have_text("Download 2 of 3", timeout=PATIENCE)
+
+    for act in (lambda: None, lambda: (add(page, ("a.png", group())), wait_done(page, "a.png")), several):
         act()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         small = page.evaluate(

@@ -228,6 +228,7 @@ function render() {
   $("add").hidden = !photos.length;
   const done = photos.filter((photo) => photo.job?.version);
   $("download-all").hidden = done.length < 2;
+  $("download-all").lastChild.textContent = done.length < photos.length ? `Download ${done.length} of ${photos.length}` : "Download all";
   document.title = current ? `${current.file.name}: Panini` : "Panini";
   strip();
   remember();
@@ -282,7 +283,8 @@ function strip() {
     }
     buttons.delete(photo);
     const image = button.firstChild;
-    if (!image.getAttribute("src") && photo.shown) image.src = `/v1/jobs/${photo.job.id}/preview?which=before`;
+    const read = ["found faces", "restoring faces", "done"].includes(photo.job?.state);
+    if (!image.getAttribute("src") && read) image.src = `/v1/jobs/${photo.job.id}/preview?which=before`;
     const bad = Boolean(photo.problem || photo.job?.problem);
     const busy = !bad && photo.job?.state !== "done";
     button.className = bad ? "bad" : busy ? "busy" : "";
