@@ -15,6 +15,7 @@ from statistics import median
 from time import sleep
 
 from playwright.sync_api import Page, sync_playwright
+
 from server import cpu_of, photo_of, start_server
 
 _MOVE = """async ([id, value]) => {

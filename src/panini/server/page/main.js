@@ -228,7 +228,7 @@ function render() {
   $("add").hidden = !photos.length;
   const done = photos.filter((photo) => photo.job?.version);
   $("download-all").hidden = done.length < 2;
-  $("download-all").lastChild.textContent = done.length < photos.length ? `Download ${done.length} of ${photos.length}` : "Download all";
+  $("ready").textContent = done.length < photos.length ? `${done.length} of ${photos.length}` : "all";
   document.title = current ? `${current.file.name}: Panini` : "Panini";
   strip();
   remember();
