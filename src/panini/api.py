@@ -162,6 +162,8 @@ class RestoredFace:
     """The damage, the share of imagined detail and the expected errors; see `panini.report.face_report.describe`."""
     inside: NDArray[np.bool_]
     """[512, 512]: True where `before` shows the photo. Elsewhere, `before` is padded by reflection."""
+    made: RestoredCrop = field(repr=False)
+    """The output of the network: `after` before blending it with the photo."""
 
 
 @dataclass(frozen=True)
@@ -478,6 +480,15 @@ class Restorer:
         native = self.engine.input_size / align.scale_of(transform)
         return self._restored_face(face, crop, inside, native, made, settings, timings)
 
+    def blend_face(
+        self, earlier: RestoredFace, transform: align.Transform, settings: FaceSettings, timings: dict[str, float]
+    ) -> RestoredFace:
+        """A restored face with another `strength`, the only setting that may differ; the network does not run."""
+        native = self.engine.input_size / align.scale_of(transform)
+        return self._restored_face(
+            earlier.face, earlier.before, earlier.inside, native, earlier.made, settings, timings
+        )
+
     def _restored_face(
         self,
         face: Face,
@@ -508,7 +519,7 @@ class Restorer:
             if made.scratched:
                 found = Damage("scratches", 1.0, made.scratched, "scratches")
                 report = replace(report, damages=[*report.damages, found])
-        return RestoredFace(face, crop, after, made.degradation, made.prior_share, report, inside)
+        return RestoredFace(face, crop, after, made.degradation, made.prior_share, report, inside, made)
 
 
 def restore(image: Source, options: RestoreOptions | None = None, **choices: Any) -> Restoration:

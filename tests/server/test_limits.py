@@ -49,7 +49,12 @@ def test_what_is_no_photo(client):
     problem(restore(client, b"<html>"), 422, "unreadable-picture")
     assert "a PDF document" in problem(restore(client, b"%PDF-1.4 " + bytes(100)), 422, "unreadable-picture")
     cut = encoded(FACE)[:-900]
-    assert "cut short" in problem(restore(client, cut), 422, "unreadable-picture")
+    detail = problem(restore(client, cut), 422, "damaged-picture")
+    assert "cut short" in detail
+    assert "salvage=true" in detail
+    assert "--" not in detail
+    clip = b"\x00\x00\x00\x18ftypmp42" + bytes(100)
+    assert "photos only" in problem(restore(client, clip), 422, "unreadable-picture")
     assert restore(client, cut, salvage="true", keep="true").status_code == 200
 
 

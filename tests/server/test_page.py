@@ -267,14 +267,55 @@ def test_several_photos_and_a_zip(page, quick):
     add(page, *((f"{i}.png", group()) for i in range(4)), ("bad.png", b"nonsense"))
     expect(page.locator("#strip [aria-label$=': done']")).to_have_count(4, timeout=PATIENCE)
     expect(page.locator("#strip .bad")).to_have_count(1)
+    expect(page.locator("#download-all")).to_have_text("Download 4 of 5")
     page.click("#strip .bad")
     expect(page.locator("#problem")).to_contain_text("not a picture")
     page.keyboard.press("n")
     expect(page.locator("#name")).to_have_text("0.png")
     with zipfile.ZipFile(BytesIO(download(page, "#download-all"))) as archive:
         assert archive.namelist() == [f"{i}-restored.png" for i in range(4)]
+    page.click("#strip .bad")
     page.click("#remove")
     expect(page.locator("#strip button")).to_have_count(4)
+    expect(page.locator("#download-all")).to_have_text("Download all")
+
+
+def test_files_that_are_no_photos(page, quick, tmp_path):
+    photo = Image.open(BytesIO(group()))
+    noise = np.random.default_rng(0).integers(0, 60, (200, 400, 3), np.uint8)
+    cut = encoded(Image.fromarray(np.asarray(photo) // 2 + noise), "JPEG", quality=95)
+    page.goto(quick)
+    add(page, ("letter.txt", b"Dear Sir or Madam"), ("cut.jpg", cut[: len(cut) * 9 // 10]), ("a.mp4", b""))
+    expect(page.locator("#problem")).to_have_text("This file is not a picture that can be read.", timeout=PATIENCE)
+    expect(page.locator("#retry")).to_be_hidden()
+    expect(page.locator("#before")).to_be_hidden()  # the browser's sign for a broken picture
+    expect(page.locator("#strip img >> nth=0")).to_be_hidden()
+    page.click("#strip button >> nth=1")
+    expect(page.locator("#problem")).to_contain_text("is there", timeout=PATIENCE)
+    expect(page.locator("#problem")).not_to_contain_text("salvage")
+    page.click("#salvage")
+    wait_done(page, "cut.jpg")
+    expect(page.locator("#boxes button")).to_have_count(2)
+    expect(page.locator("#note")).to_contain_text("is there")
+
+
+def test_loaded_again(page, quick):
+    page.goto(quick)
+    add(page, ("a.png", group()), ("b.png", group()))
+    expect(page.locator("#strip [aria-label$=': done']")).to_have_count(2, timeout=PATIENCE)
+    set_slider(page, "#strength", 0.5)
+    page.wait_for_timeout(500)
+    wait_done(page, "a.png")
+    before = download(page)
+    page.reload()
+    wait_done(page, "a.png")
+    expect(page.locator("#strip button")).to_have_count(2)
+    expect(page.locator("#strength-value")).to_have_text("50 %")
+    assert download(page) == before
+    page.click("#remove")
+    page.click("#remove")
+    page.reload()
+    expect(page.locator("#welcome")).to_be_visible()
 
 
 def test_pasted(page, quick):
@@ -295,7 +336,12 @@ def test_widths(browser, quick, width):
     pages = opened(browser, viewport={"width": width, "height": 740}, has_touch=width < 500, is_mobile=width < 500)
     page = next(pages)
     page.goto(quick)
-    for act in (lambda: None, lambda: (add(page, ("a.png", group())), wait_done(page, "a.png"))):
+
+    def several() -> None:
+        add(page, ("b.png", group()), ("c.txt", b"no photo"))
+        expect(page.locator("#download-all")).to_have_text("Download 2 of 3", timeout=PATIENCE)
+
+    for act in (lambda: None, lambda: (add(page, ("a.png", group())), wait_done(page, "a.png")), several):
         act()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         small = page.evaluate(

@@ -64,6 +64,23 @@ def test_the_file_is_the_command_lines_byte_for_byte(real, tmp_path):
     assert real.get(f"/v1/jobs/{job['id']}/picture").content == command_line(tmp_path, photo, "in.jpg", *options)
 
 
+def test_another_strength_runs_no_network(real, tmp_path):
+    photo = demo_photo()
+    job = real.post("/v1/jobs", files={"file": ("in.jpg", photo)}).json()
+    done(real, job)
+
+    def seconds() -> float:
+        return real.get(f"/v1/jobs/{job['id']}/report").json()["seconds"]["network"]
+
+    before = seconds()
+    for strength in (0.25, 0.6):
+        real.patch(f"/v1/jobs/{job['id']}", json={"strength": strength})
+        done(real, job)
+    assert seconds() == before
+    picture = real.get(f"/v1/jobs/{job['id']}/picture").content
+    assert picture == command_line(tmp_path, photo, "in.jpg", "--strength", "0.6")
+
+
 def test_the_dial_of_one_face_runs_the_restorer_for_that_face_alone(real):
     job = real.post("/v1/jobs", files={"file": ("in.jpg", demo_photo())}, data={"passes": "1"}).json()
     first = done(real, job)

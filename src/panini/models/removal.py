@@ -3,6 +3,7 @@ paper's)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch.nn.functional as F
@@ -60,6 +61,7 @@ class DegradationRemoval(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, v: Tensor) -> Tensor:
+        v = v / math.sqrt(v.shape[1])  # of length 1, or steps of the optimizer would change much at once
         y = self.stem(F.pixel_unshuffle(x, self.fold))
         features = {}
         for f, blocks in self.encoder.items():

@@ -70,6 +70,10 @@ class ImageError(PaniniError):
     """A picture cannot be read or written."""
 
 
+class DamagedImageError(ImageError):
+    """A picture of which only a part can be read."""
+
+
 @dataclass(frozen=True)
 class Metadata:
     """The metadata of a picture file, without the orientation, which is applied to the pixels."""
@@ -208,7 +212,7 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
     except Exception as error:  # all kinds of exceptions
         raise ImageError(f"{name} {damage}; no part of it can be read") from error
     if not salvage:
-        raise ImageError(f"{name} {damage}; {in_words(share)} (use --salvage, or salvage=True in Python)")
+        raise DamagedImageError(f"{name} {damage}; {in_words(share)} (use --salvage, or salvage=True in Python)")
     photo = _decode(left, None, contents)
     return replace(photo, path=path, left_out=(f"the file {damage}; {in_words(share)}", *photo.left_out))
 

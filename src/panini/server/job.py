@@ -34,6 +34,7 @@ from panini.server.settings import ServerSettings
 from panini.server.uploads import Upload
 
 _LOG = logging.getLogger("panini.server")
+_SOON = 0.8  # seconds after which a person who waits is shown what there is
 _SAME = 0.5  # intersection over union from which a box drawn by hand is that of a face that is known
 
 
@@ -73,6 +74,10 @@ class FaceWork:
     version: int = 0
     """That of the job when the face last changed."""
 
+    def needs_only_blending(self, dial: float, passes: int | None) -> bool:
+        """Whether its strength is all that may differ from what is wanted; the network need not run again then."""
+        return self.made_with is not None and self.made_with[::2] == (dial, passes)
+
 
 class Job:
     """The work on one photo. Its methods `find`, `restore` and `whole` run on the worker's thread."""
@@ -89,6 +94,8 @@ class Job:
         """Why the last change could not be made, in one line."""
         self.faces: list[FaceWork] = []
         self.result: Restoration | None = None
+        self.remarks: list[str] = []
+        """On the newest result: what it lacks of the file that was sent, and what a person should know."""
         self.version = 0
         """Grows with each result."""
         self.tick = 0
@@ -226,7 +233,7 @@ class Job:
             "faces": [self._face_status(number, face) for number, face in enumerate(self.faces, 1)],
             "smaller_faces": self._smaller,
             "imagined": None if result is None or result.imagined is None else round(result.imagined, 3),
-            "remarks": [] if result is None else result.remarks,
+            "remarks": self.remarks,
             "result_name": self.upload.result_name,
             "problem": None if self.problem is None else self.problem.as_dict(),
             "note": self.note,
@@ -242,7 +249,9 @@ class Job:
                 held += sum(array.nbytes for array in arrays if array is not None)
         for face in self.faces:
             if face.restored is not None:
-                held += face.restored.before.nbytes + face.restored.after.nbytes + face.restored.inside.nbytes
+                made = face.restored
+                parts = {id(part): part.nbytes for part in (made.before, made.after, made.made.image, made.made.crop)}
+                held += made.inside.nbytes + sum(parts.values())
         return held
 
     def _face_status(self, number: int, face: FaceWork) -> dict[str, Any]:
@@ -336,6 +345,7 @@ class Job:
         return result
 
     def _show(self, result: Restoration) -> None:
+        self.remarks = photo_io.not_kept(result.photo, Path(self.upload.result_name)) + result.remarks
         self.result = result
         self.version += 1
 
@@ -343,14 +353,15 @@ class Job:
         """Restores every face that is not as the settings want it.
 
         Where a person waits for new settings and each face takes several passes, faces with a single pass are shown
-        first.
+        first, and each soon after it is made.
         """
-        drafts = False
+        drafts, shown = False, monotonic()
         self._add_boxes(restorer)
         while (stale := self._stale()) is not None:
             work, passes = stale
-            if drafts and passes == self.options.passes:
+            if drafts and (passes == self.options.passes or monotonic() - shown > _SOON):
                 self._show(self._composed(restorer))
+                shown = monotonic()
             drafts = passes != self.options.passes
             self._restore_face(restorer, work, passes)
             self._add_boxes(restorer)
@@ -363,8 +374,9 @@ class Job:
             stale = [face for face in wanted if face.made_with != (face.dial, face.strength, passes)]
         self.done, self.of = len(wanted) - len(stale), len(wanted)
         for face in stale:
-            again = face.restored is not None and self.result is not None
-            if passes > 1 and again and face.made_with != (face.dial, face.strength, 1):
+            several = passes > 1 and face.restored is not None
+            drafted = face.needs_only_blending(face.dial, passes) or face.made_with == (face.dial, face.strength, 1)
+            if several and self.result is not None and not drafted:
                 return face, 1
         return (stale[0], passes) if stale else None
 
@@ -372,11 +384,13 @@ class Job:
         assert self._photo is not None
         restorer.progress(State.RESTORING, self.done, self.of)
         key = (work.dial, work.strength, passes)
-        edit = replace(self._face_settings.edit, dial=key[0])
-        work.restored = restorer.restore_face(
-            self._photo.pixels, work.face, work.transform, self._monochrome,
-            FaceSettings(edit, key[1], passes), self._timings, work.restored,
-        )  # fmt: skip
+        settings = FaceSettings(replace(self._face_settings.edit, dial=key[0]), key[1], passes)
+        if work.restored is not None and work.needs_only_blending(key[0], passes):
+            work.restored = restorer.blend_face(work.restored, work.transform, settings, self._timings)
+        else:
+            work.restored = restorer.restore_face(
+                self._photo.pixels, work.face, work.transform, self._monochrome, settings, self._timings, work.restored
+            )
         work.made_with = key
 
     def _add_boxes(self, restorer: Restorer) -> None:

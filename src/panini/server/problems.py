@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from panini.errors import NoFaceError, PaniniError, StoppedError, first_line, one_line
-from panini.photo.io import ImageError
+from panini.photo.io import DamagedImageError, ImageError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -44,6 +44,13 @@ class TooLargeError(PaniniError):
     """A photo that has, or would get, more pixels than the server allows."""
 
 
+_WORDS = {
+    " (--salvage, in Python salvage=True, takes that)": " (salvage=true takes that)",
+    ", whatever its name says: give it a video's suffix, such as .mp4": ": this server restores photos only",
+}
+"""What the library and the command line say, and what a server says instead."""
+
+
 def problem_of(error: BaseException) -> Problem:
     """The problem that tells a client of an error; anything but a PaniniError is an internal one without details."""
     kinds: dict[type[PaniniError], tuple[int, str]] = {
@@ -51,6 +58,7 @@ def problem_of(error: BaseException) -> Problem:
         StoppedError: (409, "stopped"),
         TooSlowError: (422, "too-slow"),
         TooLargeError: (413, "too-large"),
+        DamagedImageError: (422, "damaged-picture"),
         ImageError: (422, "unreadable-picture"),
         PaniniError: (422, "bad-request"),
     }
@@ -58,7 +66,10 @@ def problem_of(error: BaseException) -> Problem:
         return error
     for kind, (status, name) in kinds.items():
         if isinstance(error, kind):
-            return Problem(status, name, one_line(error))
+            detail = one_line(error)
+            for said, instead in _WORDS.items():
+                detail = detail.replace(said, instead)
+            return Problem(status, name, detail)
     if isinstance(error, MemoryError):
         return Problem(413, "too-large", "the photo does not fit in memory")
     return Problem(500, "internal", f"an error in Panini: {type(error).__name__}")

@@ -10,6 +10,7 @@ export class Refused extends Error {
   constructor(problem) {
     super(problem.detail || problem.title || "The server refused this.");
     this.status = problem.status;
+    this.problem = { type: problem.type, detail: this.message };
   }
 }
 

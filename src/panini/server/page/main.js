@@ -7,10 +7,13 @@ import { Stage, refresh } from "./stage.js";
 const $ = (id) => document.getElementById(id);
 const AT_ONCE = 3; // uploads
 const SOON = 150; // milliseconds without a move after which a slider counts
+const GONE = "gone";
 const FINAL = ["done", "failed", "stopped"];
 
-/** @type {Array<{file: File, url: string, job?: object, problem?: string, face: number, canvas?: HTMLCanvasElement}>} */
+/** `file` is a File, or only its name after the page was loaded again.
+ * @type {Array<{file: File, url: string, job?: object, problem?: object, face: number, canvas?: HTMLCanvasElement}>} */
 const photos = [];
+const session = storage();
 let current = null;
 let uploading = 0;
 
@@ -26,6 +29,10 @@ const panel = new Panel({
   remove: () => remove(current),
   stop: () => stopped(current),
   retry: () => again(current),
+  salvage: () => {
+    current.settings.salvage = true;
+    again(current);
+  },
 });
 const events = new api.Events(told, reconnected);
 api.connection.tell = (there) => {
@@ -56,7 +63,7 @@ async function upload() {
   try {
     photo.job = await api.start(photo.file, photo.settings, photo.aborter.signal);
   } catch (error) {
-    if (error.name !== "AbortError") photo.problem = error instanceof api.Refused ? error.message : "the photo cannot be sent";
+    if (error.name !== "AbortError") photo.problem = error.problem ?? { detail: "the photo cannot be sent" };
   }
   uploading -= 1;
   if (photos.includes(photo)) follow();
@@ -164,8 +171,14 @@ async function reconnected() {
 
 function again(photo) {
   const { job } = photo;
+  if (!(photo.file instanceof File)) {
+    photo.problem = { detail: "the server has forgotten this photo: add it again", type: GONE };
+    photo.job = undefined;
+    render();
+    return;
+  }
   if (job?.version) {
-    photo.settings = { scale: job.scale, dial: job.dial, strength: job.strength };
+    photo.settings = { ...photo.settings, scale: job.scale, dial: job.dial, strength: job.strength };
     const detected = job.faces.filter((face) => !face.by_hand);
     photo.replay = {
       faces: detected.map(({ number, dial, strength, restore }) => ({ number, dial, strength, restore })),
@@ -181,7 +194,7 @@ function stopped(photo) {
   photo.aborter?.abort();
   if (photo.job) api.stop(photo.job.id);
   photo.job = undefined;
-  photo.problem = "stopped";
+  photo.problem = { detail: "stopped" };
   follow();
   render();
 }
@@ -215,11 +228,40 @@ function render() {
   $("add").hidden = !photos.length;
   const done = photos.filter((photo) => photo.job?.version);
   $("download-all").hidden = done.length < 2;
+  $("ready").textContent = done.length < photos.length ? `${done.length} of ${photos.length}` : "all";
   document.title = current ? `${current.file.name}: Panini` : "Panini";
   strip();
+  remember();
   if (!current) return;
   stage.show(current);
   panel.show(current);
+}
+
+function storage() {
+  try {
+    return sessionStorage;
+  } catch {
+    return null; // blocked
+  }
+}
+
+/** For when the page is loaded again: the server still has the photos. */
+function remember() {
+  const sent = photos.filter((photo) => photo.job).map((photo) => ({ id: photo.job.id, name: photo.file.name }));
+  session?.setItem("photos", JSON.stringify(sent));
+}
+
+async function recall() {
+  const sent = JSON.parse(session?.getItem("photos") ?? "[]");
+  const jobs = await Promise.all(sent.map(({ id }) => api.status(id).catch(() => null)));
+  jobs.forEach((job, at) => {
+    if (!job) return;
+    photos.push({ file: { name: sent[at].name }, url: `/v1/jobs/${job.id}/preview?which=before`, job, face: 0, settings: {} });
+  });
+  current ??= photos[0] ?? null;
+  follow();
+  render();
+  for (const photo of photos) if (photo.job) told(photo.job);
 }
 
 function strip() {
@@ -241,7 +283,8 @@ function strip() {
     }
     buttons.delete(photo);
     const image = button.firstChild;
-    if (!image.getAttribute("src") && photo.shown) image.src = `/v1/jobs/${photo.job.id}/preview?which=before`;
+    const read = ["found faces", "restoring faces", "done"].includes(photo.job?.state);
+    if (!image.getAttribute("src") && read) image.src = `/v1/jobs/${photo.job.id}/preview?which=before`;
     const bad = Boolean(photo.problem || photo.job?.problem);
     const busy = !bad && photo.job?.state !== "done";
     button.className = bad ? "bad" : busy ? "busy" : "";
@@ -270,6 +313,9 @@ $("download-all").addEventListener("click", () => {
   link.click();
 });
 
+addEventListener("beforeunload", (event) => {
+  if (photos.some((photo) => !photo.job && !photo.problem)) event.preventDefault(); // they would be lost
+});
 document.addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
   if (files.length) add(files);
@@ -305,3 +351,5 @@ document.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
+
+recall();

@@ -14,6 +14,8 @@ export function dialWords(value) {
   return `${Math.abs(Math.round(100 * value))} % ${value < 0 ? "faithful" : "realistic"}`;
 }
 
+/** What fails again in the same way. */
+const HOPELESS = /unreadable-picture|damaged-picture|too-large|gone/;
 const STEPS = {
   waiting: "Waiting for its turn",
   "finding faces": "Finding faces",
@@ -37,6 +39,7 @@ export class Panel {
     $("scale").addEventListener("change", (event) => act.scale(Number(event.target.value)));
     $("remove").addEventListener("click", () => act.remove());
     $("retry").addEventListener("click", () => act.retry());
+    $("salvage").addEventListener("click", () => act.salvage());
     $("cancel").addEventListener("click", () => act.stop());
     $("faces").addEventListener("keydown", (event) => this.arrows(event));
   }
@@ -65,12 +68,14 @@ export class Panel {
   }
 
   show(photo) {
-    const { job, problem } = photo;
+    const { job } = photo;
     $("name").textContent = photo.file.name;
-    const failed = problem || job?.problem?.detail;
+    const failed = photo.problem ?? job?.problem;
+    const words = failed?.detail.replace("the input", "this file").replace(" (salvage=true takes that)", "");
     $("problem").hidden = !failed;
-    $("problem").textContent = failed ? `${failed[0].toUpperCase()}${failed.slice(1)}.` : "";
-    $("retry").hidden = !failed;
+    $("problem").textContent = failed ? `${words[0].toUpperCase()}${words.slice(1)}.` : "";
+    $("retry").hidden = !failed || HOPELESS.test(failed.type);
+    $("salvage").hidden = !/damaged-picture/.test(failed?.type);
     $("controls").hidden = Boolean(failed) || !job;
     const ready = job?.state === "done" && !failed;
     $("download").setAttribute("aria-disabled", String(!ready));

@@ -29,11 +29,13 @@ export class Stage {
     if (other) {
       this.stopMarking();
       this.size = null;
+      this.element.classList.remove("bare");
       this.before.onload = () => {
         if (!this.size) this.measure(this.before.naturalWidth, this.before.naturalHeight);
       };
       this.before.onerror = () => {
         this.before.removeAttribute("src");
+        this.element.classList.toggle("bare", !this.size);
         if (photo.job && photo.job.width && photo.job.state !== "waiting") this.before.src = `/v1/jobs/${photo.job.id}/preview?which=before`;
       };
       this.before.src = photo.url;
@@ -57,6 +59,7 @@ export class Stage {
   measure(width, height) {
     if (this.size?.width === width && this.size?.height === height) return;
     this.size = { width, height };
+    this.element.classList.remove("bare");
     this.before.style.width = `${width}px`;
     this.before.style.height = `${height}px`;
     this.fit();
