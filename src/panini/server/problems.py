@@ -45,7 +45,7 @@ class TooLargeError(PaniniError):
 
 
 _WORDS = {
-    " (--salvage, in Python salvage=True, takes that)": " (salvage=true takes that)",
+    " (use --salvage, or salvage=True in Python)": " (use salvage=true)",
     ", whatever its name says: give it a video's suffix, such as .mp4": ": this server restores photos only",
 }
 """What the library and the command line say, and what a server says instead."""

@@ -71,7 +71,7 @@ export class Panel {
     const { job } = photo;
     $("name").textContent = photo.file.name;
     const failed = photo.problem ?? job?.problem;
-    const words = failed?.detail.replace("the input", "this file").replace(" (salvage=true takes that)", "");
+    const words = failed?.detail.replace("the input", "this file").replace(" (use salvage=true)", "");
     $("problem").hidden = !failed;
     $("problem").textContent = failed ? `${words[0].toUpperCase()}${words.slice(1)}.` : "";
     $("retry").hidden = !failed || HOPELESS.test(failed.type);
