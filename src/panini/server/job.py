@@ -74,7 +74,7 @@ class FaceWork:
     version: int = 0
     """That of the job when the face last changed."""
 
-    def needs_only_blending(self, dial: float, passes: int | None) -> bool:
+    def needs_only_blending(self, dial: float, passes: int) -> bool:
         """Whether its strength is all that may differ from what is wanted; the network need not run again then."""
         return self.made_with is not None and self.made_with[::2] == (dial, passes)
 
