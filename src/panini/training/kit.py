@@ -1,11 +1,9 @@
 """A kit for training on a temporary GPU machine without a network: pack, check, train, join.
 
-    python -m panini.training.kit pack  --stage B --start runs/a1/last.pt --identity FILE locally: .kit/1, .kit/2, …
-    python -m panini.training.kit check                                                      on the GPU: one table
-    python -m panini.training.kit train --minutes 8 --out OUT                                on the GPU: trains the
-    stage
-    python -m panini.training.kit join OUT --output runs/gpu/b.pt                            locally: verifies and
-    scores
+    python -m panini.training.kit pack  --stage B --start runs/a1/last.pt --identity FILE    here: .kit/1, .kit/2, …
+    python -m panini.training.kit check                                                      GPU: one table
+    python -m panini.training.kit train --minutes 8 --out OUT                                GPU: trains the stage
+    python -m panini.training.kit join OUT --output runs/gpu/b.pt                            here: verifies, scores
 
 `docs/training.md` has the calls for 15 minutes of GPU time. `--toy` packs a small network that a CPU trains in seconds.
 """
