@@ -32,5 +32,5 @@ def test_the_start_decides_by_damage():
 
 
 def test_a_start_must_fit():
-    with pytest.raises(PaniniError, match="not of this preset"):
+    with pytest.raises(PaniniError, match="does not match the preset"):
         load_network(START, build("default"), ("ife.", "dafi."))

@@ -34,8 +34,8 @@ class TrunkExtractor(nn.Module):
     """Picture [N, 3, S, S] in [-1, 1], S a multiple of 128 -> {r: [N, channels[r], r, r]} for r in 4, 8, 16, 32, 64.
 
     An encoder reads the picture at 128x128 pixels, folded into 32x32, and goes down to 4x4; a decoder goes back up, so
-    that fine features know the whole face. A thin path reads the picture at full size, folded into 64x64: the decoder
-    uses it at 64, and the encoder receives it from 32 on. The 4x4 features are those of the encoder.
+    that fine features have a global receptive field. A thin path reads the picture at full size, folded into 64x64: the
+    decoder uses it at 64, and the encoder receives it from 32 on. The 4x4 features are those of the encoder.
 
     encoder: channels by resolution, 4 to 64; decoder: channels by resolution, 8 to 64.
     """

@@ -1,4 +1,5 @@
-"""The small network's feature extraction: a U of inverted residuals, so that fine features know the whole face."""
+"""The small network's feature extraction: a U-Net of inverted residuals, so that fine features have a global receptive
+field."""
 
 from __future__ import annotations
 
