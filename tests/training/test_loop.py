@@ -66,7 +66,7 @@ def test_a_killed_run_loses_no_more_than_since_its_last_write(toy_config: Toy, m
     monkeypatch.setattr(training, "update", update_or_die)
     with pytest.raises(MemoryError):
         training.run()
-    assert RestorerTraining(config).step == 2 + 1, "what was written at 50 %"
+    assert RestorerTraining(config).step == 2 + 1, "what was written at 50%"
 
 
 def test_a_stage_starts_from_the_one_before(toy_config: Toy, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_run_that_gives_up_keeps_what_it_had(
     toy_config: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(AbortRules, "check", lambda *_: "no use")
-    with pytest.raises(PaniniError, match=r"given up at step 20: no use; .*last\.pt is kept"):
+    with pytest.raises(PaniniError, match=r"stopped at step 20 because no use; .*last\.pt is kept"):
         RestorerTraining(toy_config(steps=24, batch=1)).run()
     assert torch.load(tmp_path / "run/last.pt", weights_only=True)["step"] < 20
 
@@ -143,7 +143,7 @@ def test_a_run_that_gives_up_keeps_what_it_had(
 def test_a_checkpoint_of_something_else_is_not_gone_on_from(toy_config: Toy, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/last.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(PaniniError, match=r"cannot go on from .*last\.pt"):
+    with pytest.raises(PaniniError, match=r"cannot resume from .*last\.pt"):
         RestorerTraining(toy_config())
     assert (tmp_path / "run/last.pt").read_bytes() == b"no checkpoint"
 
@@ -167,7 +167,7 @@ def test_the_command_line_says_in_one_line_what_is_wrong(
         ("colour=red", "unknown colour"),
         ("preset=other", "no preset is called 'other'"),
         ("hardware.device=abacus", "hardware.device: "),
-        ("steps=0", "a run wants minutes or steps"),
+        ("steps=0", "set minutes or steps"),
     ):
         assert run(["train", "udrl", "--config", str(recipe), "--set", override]) == 2
         error = capsys.readouterr().err

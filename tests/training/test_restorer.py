@@ -115,7 +115,7 @@ def test_the_fused_state_is_the_network_s(toy_config: Toy) -> None:
 def test_the_dial_moves_v_and_weighs_what_is_perceived(toy_config: Toy) -> None:
     losses = Losses(perceptual=1.0, l1=1.0)
     hardware = Hardware(device="cpu", bf16=False)
-    config = toy_config(view="full", dialled=1.0, real_share=0.5, losses=losses, batch=2, hardware=hardware)
+    config = toy_config(view="full", dial_share=1.0, real_share=0.5, losses=losses, batch=2, hardware=hardware)
     training = RestorerTraining(config)
     batch = training.batches(0)
     assert (batch.dial.abs() <= 1).all()
@@ -131,8 +131,8 @@ def test_the_dial_moves_v_and_weighs_what_is_perceived(toy_config: Toy) -> None:
 def test_what_a_config_lacks_is_said(toy_config: Toy) -> None:
     for changes, message in (
         ({"losses": Losses(identity=1.0)}, "identity=…"),
-        ({"train": ("nose",)}, "nothing called 'nose'"),
-        ({"dialled": 0.5}, "dialled wants real faces"),
+        ({"train": ("nose",)}, "no module 'nose'"),
+        ({"dial_share": 0.5}, "dial_share needs real faces"),
     ):
         with pytest.raises(PaniniError, match=message):
             RestorerTraining(toy_config(**changes))

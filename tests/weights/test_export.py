@@ -150,7 +150,7 @@ def test_export_errors(tiny_weights, tiny_state, tmp_path, capsys):
         ([tmp_path / "none.safetensors"], "cannot read the weights"),
         ([tmp_path / "none.pt"], "cannot read the checkpoint"),
         ([tmp_path / "junk.pt"], "cannot read the checkpoint"),
-        ([tiny_state], "is not of this preset"),
+        ([tiny_state], "does not match the preset"),
         ([tiny_state, "--preset", "other"], "no preset is called 'other'"),
         ([tiny_weights, "-o", tmp_path / "junk.pt"], "cannot write to"),
     ):
@@ -196,5 +196,5 @@ def test_damaged_weights(tiny_weights, tmp_path, damage, message):
 
 
 def test_presets_by_name():
-    with pytest.raises(PaniniError, match="no preset is called 'x'; there are default, toy, paper_mfr, paper_sr"):
+    with pytest.raises(PaniniError, match="no preset is called 'x': choose from default, toy, paper_mfr, paper_sr"):
         build("x")

@@ -1,4 +1,5 @@
-"""The damage model: steps of damage, random sequences of them, the same for tensors, and for whole folders."""
+"""The degradation model: single steps, random sequences of them, versions for tensors, and degraded copies of
+folders."""
 
 from panini.degradation.recipes import draw
 from panini.degradation.steps import ADDING, Blur, Degradation, Downsample, Enlarge, Jpeg, Noise

@@ -1,4 +1,4 @@
-"""Degraded copies of a folder of faces, with a manifest of the damage."""
+"""Degraded copies of a folder of faces, with a manifest of the degradations."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ MANIFEST = "manifest.json"
 def degrade_folder(
     source: Path, target: Path, distribution: str, seed: int = 0, copies: int = 1
 ) -> list[dict[str, Any]]:
-    """Writes `copies` degraded copies of every picture under `source` to the same place under `target`, as PNG.
+    """Writes `copies` degraded copies of every picture under `source` to the same relative path under `target`, as PNG.
 
-    `target` must be new or empty; it is written whole or not at all. Its manifest.json, also returned, lists `name`,
+    `target` must be new or empty; it is written atomically. Its manifest.json, also returned, lists `name`,
     `source`, `seed`, `degradation` (as `Degradation.to_dict`) and `words` of every copy.
-    `Degradation.from_dict(entry["degradation"]).apply(picture, entry["seed"])` makes the copy again. The damage of a
+    `Degradation.from_dict(entry["degradation"]).apply(picture, entry["seed"])` reproduces the copy. The damage of a
     picture depends on `seed`, its name and the number of the copy, not on the other files.
 
     Raises PaniniError for wrong arguments, folders and pictures, and for names that only differ in their suffix.
     """
     if distribution not in DISTRIBUTIONS:
-        raise PaniniError(f"unknown distribution {distribution!r}; known are {', '.join(DISTRIBUTIONS)}")
+        raise PaniniError(f"unknown distribution {distribution!r}: choose from {', '.join(DISTRIBUTIONS)}")
     if seed < 0 or copies < 1:
         raise PaniniError("the seed must be at least 0, the number of copies at least 1")
     if not source.is_dir():
@@ -53,7 +53,7 @@ def degrade_folder(
             relative = path.relative_to(source)
             name = relative.with_name(f"{relative.stem}-{copy}.png" if copies > 1 else f"{relative.stem}.png")
             if (work / name).exists():
-                raise PaniniError(f"{path}: another picture makes the same {name}")
+                raise PaniniError(f"{path}: another picture has the same output name {name}")
             chance = np.random.SeedSequence([seed, zlib.crc32(os.fsencode(relative.as_posix())), copy])
             pixel_seed = int(chance.generate_state(1)[0])
             damage = draw(distribution, np.random.default_rng(chance))

@@ -1,4 +1,4 @@
-"""Distributions of degradations, as data, and how one is drawn."""
+"""Distributions of degradations, as data, and random draws from them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Log(NamedTuple):
 
 
 class Maybe(NamedTuple):
-    """A step that happens with probability `p`. Its arguments are drawn: (lo, hi) and `Log` uniformly, ranges and lists
+    """A step with probability `p`. Its arguments are drawn: (lo, hi) uniformly, `Log` log-uniformly, ranges and lists
     by choosing an item; other values are fixed."""
 
     p: float
@@ -130,7 +130,7 @@ WILD = (
         always(Sharpen, **_UNSHARP),
         always(Jpeg, quality=range(40, 96), subsampling=_CHROMA),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.07, "camera", (  # a hand that shakes, a dark room
+    Recipe(0.07, "camera", (  # camera shake, low light
         maybe(0.6, Motion, length=Log(3.0, 40.0), angle=_ANGLE),
         maybe(0.5, Blur, sigma=Log(0.6, 5.0), ratio=(0.4, 1.0), angle=_ANGLE),
         always(Downsample, factor=Log(1.0, 8.0), kernel="area"),
@@ -175,10 +175,10 @@ WILD = (
         maybe(0.3, Noise, sigma=(0.5, 3.0)),
         maybe(0.8, Jpeg, quality=range(70, 99), subsampling=_CHROMA))),
 )
-SR16 = (Recipe(1.0, "sr16", (  # the paper's SR: bicubic, 64 px are left; nothing is random
+SR16 = (Recipe(1.0, "sr16", (  # the paper's SR: bicubic, to 64 px; nothing is random
     always(Downsample, factor=8.0, kernel="bicubic-aa"),
     always(Enlarge, kernel="bicubic"))),)
-HEAVY = (Recipe(1.0, "heavy", (  # the heaviest of the paper's family: 18 to 72 pixels are left
+HEAVY = (Recipe(1.0, "heavy", (  # the heaviest of the paper's family: down to 18 to 72 px
     maybe(0.9, Blur, sigma=(0.8, 6.0)),
     always(Downsample, factor=Log(512 / 72, 512 / 18), kernel=["area", "bilinear", "bicubic", "bicubic-aa"]),
     maybe(0.6, Noise, sigma=(1.0, 14.0)),
@@ -191,7 +191,7 @@ DISTRIBUTIONS: dict[str, tuple[Recipe, ...]] = {"paper": PAPER, "wild": WILD, "s
 def draw(distribution: str, rng: np.random.Generator) -> Degradation:
     """A degradation of one of `DISTRIBUTIONS`. Raises ValueError for an unknown name."""
     if distribution not in DISTRIBUTIONS:
-        raise ValueError(f"unknown distribution {distribution!r}; known: {', '.join(DISTRIBUTIONS)}")
+        raise ValueError(f"unknown distribution {distribution!r}: choose from {', '.join(DISTRIBUTIONS)}")
     recipes = DISTRIBUTIONS[distribution]
     shares = np.array([recipe.share for recipe in recipes])
     recipe = recipes[rng.choice(len(recipes), p=shares / shares.sum())]

@@ -1,14 +1,15 @@
-"""The damage model: a degradation is a value that can be drawn, printed, stored and applied.
+"""The degradation model: a degradation is a value that can be drawn, printed, stored and applied.
 
 The paper's family (section "Degradation") is blur, downsampling, Gaussian noise, JPEG and enlargement to the input's
-size. Noise and JPEG act on the small picture, so they look coarse. `panini.degradation.torch` does the same to tensors.
+size. Noise and JPEG act on the small picture, so they look coarse. `panini.degradation.torch` does the same for
+tensors.
 
     damage = draw("paper", np.random.default_rng(7))
     print(damage)                      # blur σ=3.1 px, down 4x (area), noise 12/255, JPEG q 35, up (bilinear)
     bad = damage.apply(face, seed=7)   # uint8 [H, W, 3] RGB, as `face`
 
-Strengths refer to a picture whose shorter side is 512 pixels. In other pictures, blurs scale with the side, and a
-downsampling by r always leaves 512 / r pixels (it never enlarges). Sharpening, noise and compression do not scale.
+Strengths refer to a picture whose shorter side is 512 pixels. In other pictures, blurs scale with the side, and
+downsampling by r always results in 512 / r pixels (it never enlarges). Sharpening, noise and compression do not scale.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Blur(Step):
-    """Gaussian blur of `sigma` pixels in the direction `angle` (degrees), and `ratio` times as many across it."""
+    """Gaussian blur of `sigma` pixels in the direction `angle` (degrees), and `ratio` times as many perpendicular to
+    it."""
 
     kind: ClassVar[str] = "blur"
     sigma: float = _number(0.05, 40.0)
@@ -121,7 +123,7 @@ class Blur(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Motion(Step):
-    """Motion blur: a straight stroke of `length` pixels at `angle` degrees."""
+    """Motion blur: a straight line of `length` pixels at `angle` degrees."""
 
     kind: ClassVar[str] = "motion"
     measure: ClassVar[str] = "length"
@@ -136,7 +138,7 @@ class Motion(Step):
         half = self.length * min(size) / REFERENCE / 2
         y, x = _kernel_grid(half)
         kernel = np.zeros_like(x)
-        for t in np.linspace(-half, half, 4 * x.shape[0]):  # a bilinear dab at every quarter of a pixel or finer
+        for t in np.linspace(-half, half, 4 * x.shape[0]):  # a bilinear point every quarter pixel or finer
             dx, dy = t * math.cos(math.radians(self.angle)), -t * math.sin(math.radians(self.angle))
             kernel += np.maximum(0, 1 - abs(x - dx)) * np.maximum(0, 1 - abs(y - dy))
         return _pixels(kernel / kernel.sum())
@@ -155,7 +157,7 @@ class Sharpen(Step):
     sigma: float = _number(0.3, 5.0, 1.0)
 
     def __str__(self) -> str:
-        return f"sharpened by {100 * self.amount:.0f} % (σ={self.sigma:.2g} px)"
+        return f"sharpened by {100 * self.amount:.0f}% (σ={self.sigma:.2g} px)"
 
     def kernel(self, size: Size) -> FloatPixels:
         """[k, k], k odd, sum 1; the same for every size."""
@@ -170,7 +172,7 @@ class Sharpen(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Downsample(Step):
-    """Makes the face 512 / `factor` pixels wide."""
+    """Downsamples the face to 512 / `factor` pixels."""
 
     kind: ClassVar[str] = "down"
     factor: float = _number(1.0, 64.0)
@@ -195,7 +197,7 @@ class Downsample(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Enlarge(Step):
-    """Back to the input's size; "nearest" gives the pixelated look."""
+    """Enlarges to the size of the input; "nearest" looks pixelated."""
 
     kernel: str = _choice("bilinear", "bicubic", "nearest", default="bicubic")
 
@@ -281,7 +283,7 @@ class Tone(Step):
     sepia: bool = _choice(False, True, default=False)
 
     def __str__(self) -> str:
-        return ("sepia" if self.sepia else "gray") + (f" {100 * self.amount:.0f} %" if self.amount < 1 else "")
+        return ("sepia" if self.sepia else "gray") + (f" {100 * self.amount:.0f}%" if self.amount < 1 else "")
 
     def matrix(self) -> FloatPixels:
         """[3, 3]: output channel by input channel."""
@@ -302,7 +304,7 @@ class Fade(Step):
     base: float = _number(0.0, 1.0, 0.5)
 
     def __str__(self) -> str:
-        return f"faded to {100 * self.contrast:.0f} % contrast"
+        return f"faded to {100 * self.contrast:.0f}% contrast"
 
     @property
     def strength(self) -> float:
@@ -319,9 +321,10 @@ class Fade(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Halftone(Step):
-    """Prints the picture in dots: a round-dot screen, its cells `pitch` pixels wide, turned by `angle` degrees.
+    """Prints the picture in dots: a round-dot screen with cells of `pitch` pixels, rotated by `angle` degrees.
 
-    amount: 0 none, 1 ink or paper and nothing between but soft edges. It counts as noise: a texture on the picture.
+    amount: 0 is none, 1 is ink and paper only, with soft edges. It counts as noise, because it is a texture on the
+    picture.
     """
 
     kind: ClassVar[str] = "noise"
@@ -330,7 +333,7 @@ class Halftone(Step):
     amount: float = _number(0.0, 1.0, 1.0)
 
     def __str__(self) -> str:
-        return f"halftone {self.pitch:.2g} px, {100 * self.amount:.0f} %"
+        return f"halftone {self.pitch:.2g} px, {100 * self.amount:.0f}%"
 
     @property
     def strength(self) -> float:
@@ -365,8 +368,8 @@ class Paper(Step):
         return f"{'woven ' if self.woven else ''}paper of {self.size:.2g} px, {self.sigma:.2g}/255"
 
     def kernels(self, size: Size) -> list[FloatPixels]:
-        """What white noise is convolved with, [k, k] each, for a picture of that size; each keeps its share of the
-        variance."""
+        """The kernels [k, k] that white noise is convolved with, for a picture of that size; all have equal shares of
+        the variance."""
         thick = self.size / 3 * min(size) / REFERENCE  # standard deviation of a grain's profile
         long = thick * (WEAVE if self.woven else 1)
         found = [_gaussian(long, thick, angle) for angle in ((0.0, 90.0) if self.woven else (0.0,))]
@@ -400,10 +403,10 @@ class Degradation:
         small = False
         for step in self.steps:
             if not isinstance(step, Step):
-                raise ValueError(f"{step!r} is no step of damage")
+                raise ValueError(f"{step!r} is not a step of a degradation")
             small = isinstance(step, Downsample) or (small and not isinstance(step, Enlarge))
         if small:
-            raise ValueError("a degradation ends at its input's size: an Enlarge is missing after the last Downsample")
+            raise ValueError("missing Enlarge after the last Downsample: the result must have the size of the input")
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.steps)) or "untouched"
@@ -460,7 +463,7 @@ def _step_from_dict(data: Any) -> Step:
     fields = dict(data)
     name = fields.pop("step", None)
     if name not in STEPS:
-        raise ValueError(f"unknown step {name!r}; known: {', '.join(STEPS)}")
+        raise ValueError(f"unknown step {name!r}: choose from {', '.join(STEPS)}")
     try:
         return STEPS[name](**fields)
     except TypeError as error:  # an unknown or a missing field
@@ -495,7 +498,7 @@ def _gaussian(along: float, across: float, angle: float = 0.0) -> FloatPixels:
     """[k, k], sum 1: standard deviation `along` in the direction `angle` (degrees), `across` perpendicular to it."""
     y, x = _kernel_grid(3 * along)
     c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    u, v = c * x - s * y, s * x + c * y  # angles turn counter-clockwise, rows grow downwards
+    u, v = c * x - s * y, s * x + c * y  # angles turn counter-clockwise, rows increase downward
     kernel = np.exp(-0.5 * ((u / along) ** 2 + (v / max(across, 1e-3)) ** 2))
     return _pixels(kernel / kernel.sum())
 

@@ -1,12 +1,12 @@
 """`panini.degradation` for batches of tensors on any device, for training.
 
-Same steps, same order, same pixels as the NumPy path but for rounding and the noise, whose numbers differ (their
-statistics do not). JPEG is computed here: libjpeg's color transform, chroma averaging, 8x8 DCT, tables, rounding and
-smooth chroma enlargement. WebP goes through its codec on a CPU; elsewhere JPEG of the same quality stands in for it,
-because a codec would make a GPU wait.
+Results equal those of the NumPy path except for rounding and noise, which has the same statistics but other
+values. JPEG is computed here: libjpeg's color transform, chroma averaging, 8x8 DCT, tables, rounding and
+smooth chroma enlargement. WebP uses its codec on a CPU; other devices use JPEG of the same quality instead, because a
+codec would synchronize with a GPU.
 
-`tests/degradation/test_torch.py` holds how closely both paths agree. TF32 matrix products, if the caller allows them,
-cost some of that.
+`tests/degradation/test_torch.py` tests how closely both paths agree. TF32 matrix products, if the caller allows them,
+reduce the agreement.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], np
 def apply_shared(images: Tensor, degradation: Degradation, generator: torch.Generator | None = None) -> Tensor:
     """Damages `images`, float [N, 3, H, W] in [-1, 1]; the result has their shape, type and device, and 8-bit values.
 
-    `generator` (of any device) decides the noise. Nothing but WebP brings pixels back to the host. Raises ValueError
+    `generator` (of any device) generates the noise. No step copies pixels from a GPU to the host. Raises ValueError
     for other shapes or types.
     """
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
@@ -55,7 +55,7 @@ def apply_shared(images: Tensor, degradation: Degradation, generator: torch.Gene
         return _to_8bit(x).div_(127.5).sub_(1).to(images.dtype)
 
 
-def _run(x: Tensor, step: Step, full: Size, generator: torch.Generator | None) -> Tensor:  # noqa: PLR0911, C901  a line a step
+def _run(x: Tensor, step: Step, full: Size, generator: torch.Generator | None) -> Tensor:  # noqa: PLR0911, C901
     """Pictures [N, 3, h, w] after one more step; `full` is the size of the whole degradation's input."""
     size: Size = (x.shape[2], x.shape[3])
     match step:
@@ -87,8 +87,8 @@ def _run(x: Tensor, step: Step, full: Size, generator: torch.Generator | None) -
 
 
 def _put(array: np.ndarray, device: torch.device) -> Tensor:
-    """From the host's memory, without making a GPU wait."""
-    tensor = torch.from_numpy(np.array(array))  # a copy: what comes in may be read-only
+    """Copies from host memory without synchronizing with a GPU."""
+    tensor = torch.from_numpy(np.array(array))  # a copy: the input may be read-only
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -101,15 +101,15 @@ def _convolve(x: Tensor, kernel: np.ndarray) -> Tensor:
     height, width = x.shape[2:]
     radius = kernel.shape[0] // 2
     padded = F.pad(x, (radius,) * 4, mode="reflect" if radius < min(height, width) else "replicate")
-    size = [math.ceil(side / 32) * 32 for side in padded.shape[2:]]  # lengths that FFTs like
+    size = [math.ceil(side / 32) * 32 for side in padded.shape[2:]]  # efficient lengths for FFTs
     spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(_put(kernel, x.device), s=size)
     blurred: Tensor = torch.fft.irfft2(spectrum, s=size)
     return blurred[..., 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]
 
 
-@lru_cache(maxsize=2048)  # some 400 MB: every size that a downsampling leaves
+@lru_cache(maxsize=2048)  # about 400 MB: every size that downsampling results in
 def _resize_matrix(before: int, after: int, kernel: str, device: torch.device) -> Tensor:
-    """[after, before]: the resampling of one axis, read off OpenCV or Pillow by resizing the identity."""
+    """[after, before]: the resampling of one axis, measured by resizing the identity matrix with OpenCV or Pillow."""
     identity = np.eye(before, dtype=np.float32)
     if kernel in ANTIALIASED:
         matrix = np.array(Image.fromarray(identity).resize((before, after), ANTIALIASED[kernel]))
@@ -149,7 +149,7 @@ def _paper(x: Tensor, step: Paper, generator: torch.Generator | None) -> Tensor:
 
 def _webp(x: Tensor, step: WebP) -> Tensor:
     pictures = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
-    coded = [step.run(picture, (0, 0), np.random.default_rng(0)) for picture in pictures]  # no chance in it
+    coded = [step.run(picture, (0, 0), np.random.default_rng(0)) for picture in pictures]  # not random
     return torch.from_numpy(np.stack(coded)).permute(0, 3, 1, 2)
 
 
@@ -172,18 +172,18 @@ def _jpeg(x: Tensor, step: Jpeg) -> Tensor:
 
 
 def _tables(quality: int) -> np.ndarray:
-    """[2, 8, 8]: the steps of luma and chroma, as libjpeg's `jpeg_set_quality` (baseline)."""
+    """[2, 8, 8]: the quantization tables of luma and chroma, as libjpeg's `jpeg_set_quality` (baseline)."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip((_JPEG_TABLES * scale + 50) // 100, 1, 255).astype(np.float32)
 
 
 def _transform(x: Tensor, matrix: np.ndarray) -> Tensor:
-    """Colors [N, 3, h, w] through a matrix [3, 3]."""
+    """Multiplies colors [N, 3, h, w] by a matrix [3, 3]."""
     return (_put(matrix, x.device) @ x.flatten(2)).view_as(x)
 
 
 def _average(x: Tensor, down: int, across: int) -> Tensor:
-    """Chroma of a cell, rounded as libjpeg rounds: halves go up in odd columns only."""
+    """Mean chroma of each cell, rounded like libjpeg: halves are rounded up in odd columns only."""
     if down * across == 1:
         return x
     mean = F.avg_pool2d(x, (down, across))
@@ -193,14 +193,15 @@ def _average(x: Tensor, down: int, across: int) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _dct(device: torch.device) -> Tensor:
-    """[64, 64]: the orthonormal DCT-II of 8x8 blocks as one matrix, frequencies by places, both row by row."""
+    """[64, 64]: the orthonormal DCT-II of 8x8 blocks as one matrix, frequencies by positions, both row by row."""
     k, n = np.mgrid[:8, :8]
     matrix = np.cos(np.pi * (2 * n + 1) * k / 16) / 2 * np.where(k == 0, math.sqrt(0.5), 1)
     return _put(np.kron(matrix, matrix).astype(np.float32), device)
 
 
 def _code(x: Tensor, table: Tensor) -> Tensor:
-    """[n, c, h, w] (whole blocks) through DCT and quantization by `table` [8, 8], and back to 8 bits."""
+    """Applies DCT, quantization by `table` [8, 8] and inverse DCT to [n, c, h, w] (whole blocks); the result has 8
+    bits."""
     n, c, height, width = x.shape
     blocks = (x - 128).view(n, c, height // 8, 8, width // 8, 8).transpose(3, 4).reshape(n, -1, 64)
     dct, table = _dct(x.device), table.flatten()

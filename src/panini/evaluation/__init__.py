@@ -1,1 +1,1 @@
-"""How good a restoration is."""
+"""Metrics and reports of restorations and degradation encoders."""

@@ -1,4 +1,4 @@
-"""Measures the calibration of a weights file (`panini.weights.calibration`) on faces whose original is known.
+"""Measures the calibration of a weights file (`panini.weights.calibration`) on faces with known originals.
 
 Models are fitted on one set of faces, and their quality is measured on another.
 """
@@ -40,7 +40,7 @@ HEAVY = (
     Degradation((Downsample(10.0), Enlarge())),
     Degradation((Blur(5.0), Downsample(8.0), Noise(15.0), Jpeg(25), Enlarge())),
 )
-"""Heavy damage, which defines the direction of the dial: little of the face is left."""
+"""Heavy degradations, which define the direction of the dial."""
 STEPS = (0.15, 0.25, 0.35, DIAL_REACH)
 """Possible ranges of the dial on either side, relative to the length of v_DR."""
 MOST_LOSS = 1.5
@@ -70,7 +70,7 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
     Raises PaniniError for too few faces.
     """
     if count < 16 or min(len(faces), len(validation)) < 8:
-        raise PaniniError("calibrate wants at least 16 samples and 8 faces of each set")
+        raise PaniniError("calibrate needs at least 16 samples and 8 faces of each set")
 
     def side(pictures: Pictures, count: int, seed: int) -> Damaged:
         return damaged(lambda picture: _encode(engine, picture), damaged_faces(pictures, count, ("paper",), seed))
@@ -116,9 +116,9 @@ def _encode(engine: Engine, picture: Pixels) -> Array:
 
 
 def directions(encode: Callable[[Pixels], Array], faces: Pictures, count: int) -> list[Array]:
-    """From the v_DR of whole faces to that of damaged ones, unit vectors [dim]: first the one between them all, which
-    training turns the dial along, then one for each of `HEAVY`. encode: gives the v_DR
-    [dim] of a picture [512, 512, 3]."""
+    """Unit vectors [dim] from the v_DR of undamaged faces to that of damaged ones: first their mean direction, which
+    training uses for the dial, then one for each of `HEAVY`. encode: returns the v_DR [dim] of a picture [512, 512,
+    3]."""
     moves = np.zeros((len(HEAVY), 1), np.float32)
     for i in range(count):
         whole = faces[i % len(faces)]
@@ -146,8 +146,8 @@ def log_detail(picture: Pixels) -> float:
 
 
 MEASURES = ("psnr", "sharpness", "prior", "features", "picture")
-"""What is measured of a restoration: PSNR to the truth, sharpness (`log_detail`), and the prior's share in
-all interpolations of the network, in those of features (DAFI) and in those of the picture's bands (PictureDAFI)."""
+"""Measures of a restoration: PSNR, sharpness (`log_detail`), and the share of the prior in all interpolations of the
+network, in those of features (DAFI) and in those of the picture's bands (PictureDAFI)."""
 
 
 def _measure(samples: Sequence[Sample], restorations: Sequence[RestoredCrop]) -> NDArray[np.float64]:
@@ -170,11 +170,11 @@ def _measure(samples: Sequence[Sample], restorations: Sequence[RestoredCrop]) ->
 def _dialled(
     engine: Engine, calibration: Calibration, directions: Sequence[Array], samples: Sequence[Sample], log: Log
 ) -> Calibration:
-    """`calibration` with a dial: the first direction that trades fidelity for realism on both sides, and its reach.
+    """`calibration` with a dial: the first direction that trades fidelity for realism on both sides, and its range.
 
-    From each of `STEPS` to the next towards realism PSNR is to fall and sharpness to rise, for the median face, and an
-    end goes farther where that moves PSNR by `LEAST_TRADE`. (The mean is decided by a few faces that were sharpened: to
-    be faithful to halos is to be far from the truth.) Where none does, the shortest is taken all the same, and said.
+    With each of `STEPS` toward realism, the median PSNR must decrease and the median sharpness increase. A step extends
+    the range if it changes PSNR by at least `LEAST_TRADE`. (A few sharpened faces dominate the mean: for these,
+    fidelity to halos reduces PSNR.) If no step does, the shortest is used, with a message.
     """
 
     def tried(direction: Array, reach: float) -> NDArray[np.float64]:
@@ -188,7 +188,7 @@ def _dialled(
     middle = tried(directions[0], 0.0)
 
     def worth(direction: Array) -> int:
-        """How many of its sides are as they should be, a usual step from the middle."""
+        """The number of sides (faithful, realistic) that trade fidelity for realism at a standard step."""
         return sum(trades(side, middle, tried(direction, side * STEPS[2]), LEAST_TRADE) for side in (-1, 1))
 
     best, most = 0, -1

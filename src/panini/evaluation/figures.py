@@ -1,5 +1,5 @@
-"""Figures of what a weights file does with damage: DAFI's weights over its strength, v_DR's clusters, and the gains
-that deblurring has."""
+"""Figures of a network's response to degradations: DAFI's weights over their strength, clusters of v_DR, and the gains
+of deblurring."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def write_figures(weights: Path, faces: Sequence[Pixels], folder: Path, count: i
 
 @torch.no_grad()
 def plot_gains(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None:
-    """How much a network amplifies each frequency under some damages (`Deblur`), beside what would be best (Wiener's
-    gain, which takes the truth); geometric means over faces [512, 512, 3]. Raises PaniniError."""
+    """Plots the gains of `Deblur` over frequency for some degradations, with the gains of the optimal Wiener filter,
+    which needs the original; geometric means over faces [512, 512, 3]. Raises PaniniError."""
     assert network.deblur is not None
     radius = radii()
     figure = Figure(figsize=(12, 3.4), layout="constrained")

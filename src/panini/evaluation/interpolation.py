@@ -1,4 +1,4 @@
-"""How DAFI's weights move with the kind and strength of the damage."""
+"""DAFI's weights by kind and strength of the degradation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a degradation encoder knows, shown on faces it never saw: linear probes of v_DR, nearest neighbors, a picture.
+"""Evaluates degradation encoders on held-out faces: linear probes of v_DR, nearest neighbors and t-SNE.
 
-No probe takes part in training; the encoder stays as it is.
+Probes are not part of training; they do not change the encoder.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True)
 class Damaged:
-    """Damaged faces as an encoder sees them: v_DR [n, dim], the number of each face, and its damage."""
+    """Encoded damaged faces: v_DR [n, dim], the number of each face, and its damage."""
 
     v: Array
     faces: NDArray[np.int64]
@@ -55,7 +55,7 @@ class Damaged:
         return np.asarray((np.log1p(values) if kind == "blur" else values) * _SCALES[kind], np.float32)
 
     def places(self) -> Array:
-        """Each damage as a point [n, kinds]; distances measure how different two are."""
+        """Each degradation as a point [n, kinds], to measure distances between degradations."""
         return np.stack([self.strengths(kind) for kind in KINDS], 1)
 
 
@@ -64,14 +64,14 @@ class DamagedFace:
     """An original face and its damaged version, [512, 512, 3] each."""
 
     number: int
-    """Which face it is."""
+    """The number of the face."""
     truth: Pixels
     given: Pixels
     damage: Degradation
 
 
 def damaged_faces(faces: Pictures, count: int, distributions: Sequence[str], seed: int) -> Iterator[DamagedFace]:
-    """`count` damaged faces: all of `faces` in turns, in random order, with the distributions in turns."""
+    """`count` damaged faces: cycles through `faces` in random order, and through the distributions."""
     order = np.random.default_rng(seed).permutation(len(faces))
     for i in range(count):
         number = int(order[i % len(order)])
@@ -100,7 +100,7 @@ def encode_with(encoder: nn.Module) -> Callable[[Pixels], Array]:
 
 
 def fit_linear(x: Array, y: NDArray[Any], model: Any) -> Linear:
-    """Fits a linear model of scikit-learn to y [n] from standardized x [n, features]; the result takes x as it is."""
+    """Fits a linear model of scikit-learn to y [n] from standardized x [n, features]; the result takes unscaled x."""
     scaler = StandardScaler().fit(x)
     fitted = model.fit(scaler.transform(x), y)
     weights = np.ravel(fitted.coef_) / scaler.scale_
@@ -126,7 +126,7 @@ def fit_probes(train: Damaged, test: Damaged) -> dict[str, Probe]:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What linear probes find in v_DR, by kind of damage, and how like a picture's nearest neighbor is."""
+    """Quality of linear probes of v_DR by kind of damage, and similarity of nearest neighbors."""
 
     probes: Mapping[str, Probe]
     neighbor: float
@@ -136,7 +136,7 @@ class Knowledge:
 
     @property
     def presence(self) -> dict[str, float]:
-        """Balanced accuracy of telling whether a kind of damage is there."""
+        """Balanced accuracy of detecting each kind of damage."""
         return {kind: probe.accuracy for kind, probe in self.probes.items()}
 
     @property
@@ -166,9 +166,9 @@ def examine(train: Damaged, test: Damaged) -> Knowledge:
 def examine_encoder(
     encoder: nn.Module, train: Pictures, validation: Pictures, count: int, distribution: str = "paper"
 ) -> tuple[Knowledge, Damaged]:
-    """What `encoder` knows: probes fitted on `count` damaged pictures of `train`, scored on as many of `validation`.
+    """Evaluates `encoder`: probes fitted on `count` damaged pictures of `train`, scored on as many of `validation`.
 
-    The second is the damaged validation faces with their v_DR. The encoder is left in evaluation mode.
+    Also returns the damaged validation faces with their v_DR. The encoder is left in evaluation mode.
     """
     encode = encode_with(encoder.eval())
     sides = [
@@ -179,8 +179,8 @@ def examine_encoder(
 
 
 def table(rows: Mapping[str, Knowledge]) -> str:
-    """Markdown: a row an encoder."""
-    heads = [*(f"{kind} there" for kind in KINDS), *(f"{kind}, how much" for kind in KINDS), "neighbor", "same face"]
+    """A Markdown table with a row for each encoder."""
+    heads = [*(f"{kind} presence" for kind in KINDS), *(f"{kind} strength" for kind in KINDS), "neighbor", "same face"]
     lines = ["| encoder | " + " | ".join(heads) + " |", "| --- " * (len(heads) + 1) + "|"]
     for name, known in rows.items():
         cells = [*(f"{known.presence[kind]:.1%}" for kind in KINDS), *(f"{known.strength[kind]:.2f}" for kind in KINDS)]
@@ -189,7 +189,8 @@ def table(rows: Mapping[str, Knowledge]) -> str:
 
 
 def plot(test: Damaged, path: Path) -> None:
-    """t-SNE of v_DR, written to `path` (its suffix is the format): a panel a kind, colored by its strength.
+    """t-SNE of v_DR, written to `path` (its suffix is the format): a panel for each kind of damage, colored by
+    strength.
 
     Raises PaniniError if it cannot be written.
     """
@@ -210,7 +211,7 @@ def plot(test: Damaged, path: Path) -> None:
 
 
 def report(encoders: Sequence[str], faces: Pictures, truths: Pictures, output: Path, count: int) -> str:
-    """Examines each of `encoders`, "[preset:]file", and an untrained one of each preset among them.
+    """Evaluates each of `encoders` ("[preset:]file"), and an untrained encoder of each of their presets.
 
     faces: to fit the probes on. truths: other faces, to score them on. Writes `probe.md` and a plot of each encoder to
     `output`; returns the table. Raises PaniniError.

@@ -80,7 +80,7 @@ class STLPIPS(nn.Module):
 
     def _halve(self, x: Tensor) -> Tensor:
         x = F.pad(F.max_pool2d(x, 2, 1), (2, 2, 2, 2), mode="reflect")
-        return F.avg_pool2d(F.avg_pool2d(x, 2, 1), 2, 2)  # the filter 1 2 1 both ways, at every other pixel
+        return F.avg_pool2d(F.avg_pool2d(x, 2, 1), 2, 2)  # the filter 1 2 1 in both directions, with stride 2
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         """The distance [N] from the features of two batches, of the same first stages."""

@@ -1,7 +1,7 @@
-"""The table: how near restored faces come to the truth, beside their inputs, by kind and strength of the damage.
+"""The evaluation table: scores of restored faces and their inputs, by kind and strength of the degradation.
 
-It scores an engine as a user meets it, or any folder of results. What chance there is comes from a seed, and every mean
-has a 95 % confidence interval (bootstrap over faces).
+It scores an engine with default settings, or any folder of results. Random draws depend on a seed, and every mean has a
+95% confidence interval (bootstrap over faces).
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ Restore = Callable[[Face], Pixels]
 TASKS = ("mfr", "sr16", "heavy", "wild")
 SIDE = 512
 WINDOWS = 4
-"""A face gives WINDOWS x WINDOWS features to the Fréchet distance, each the mean over one window of it."""
+"""For the Fréchet distance, each face gives WINDOWS x WINDOWS features, which are means over windows."""
 RESAMPLES = 1000
 FRECHET_RESAMPLES = 50
 THIRDS = ("light", "medium", "heavy")
-"""Strength of damage: by the input's own ST-LPIPS, a third of the faces each."""
+"""Strength of damage: thirds of the faces by the ST-LPIPS of the input."""
 SKINS = {"light": 41.0, "medium": 10.0, "dark": -91.0}
-"""The least individual typology angle of a skin, in degrees (Chardon et al. 1991: light from 41 on; intermediate and
-tan from 10 on; brown and dark under that)."""
+"""Minimum individual typology angle of each skin tone, in degrees (Chardon et al. 1991: light from 41 on; intermediate
+and tan from 10 on; brown and dark below that)."""
 _CHEEKS = ((0.30, 0.40), (0.60, 0.70)), (0.55, 0.66)
-"""Of an aligned crop: left and right from where to where, and both from which height to which."""
+"""Cheeks in an aligned crop: columns of the left and of the right one, and rows of both."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Metric:
     title: str
     format: str
     higher: bool
-    """Whether more is better."""
+    """Whether higher is better."""
 
 
 METRICS = {
@@ -69,7 +69,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Scored:
-    """One face. The values are by metric, NaN where one could not be measured; the features [windows, channels]."""
+    """The scores of one face, by metric; NaN if one could not be measured. features: [windows, channels]."""
 
     case: Face
     given: Mapping[str, float]
@@ -81,7 +81,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its 95 % confidence interval."""
+    """A mean and its 95% confidence interval."""
 
     mean: float
     low: float
@@ -90,7 +90,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Group:
-    """Some of the faces: how many, and by metric what the input and the result come to."""
+    """A group of faces: its size, and by metric the scores of the input and of the result."""
 
     name: str
     count: int
@@ -100,11 +100,11 @@ class Group:
 def cases(folder: Path, task: str, seed: int = 0, limit: int | None = None, part: str = "all") -> list[Face]:
     """The faces of a task, at most `limit` of them, spread evenly over those of the folder with even or odd names.
 
-    A validation folder (`manifest.json`) has its own damage for mfr, sr16 and heavy; for `wild`, and for a plain folder
-    of faces, damage is drawn from the seed. Raises PaniniError.
+    A validation folder (`manifest.json`) contains the inputs of mfr, sr16 and heavy; for `wild`, and for a plain folder
+    of faces, degradations are drawn from the seed. Raises PaniniError.
     """
     if task not in TASKS:
-        raise PaniniError(f"unknown task {task!r}; known are {', '.join(TASKS)}")
+        raise PaniniError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
     if task != "wild" and (folder / "manifest.json").exists():
         found = load_faces(folder, (task,))
         return _spread([case for case in found if part == "all" or int(case.name) % 2 == (part == "odd")], limit)
@@ -124,9 +124,9 @@ def _spread(items: list[Any], limit: int | None) -> list[Any]:
 
 
 def results_of(folder: Path) -> Restore:
-    """Finds the result for a case in a folder of anyone's results: the picture of its name, whatever the suffix.
+    """Finds the result for a case in a folder of results: the picture with its name and any suffix.
 
-    Raises PaniniError when one is missing or no picture.
+    Raises PaniniError if it is missing or not a picture.
     """
 
     def result(case: Face) -> Pixels:
@@ -190,10 +190,10 @@ def _root(matrix: Array) -> Array:
 
 
 def skin(face: Pixels) -> str | None:
-    """Which of `SKINS` the cheeks of an aligned face have; None in a grey or sepia picture, and where they are no skin.
+    """The skin tone (`SKINS`) of an aligned face's cheeks; None for gray or sepia pictures, and if there is no skin.
 
-    The individual typology angle is arctan((L* - 50) / b*): how light the skin is against how yellow. It is a
-    dermatologist's measure in even light; in a photograph, light and make-up have a say in it.
+    The individual typology angle is arctan((L* - 50) / b*): lightness relative to yellowness. Dermatologists measure it
+    in even light; in a photograph, light and make-up affect it.
     """
     side = len(face)
     top, bottom = (round(side * y) for y in _CHEEKS[1])
@@ -228,7 +228,7 @@ def _group(name: str, rows: Sequence[Scored], seed: int, whole: bool) -> Group:
     scores = {}
     for metric in METRICS:
         if metric == "frechet":
-            if whole and len(rows) >= 8:  # of fewer windows than channels a covariance says little
+            if whole and len(rows) >= 8:  # with fewer windows than channels, the covariance is unreliable
                 scores[metric] = _frechet(rows, picks[:FRECHET_RESAMPLES])
             continue
         values = [np.array([getattr(row, side)[metric] for row in rows]) for side in ("given", "result")]
@@ -264,9 +264,10 @@ Means = Mapping[str, Mapping[str, float]]
 
 
 def markdown(found: Iterable[Group], earlier: Means | None = None) -> str:
-    """A row a group: of each metric the input's mean, the result's, and from three faces on its confidence interval.
+    """A row for each group, with the means of input and result and, from three faces on, the latter's confidence
+    interval.
 
-    earlier: results' means of another run, which are shown between the two.
+    earlier: mean results of another run, shown between the two.
     """
     earlier = earlier or {}
     found = list(found)
@@ -292,7 +293,7 @@ def markdown(found: Iterable[Group], earlier: Means | None = None) -> str:
 
 
 def write_json(path: Path, found: Iterable[Group], settings: Mapping[str, Any]) -> None:
-    """The groups with all intervals, and the settings they were measured with. Raises PaniniError."""
+    """Writes the groups with all intervals, and the settings of the evaluation. Raises PaniniError."""
     made = [
         {
             "name": group.name,
@@ -307,7 +308,7 @@ def write_json(path: Path, found: Iterable[Group], settings: Mapping[str, Any]) 
 
 
 def read_json(path: Path) -> Means:
-    """The results' means in what `write_json` wrote. Raises PaniniError."""
+    """Reads the mean results from a file written by `write_json`. Raises PaniniError."""
     try:
         made = json.loads(path.read_text())["groups"]
         return {
@@ -321,7 +322,8 @@ def read_json(path: Path) -> Means:
 
 
 def write_csv(path: Path, rows: Iterable[Scored]) -> None:
-    """A line a face: name, task, kind, and each metric of the input and the result. Raises PaniniError."""
+    """Writes a line for each face: name, task, kind, and each metric of the input and the result. Raises
+    PaniniError."""
     names = [name for name in METRICS if name != "frechet"]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -341,7 +343,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def plot(path: Path, found: Sequence[Group]) -> None:
-    """Bars of every metric by group, input beside result, with their intervals. Raises PaniniError."""
+    """Plots bars of every metric by group, for input and result, with their intervals. Raises PaniniError."""
     from matplotlib.figure import Figure
 
     from panini.evaluation.plotting import save_figure
@@ -364,7 +366,7 @@ def plot(path: Path, found: Sequence[Group]) -> None:
 
 
 def write_grid(rows: Sequence[Scored], path: Path, count: int = 10) -> None:
-    """`count` faces spread evenly, before, after and true, written to `path`. Raises PaniniError."""
+    """Writes inputs, results and originals of `count` evenly spread faces to `path`. Raises PaniniError."""
     columns = [
         np.concatenate((enlarged(row.case.given, SIDE), row.picture, row.case.truth))
         for row in _spread(list(rows), count)

@@ -1,4 +1,4 @@
-"""The validation protocol: fixed damage, originals of 512 pixels; PSNR, SSIM and ST-LPIPS of results and inputs."""
+"""The validation protocol: fixed degradations, originals of 512 pixels; PSNR, SSIM and ST-LPIPS of results, inputs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Panini-Net (arXiv 2203.08444), one file a box of its figure."""
+"""Panini-Net (arXiv 2203.08444), one file for each component in its figure."""

@@ -1,5 +1,5 @@
-"""Degradation-aware feature interpolation (DAFI): per channel, how much to take from the prior and how much from the
-picture, decided by the degradation representation alone (paper, equations 4 and 5)."""
+"""Degradation-aware feature interpolation (DAFI): per channel, the weights of the prior and of the picture, computed
+from the degradation representation only (paper, equations 4 and 5)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class DAFI(nn.Module):
     """Interpolates prior and image features at several resolutions.
 
     prior_channels and image_channels give the channels by resolution; both name the same resolutions.
-    rule: "interpolate" is the paper's; the others are its ablations: "half" takes both by half, "add" their sum.
-    prior_share: the prior's share in every channel before any training, in (0, 1); None leaves it to chance, as in the
-    paper. normalized: image features are in units of the prior's spread around its mean, channel by channel
-    (`set_statistics`), so that they start where the prior's last blocks can draw them.
+    rule: "interpolate" is the paper's; the others are its ablations: "half" averages both, "add" adds them.
+    prior_share: the prior's share in every channel before training, in (0, 1); None: random, as in the paper.
+    normalized: image features get the mean and the spread of the prior's in each channel (`set_statistics`), so that
+    they start within the input distribution of the prior's last blocks.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class DAFI(nn.Module):
 
     @property
     def resolutions(self) -> list[int]:
-        """Where features are interpolated, ascending."""
+        """The resolutions at which features are interpolated, ascending."""
         return list(self.prior_channels)
 
     def weights(self, v: Tensor) -> dict[int, Tensor]:
@@ -106,18 +106,18 @@ class DAFI(nn.Module):
         return self.interpolate(prior, self.image_features(resolution, image), weights)
 
     def interpolate(self, prior: Tensor, image: Tensor, weights: Tensor) -> Tensor:
-        """As `forward`, from what `image_features` gives."""
+        """As `forward`, from the output of `image_features`."""
         a_prior, a_image = weights[..., None, None].to(prior.dtype).unbind(1)
         if self.rule == "interpolate" and not torch.onnx.is_in_onnx_export():
-            return torch.lerp(image.to(prior.dtype), prior, a_prior)  # equal, and goes over the features once
+            return torch.lerp(image.to(prior.dtype), prior, a_prior)  # same result, in one pass
         return a_prior * prior + a_image * image
 
     def image_features(self, resolution: int, image: Tensor) -> Tensor:
-        """The picture's features as they enter the interpolation: [N, image_channels, r, r] -> [N, C, r, r]."""
+        """The picture's features for the interpolation: [N, image_channels, r, r] -> [N, C, r, r]."""
         conv: nn.Conv2d = self.convs[str(resolution)]  # type: ignore[assignment]
         if not self.normalized:
             return conv(image)
-        # mean + spread * conv(image), without going over the features twice more
+        # mean + spread * conv(image), without two more passes over the features
         mean, spread = self.statistics(resolution)
         assert conv.bias is not None
         weight, bias = conv.weight * spread.view(-1, 1, 1, 1), conv.bias * spread.flatten() + mean.flatten()
@@ -125,12 +125,12 @@ class DAFI(nn.Module):
 
 
 class PictureDAFI(nn.Module):
-    """DAFI's idea carried on to the picture itself (ours, not the paper's).
+    """DAFI for the picture itself (not in the paper).
 
-    The difference between what was given and what was generated is split into bands of detail (each an octave: sides
-    S, S/2, …, and the rest), and v_DR decides for each band how much of it to make up for: everything in a nearly
-    clean picture, only the coarse bands in a blurred or noisy one. So color, light and whatever detail the damage
-    left alone stay the person's own.
+    Splits the difference between the input and the generated picture into the frequency bands of a Laplacian pyramid
+    (sides S, S/2, …, and the rest). A share of each band, computed from v_DR, is added to the generated picture: all
+    bands of a nearly clean picture, only the coarse ones of a blurred or noisy picture. This preserves the colors, the
+    light and the undamaged detail of the input.
     """
 
     def __init__(self, dr_dim: int, bands: int = 7, hidden: int = 64) -> None:
@@ -138,7 +138,7 @@ class PictureDAFI(nn.Module):
         self.bands = bands
         last = nn.Linear(hidden, bands)
         self.mlp = nn.Sequential(nn.Linear(dr_dim, hidden), nn.LeakyReLU(0.1), last)
-        # Before any training: coarse bands from the picture, fine ones from the prior.
+        # Before training: coarse bands from the picture, fine ones from the prior.
         nn.init.normal_(last.weight, std=0.05)
         with torch.no_grad():
             last.bias.copy_(torch.linspace(-3.0, 3.0, bands))
@@ -148,9 +148,9 @@ class PictureDAFI(nn.Module):
         return self.mlp(v).sigmoid()
 
     def forward(self, x: Tensor, generated: Tensor, weights: Tensor) -> Tensor:
-        """x [N, 3, S, S] as given, generated [N, 3, kS, kS] with k = 1 or 2 -> the size of `generated`.
+        """x [N, 3, S, S] (the input), generated [N, 3, kS, kS] with k = 1 or 2 -> the size of `generated`.
 
-        weights: [N, bands] or, for a smaller version of the picture, those of the bands that it still has.
+        weights: [N, bands] or, for a smaller version of the picture, those of its bands.
         """
         ratio = generated.shape[-1] // x.shape[-1]
         pyramid = [x - F.avg_pool2d(generated, ratio)]

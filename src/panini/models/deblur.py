@@ -1,5 +1,5 @@
-"""Deblurring by v_DR: what a blur made small is made large again before any feature is extracted (ours, not the
-paper's)."""
+"""Deblurring by v_DR: amplifies the frequencies that blur attenuated, before features are extracted (not in the
+paper)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 RINGS = 96
-"""Of the spectrum, evenly spaced in the logarithm of their radius."""
-_RING = 1 / 256  # where the first one ends
+"""Rings of the spectrum, evenly spaced in the logarithm of their radius."""
+_RING = 1 / 256  # outer radius of the first one
 
 
 def cosines(size: int, device: torch.device | None = None) -> Tensor:
     """The orthonormal cosine transform (DCT-II) as a matrix [size, size]: `C @ x @ C.T` of a square picture x.
 
-    It takes the picture for mirrored at its borders, so that filtering it rings there no more than elsewhere.
+    It assumes a picture that is mirrored at its borders, so that filtering causes no additional ringing there.
     """
     k = torch.arange(size, dtype=torch.float32, device=device)
     waves = torch.cos(math.pi / size * k[:, None] * (k + 0.5)) * math.sqrt(2 / size)
@@ -31,7 +31,7 @@ def _frequencies(size: int, device: torch.device) -> Tensor:
 
 
 def radii() -> Tensor:
-    """[RINGS]: the middle of each ring, in units of the highest frequency along an axis."""
+    """[RINGS]: the middle of each ring, relative to the highest frequency along an axis."""
     edges = torch.exp(torch.linspace(math.log(_RING), math.log(math.sqrt(2)), RINGS))
     return (edges + torch.cat((torch.zeros(1), edges[:-1]))) / 2
 
@@ -50,18 +50,18 @@ def spectra(given: Tensor, truth: Tensor) -> Tensor:
 
 
 class Deblur(nn.Module):
-    """Picture [N, 3, S, S] and v_DR -> the picture with its frequencies amplified as v_DR says that they were weakened.
+    """Picture [N, 3, S, S] and v_DR -> the picture with its frequencies amplified by gains predicted from v_DR.
 
-    A Wiener filter whose gains a small network gives: a blur, or the kernel that a picture was made small with, leaves
-    most frequencies there, only smaller, and a linear filter gets them back. Convolutions would have to learn that for
-    every blur anew, and in half precision could not. No gain is under 1: noise is the rest of the network's to judge.
+    A small network predicts the gains of a Wiener filter: blur and downsampling attenuate most frequencies without
+    removing them, so a linear filter can restore them. Convolutions would have to learn this separately for each blur,
+    and half precision would not suffice. Gains are at least 1: the rest of the network handles noise.
 
-    Gains are those of `nodes` radial frequencies, evenly spaced in their logarithm from `LOWEST` to the corner of the
-    spectrum, and between two of them their geometric interpolation; what is coarser stays.
+    Gains are predicted at `nodes` radial frequencies, evenly spaced in their logarithm from `LOWEST` to the corner of
+    the spectrum, and interpolated geometrically between these. Lower frequencies are unchanged.
     """
 
     LOWEST = 1 / 96
-    """In units of the highest frequency along an axis: a wave of 192 pixels."""
+    """Relative to the highest frequency along an axis: a wavelength of 192 pixels."""
 
     def __init__(self, dr_dim: int, nodes: int = 20, hidden: int = 128) -> None:
         super().__init__()
@@ -69,21 +69,21 @@ class Deblur(nn.Module):
         last = nn.Linear(hidden, nodes)
         self.mlp = nn.Sequential(nn.Linear(dr_dim, hidden), nn.LeakyReLU(0.1), last)
         nn.init.normal_(last.weight, std=0.01)
-        nn.init.constant_(last.bias, -2.0)  # hardly any gain before any training
+        nn.init.constant_(last.bias, -2.0)  # almost no gain before training
 
     def log_gains(self, v: Tensor) -> Tensor:
         """v_DR [N, dr_dim] -> natural logarithms of the gains at the nodes, [N, nodes]."""
         return F.softplus(self.mlp(v.float()) - 3.0)
 
     def at(self, radius: Tensor) -> Tensor:
-        """What each node has of the logarithm of the gain at radial frequencies [...]: [nodes, ...]."""
+        """Interpolation weights of the nodes at radial frequencies [...]: [nodes, ...]."""
         place = torch.log(radius.clamp_min(1e-6) / self.LOWEST) / math.log(math.sqrt(2.0) / self.LOWEST) * self.nodes
         number = torch.arange(1, self.nodes + 1, dtype=torch.float32, device=radius.device)  # 0: no gain there
         return (1 - (place - number.view(-1, *[1] * radius.ndim)).abs()).clamp_min(0)
 
     def forward(self, x: Tensor, v: Tensor) -> Tensor:
         size = x.shape[-1]
-        with torch.autocast(x.device.type, enabled=False):  # what is to be amplified is too small for bfloat16
+        with torch.autocast(x.device.type, enabled=False):  # small values to be amplified need float32
             basis = self.at(_frequencies(size, x.device))
             gains = torch.exp(self.log_gains(v) @ basis.flatten(1)).unflatten(1, (1, size, size))
             waves = cosines(size, x.device)

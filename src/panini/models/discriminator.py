@@ -1,5 +1,5 @@
-"""The opponents in adversarial training: StyleGAN2's discriminator (arXiv 1912.04958, residual), and two that give a
-logit for each place: of the prior's features and of whole faces."""
+"""Discriminators: StyleGAN2's (arXiv 1912.04958, residual), and two with a logit for each place, for the prior's
+features and for whole faces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from panini.models.prior.stylegan2 import EqualLinear, activate, fir_kernel
 
 
 class EqualConv(nn.Module):
-    """Convolution with equalised learning rate, an activation and its bias if `activated`; halves the size if `down`
+    """Convolution with equalized learning rate, with bias and activation if `activated`; halves the size if `down`
     (low-pass first)."""
 
     kernel: Tensor
@@ -54,7 +54,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Picture [N, 3, size, size] in [-1, 1] -> [N]: how real it looks (a logit).
+    """Picture [N, 3, size, size] in [-1, 1] -> logits [N], larger for real pictures.
 
     size: a power of two from 8. Channels are `channel_base` / resolution, at most `channel_max`.
     """
@@ -82,8 +82,9 @@ class Discriminator(nn.Module):
 class PriorFeatureDiscriminator(nn.Module):
     """The prior's features at one resolution, [N, C, r, r] -> [N, places]: a logit for each place, fine and coarse.
 
-    It tells features that the prior makes of a sampled w from fused ones, so that fused features stay where the prior's
-    last blocks can draw them. mean, spread: of each channel, [1, C, 1, 1]. Spectral normalization (arXiv 1802.05957).
+    Real samples are the prior's features of a sampled w, fake ones are fused features. This keeps fused features within
+    the input distribution of the prior's last blocks. mean, spread: of each channel, [1, C, 1, 1]. Spectral
+    normalization (arXiv 1802.05957).
     """
 
     mean: Tensor
@@ -119,7 +120,7 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, widths: Sequence[int] = (64, 128, 192, 256, 256)) -> None:
         super().__init__()
-        layers, c_in = [], 12  # of blocks of 2 x 2 pixels
+        layers, c_in = [], 12  # blocks of 2 x 2 pixels
         for width in widths:
             down = _normalized(c_in, width, 4, stride=2, padding=1)
             layers.append(
@@ -144,7 +145,7 @@ def _normalized(c_in: int, c_out: int, size: int, stride: int = 1, padding: int 
 
 
 def _spread(x: Tensor) -> Tensor:
-    """[N, 1, H, W]: how unlike the pictures of a group of four (or of an odd batch) are, the same everywhere."""
+    """[N, 1, H, W]: minibatch standard deviation in groups of four (or in the whole batch), the same everywhere."""
     group = 4 if len(x) % 4 == 0 else len(x)
     grouped = x.unflatten(0, (group, -1))
     deviation = (grouped.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))

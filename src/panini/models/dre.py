@@ -1,4 +1,4 @@
-"""Degradation representation encoder (DRE): what kind of damage a picture has, and how much (paper, UDRL)."""
+"""Degradation representation encoder (DRE): the kind and the strength of a picture's degradation (paper, UDRL)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 
 class Spectrum(nn.Module):
-    """Picture [N, 3, H, W] in [-1, 1] -> [N, size]: what damage writes into a picture's frequencies (ours).
+    """Picture [N, 3, H, W] in [-1, 1] -> [N, size]: statistics of the spectrum that depend on the degradation (not in
+    the paper).
 
-    Of lines of 64 pixels, across and down, the power at 32 frequencies, of luma and of chroma: log of the mean (blur
-    and downsampling cut the high ones, noise fills them, JPEG empties those of chroma) and mean of the log (detail is
-    sparse, noise is not). And how steep luma is, on average, at each of the eight places of a JPEG block, across and
-    down. H and W are multiples of 64.
+    The power of luma and chroma at 32 frequencies, in rows and columns of 64 pixels: log of the mean (blur and
+    downsampling reduce high frequencies, noise increases them, JPEG removes those of chroma) and mean of the log
+    (detail is sparse, noise is not). Also the mean gradient of luma at each of the eight positions in a JPEG block, in
+    rows and columns. H and W are multiples of 64.
     """
 
     colors: Tensor
@@ -54,11 +55,11 @@ class Spectrum(nn.Module):
 class DegradationEncoder(nn.Module):
     """Picture [N, 3, H, W] in [-1, 1] -> v_DR [N, widths[-1]]: convolutions, then the mean over the picture.
 
-    Damage is a local statistic, so any size of picture may be given that the strides divide; `input_size` is what
-    pictures are averaged down to first (the paper's 256), None keeps them as they are. `unshuffle` folds blocks of
-    pixels into channels, which makes the first convolutions cheap without losing the finest detail. `normalise` takes
-    from v_DR what all pictures share (batch norm without weights), which is most of it, and then gives each the same
-    length (layer norm), so that it can't grow without bound. `spectrum` adds what the convolutions are slow to learn.
+    Degradations are local, so pictures may have any size that the strides divide. `input_size`: size to which pictures
+    are averaged down first (the paper's 256); None: unchanged. `unshuffle` folds blocks of pixels into channels, which
+    makes the first convolutions cheap and preserves the finest detail. `normalise` removes the common part of all v_DR,
+    which is most of it (batch norm without weights), and then gives each v_DR the same length (layer norm), which
+    bounds it. `spectrum` adds features that convolutions learn slowly.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class DegradationEncoder(nn.Module):
                 nn.LeakyReLU(0.1),
                 nn.Linear(self.dim, self.dim),
             )
-        # Only the contrastive loss sees what comes out of it.
+        # Used only by the contrastive loss.
         self.projection = nn.Sequential(nn.Linear(self.dim, self.dim), nn.LeakyReLU(0.1), nn.Linear(self.dim, self.dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ class DegradationEncoder(nn.Module):
 
 
 class FixedDegradation(nn.Module):
-    """One learned v_DR for every picture: the paper's SR network knows only one damage."""
+    """One learned v_DR for every picture: the paper's SR network has a single degradation."""
 
     def __init__(self, dim: int = 256) -> None:
         super().__init__()

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 
 class LatentCodeEncoder(nn.Module):
-    """The paper's: features [N, c_in, 4, 4] -> w+ [N, latents, latent_dim], by a convolution and a large linear."""
+    """The paper's: features [N, c_in, 4, 4] -> w+ [N, latents, latent_dim], by a convolution and a large linear
+    layer."""
 
     def __init__(self, c_in: int = 512, hidden: int = 256, latents: int = 18, latent_dim: int = 512) -> None:
         super().__init__()

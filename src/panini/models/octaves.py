@@ -1,4 +1,4 @@
-"""Pictures split into octaves of detail."""
+"""Laplacian pyramids: pictures split into frequency bands."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def enlarge(x: Tensor) -> Tensor:
     kernel = _PHASES.to(x.device, x.dtype, non_blocking=True)
     channels = x.shape[1]
     x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel.repeat(channels, 1, 1, 1), groups=channels)
-    if torch.onnx.is_in_onnx_export():  # equal, and what ONNX Runtime does ten times faster
+    if torch.onnx.is_in_onnx_export():  # same result, ten times faster in ONNX Runtime
         places = torch.eye(4).reshape(4, 1, 2, 2).repeat(channels, 1, 1, 1)
         return F.conv_transpose2d(x, places, stride=2, groups=channels)
     return F.pixel_shuffle(x, 2)
 
 
 def octaves(x: Tensor, count: int) -> list[Tensor]:
-    """[N, 3, S, S] -> `count` bands of sides S, S/2, …, finest first: what each halving loses, and what is left."""
+    """[N, 3, S, S] -> `count` bands of sides S, S/2, …, finest first: the loss of each downsampling, and the rest."""
     bands = []
     for _ in range(count - 1):
         coarser = F.avg_pool2d(x, 2)

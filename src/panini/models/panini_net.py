@@ -1,4 +1,4 @@
-"""Panini-Net put together: prior, image features, latent code, degradation representation and their interpolation."""
+"""The complete Panini-Net: prior, image features, latent code, degradation representation and their interpolation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from panini.models.removal import DegradationRemoval
 
 @dataclass(frozen=True)
 class Encoding:
-    """All that the picture says, before the prior is asked.
+    """The outputs of IFE, LCE and DRE, before the prior runs.
 
     w: w+, [N, latents, latent_dim]; image: IFE's features by resolution; weights: DAFI's [N, 2, C] by resolution
-    (a_prior, a_image); v: v_DR [N, dr_dim] or [N, levels + 1, dr_dim] (see `PaniniNet.encode`); picture: what the
-    features are of, [N, 3, S, S], after deblurring and degradation removal where the network has them.
+    (a_prior, a_image); v: v_DR [N, dr_dim] or [N, levels + 1, dr_dim] (see `PaniniNet.encode`); picture: the input of
+    IFE, [N, 3, S, S], after deblurring and degradation removal where the network has them.
     """
 
     w: Tensor
@@ -60,8 +60,8 @@ class PaniniNet(nn.Module):
         self.input_size = input_size
 
     def encode(self, x: Tensor, v: Tensor | None = None, own: Tensor | None = None) -> Encoding:
-        """Everything before the prior. `v` stands in for the v_DR of `x` in all interpolations (editable restoration);
-        deblurring and degradation removal keep its own, for they are about facts. `own`: that one, if it is known.
+        """Everything before the prior. `v` replaces the v_DR of `x` in all interpolations (editable restoration);
+        deblurring and degradation removal always use that of `x`. `own`: the v_DR of `x`, if it is known.
 
         v is one vector [N, dr_dim], or one for each of DAFI's resolutions and a last one for the picture.
         """
@@ -77,7 +77,8 @@ class PaniniNet(nn.Module):
         return Encoding(w=self.lce(image[4]), image=image, weights=weights, v=v, picture=x)
 
     def picture_weights(self, v: Tensor) -> Tensor | None:
-        """How much of each band of the picture itself is kept, [N, bands], finest first; None if nothing is."""
+        """The share of each frequency band taken from the picture, [N, bands], finest first; None without
+        PictureDAFI."""
         return None if self.picture is None else self.picture.weights(v if v.ndim == 2 else v[:, -1])
 
     def fused(self, encoding: Encoding) -> PriorState:
@@ -93,7 +94,7 @@ class PaniniNet(nn.Module):
         return state
 
     def generate(self, state: PriorState, w: Tensor) -> Tensor:
-        """What the prior makes of a fused state, or of a window of one (`PriorState.crop`)."""
+        """Generates the picture from a fused state, or from a window of one (`PriorState.crop`)."""
         for resolution in self.prior.resolutions:
             if resolution > self.dafi.resolutions[-1]:
                 state = self.prior.block(resolution, state, w)

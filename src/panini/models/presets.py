@@ -13,14 +13,14 @@ from panini.models.removal import DegradationRemoval
 
 _PAPER_FUSED = (4, 8, 16, 32, 64)
 _DAFI_KERNELS = {64: 3}
-"""At 64 the extractor's 96 channels would span 85 % of the variance of the prior's 512 by a 1x1 convolution."""
+"""At 64 the extractor's 96 channels would span 85% of the variance of the prior's 512 by a 1x1 convolution."""
 
 
 def default() -> PaniniNet:
-    """The small network that ships: 512 in, 1024 out, 33 M parameters, MFR and SR in one.
+    """The small network that ships: 512 in, 1024 out, 35 M parameters, MFR and SR in one.
 
     Beyond the paper: a trunk at low resolution, image features in units of the prior's, a low-rank latent head, DAFI on
-    the picture, deblurring by v_DR.
+    the picture, deblurring and degradation removal by v_DR.
     """
     prior, ife, dre = MobilePrior(), TrunkExtractor(), _degradation_encoder()
     fused = {r: prior.channels[r] for r in _PAPER_FUSED}
@@ -37,7 +37,7 @@ def default() -> PaniniNet:
 
 
 def toy() -> PaniniNet:
-    """`default` at a size to rehearse training with, 128 in, 256 out; its prior draws no faces."""
+    """A tiny `default` for tests of training, 128 in, 256 out; its prior is random."""
     prior = ToyPrior()
     ife = TrunkExtractor({4: 32, 8: 32, 16: 16, 32: 16, 64: 16}, {8: 32, 16: 16, 32: 16, 64: 16}, input_size=128)
     dre = DegradationEncoder((16, 32), (2, 2), input_size=None, unshuffle=4, normalise=True, spectrum=True)
@@ -67,13 +67,13 @@ def _degradation_encoder() -> DegradationEncoder:
 
 
 def paper_mfr() -> PaniniNet:
-    """The paper's multi-degradation face restoration: 512 in, 1024 out, the damage seen from the picture."""
+    """The paper's multi-degradation face restoration: 512 in, 1024 out, the degradation encoded from the picture."""
     ife = RRDBExtractor(channels=8, blocks=2, reduction=2, head=((32, 1), (64, 2), (128, 2), (512, 2)))
     return _paper(ife, DegradationEncoder(), input_size=512)
 
 
 def paper_sr() -> PaniniNet:
-    """The paper's 16x face super-resolution: 64 in, 1024 out, one damage and so one learned v_DR."""
+    """The paper's 16x face super-resolution: 64 in, 1024 out, with a single, learned v_DR."""
     ife = RRDBExtractor(channels=64, blocks=23, reduction=8, head=((512, 1),))
     return _paper(ife, FixedDegradation(256), input_size=64)
 

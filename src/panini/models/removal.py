@@ -1,5 +1,4 @@
-"""Degradation removal: what the picture still shows of the face, without noise, dots and artifacts (ours, not the
-paper's)."""
+"""Degradation removal: removes noise, halftone dots and artifacts from the picture (not in the paper)."""
 
 from __future__ import annotations
 
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 
 
 class Residual(nn.Module):
-    """x + conv(relu(conv(x))), [N, C, H, W] -> the same shape: EDSR's block (arXiv 1707.02921). Starts as x."""
+    """x + conv(relu(conv(x))), [N, C, H, W] -> the same shape: EDSR's block (arXiv 1707.02921). Starts as the
+    identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -29,14 +29,14 @@ def _blocks(channels: int, count: int) -> nn.Sequential:
 
 
 class DegradationRemoval(nn.Module):
-    """Picture [N, 3, S, S] and v_DR -> the most likely undamaged one, [N, 3, S, S]: a U-Net, trained by L1 alone.
+    """Picture [N, 3, S, S] and v_DR -> estimated undamaged picture, [N, 3, S, S]: a U-Net, trained with L1 only.
 
-    As L1 asks, it removes what is not of the face and invents nothing: where detail is lost the result is smooth, and
-    the prior has to draw. GFPGAN (arXiv 2101.04061) has such a network under this name. v_DR scales and shifts the
-    features of each level (FiLM, arXiv 1709.07871): how much noise there is need not be found out again.
+    Because of L1, it removes artifacts and adds no detail: the result is smooth where detail is lost, and the prior
+    generates that detail. GFPGAN (arXiv 2101.04061) has such a network under this name. v_DR scales and shifts the
+    features of each level (FiLM, arXiv 1709.07871), so that the U-Net does not have to estimate the degradation again.
 
-    channels: by the factor that the picture is reduced by, finest first; each is half as large as the one before.
-    down, up: blocks on the way down and back. S is a multiple of the last factor.
+    channels: by downsampling factor, which doubles from level to level. down, up: number of blocks of the encoder and
+    of the decoder, by factor. S is a multiple of the largest factor.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""How the networks learn."""
+"""Training of the degradation encoder and the restorer."""

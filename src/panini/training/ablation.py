@@ -1,4 +1,4 @@
-"""The paper's ablations: what each idea is worth at equal compute."""
+"""The paper's ablations: the effect of each component at equal compute."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 
 
 def ablate(config: RestorerConfig) -> str:
-    """Trains each of `VARIANTS` of `config` from the same start for the same steps, into folders of `config.output`;
-    scores them on the validation faces of odd number. Writes `ablation.md` and, of the full one, `interpolation.png`;
-    returns the table. A variant that is trained already is not trained again. Raises PaniniError."""
+    """Trains each of `VARIANTS` of `config` from the same start for the same number of steps, into subfolders of
+    `config.output`, and scores them on the odd-numbered validation faces. Writes `ablation.md` and, for the full
+    variant, `interpolation.png`; returns the table. Does not retrain variants that are already trained. Raises
+    PaniniError."""
     folder = Path(config.output)
     faces = [face for face in load_faces(Path(config.validation)) if int(face.name) % 2]
     faces = faces[:: max(1, len(faces) // config.validate_faces)][: config.validate_faces]
@@ -56,7 +57,7 @@ def ablate(config: RestorerConfig) -> str:
 
 
 def _changed(config: RestorerConfig, changes: Mapping[str, Any]) -> RestorerConfig:
-    """changes: by field, "losses.field" for one of its losses."""
+    """changes: new values by field; "losses.field" for a field of `losses`."""
     losses = {name[len("losses.") :]: value for name, value in changes.items() if name.startswith("losses.")}
     own = {name: value for name, value in changes.items() if not name.startswith("losses.")}
     return dataclasses.replace(config, losses=dataclasses.replace(config.losses, **losses), **own)

@@ -1,4 +1,5 @@
-"""Discriminators in training: their steps, what the generator hears of them, and how the two are kept in balance."""
+"""Discriminators in training: their updates, the losses that they give the generator, and the balance between the
+two."""
 
 from __future__ import annotations
 
@@ -13,28 +14,28 @@ from panini.training.losses import r1, seem_real, tell_apart
 from panini.training.optim import Descent
 
 R1_EVERY = 16
-"""Steps between gradient penalties, each of which counts so many times (StyleGAN2's lazy regularization)."""
+"""Steps between gradient penalties, and their factor (StyleGAN2's lazy regularization)."""
 CHANCE, CERTAINTY = 0.55, 0.95
-"""Accuracies between which a discriminator is of use."""
+"""Range of useful discriminator accuracies."""
 SELDOMEST = 8
 
 
 @dataclass
 class Balance:
-    """Acts on a discriminator that stays at chance or at certainty; reads its accuracy every 20 steps.
+    """Adjusts a discriminator whose accuracy leaves the useful range; checks it every 20 steps.
 
-    At certainty it learns on every second step only, then on every fourth, up to every eighth. At chance it learns more
-    often again; if it already learns as often as it may, what it says is noise, and the generator does not hear it
-    until it is better than chance.
+    Above `CERTAINTY`, the discriminator is updated half as often, down to every eighth step. Below `CHANCE`, it is
+    updated twice as often. If it is already updated as often as allowed, the generator ignores its loss until its
+    accuracy is better than chance.
     """
 
     every: int = 1
     heard: bool = True
     least: int = 1
-    """Steps between its own steps, at the most often."""
+    """Minimum number of steps between updates."""
 
     def read(self, accuracy: float) -> None:
-        """accuracy: share of logits, of real and of fake samples, that have the right sign."""
+        """accuracy: fraction of the logits of real and fake samples that have the correct sign."""
         if accuracy > CERTAINTY:
             self.every, self.heard = min(2 * self.every, max(SELDOMEST, self.least)), True
         elif accuracy < CHANCE:
@@ -45,7 +46,7 @@ class Balance:
 
 
 class Adversary:
-    """One discriminator, its optimizer and its balance. name: of its columns in the log."""
+    """One discriminator with its optimizer and its balance. name: used for its columns in the log."""
 
     def __init__(
         self, name: str, module: nn.Module, config: Optimizer, weight: float, r1_weight: float = 0.0, every: int = 1
@@ -60,14 +61,15 @@ class Adversary:
         self._read = 0
 
     def penalty(self, fake: Tensor) -> Tensor:
-        """What the generator minimises, for each sample [N], weighted. The discriminator gets no gradient."""
+        """The weighted loss of the generator for each sample, [N]. The discriminator gets no gradient."""
         self.module.requires_grad_(False)
         logits = self.module(fake)
         self.module.requires_grad_(True)
         return self.weight * self.balance.heard * seem_real(logits)
 
     def learn(self, real: Tensor, fake: Tensor, step: int, progress: float) -> Tensor | None:
-        """One step on samples that carry no gradient; its loss, or None if it is not its turn."""
+        """Updates the discriminator with samples without gradients. Returns its loss, or None if this step has no
+        update."""
         if step % self.balance.every:
             return None
         real_logits, fake_logits = self.module(real), self.module(fake)
@@ -83,7 +85,7 @@ class Adversary:
         return loss.detach()
 
     def take_accuracy(self) -> Tensor | None:
-        """Mean accuracy since the last call, on the device; None if it did not learn."""
+        """Mean accuracy since the last call, on the device; None if there was no update."""
         if not self._read:
             return None
         mean = self._right / self._read
@@ -98,7 +100,7 @@ class Adversary:
         }
 
     def load_state_dict(self, state: dict[str, Any], optimizer: bool = True) -> None:
-        """optimizer: also where its moments stood, which a new stage leaves."""
+        """optimizer: also restores the optimizer and the balance, which a new stage does not."""
         self.module.load_state_dict(state["module"])
         if optimizer:
             self.descent.load_state_dict(state["optimizer"])

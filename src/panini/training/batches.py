@@ -1,7 +1,7 @@
-"""Training batches, made on the device that trains: faces sampled from the prior or real ones, damaged there.
+"""Training batches: sampled and real faces, degraded on the training device.
 
-Everything drawn depends on the seed and the step alone. Nothing here waits for a GPU: what is drawn on the host (which
-faces, which damage) goes there, and nothing comes back.
+Random draws depend only on the seed and the step. Nothing synchronizes with a GPU: the draws of the host (faces,
+degradations) are copied to it, and nothing is copied back.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, enlarged
 
 COARSE_LATENTS = 4, 18
-"""The layers, first and last, at which style mixing changes from one w to the other, of the small prior's 23."""
+"""First and last layer at which style mixing may change to the other w, out of the small prior's 23."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Faces to restore; the first of them, as many as `w` has rows, were sampled from the prior."""
+    """Faces to restore; the first `len(w)` of them are sampled from the prior."""
 
     truth: Tensor  # [N, 3, S, S] in [-1, 1]
     given: Tensor  # [N, 3, S, S], damaged
     w: Tensor  # [K, latents, latent_dim], w+ of the sampled faces
-    features: dict[int, Tensor]  # the prior's own for them, [K, C, r, r] by resolution
+    features: dict[int, Tensor]  # the prior's features of these, [K, C, r, r] by resolution
     dial: Tensor  # [N] in [-1, 1]: the setting of the dial to train for
 
 
 class SampledFaces:
-    """Faces drawn from the prior, with their w+ and features.
+    """Samples faces from the prior, with their w+ and features.
 
-    last: the finest features that are kept. truncation: psi is uniform in this range. mixing: the share of faces with
-    two w.
+    last: highest resolution of the features that are kept. truncation: psi is uniform in this range. mixing: share of
+    faces with style mixing.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Batches:
         return Batches(config, self.latent_shape, self.sampled, self.real, self.device)
 
     def damages(self, step: int) -> list[Degradation]:
-        """One for each group of a step's faces."""
+        """The degradations of a step, one for each group of faces."""
         rng = np.random.default_rng((self.config.seed, step, 1))
         return [
             draw(choose(self.config.mixture, rng), rng) for _ in range(math.ceil(self.config.batch / self.config.group))
@@ -140,9 +140,9 @@ class Batches:
         given = damaged(truth, damages, config.group, rng, chance)
         truth = toned(truth, damages, config.group)
         dial = torch.zeros(config.batch, device=device)
-        if config.dialled:
+        if config.dial_share:
             setting = 2 * torch.rand(config.batch, generator=chance, device=device) - 1
-            moved = torch.rand(config.batch, generator=chance, device=device) < config.dialled
+            moved = torch.rand(config.batch, generator=chance, device=device) < config.dial_share
             dial = torch.where(moved, setting, dial)
         layout = torch.channels_last if config.hardware.channels_last else torch.contiguous_format
         return Batch(truth.contiguous(memory_format=layout), given.contiguous(memory_format=layout), w, features, dial)
@@ -158,8 +158,8 @@ def choose(mixture: Mapping[str, float], rng: np.random.Generator) -> str:
 def damaged(
     truth: Tensor, damages: list[Degradation], group: int, rng: np.random.Generator, chance: torch.Generator
 ) -> Tensor:
-    """Faces [N, 3, S, S] in [-1, 1], each `group` of them under the next of `damages`. On a CPU by OpenCV, which is
-    twice as fast there."""
+    """Degrades faces [N, 3, S, S] in [-1, 1]; each of `damages` applies to `group` faces. Uses OpenCV on a CPU, which
+    is twice as fast there."""
     if truth.device.type != "cpu":
         parts = truth.split(group)
         return torch.cat([apply_shared(part, each, chance) for part, each in zip(parts, damages, strict=True)])
@@ -169,8 +169,8 @@ def damaged(
 
 
 def toned(truth: Tensor, damages: list[Degradation], group: int) -> Tensor:
-    """The true faces with the color and the contrast of the damaged ones: both stay the photo's, and nobody can know
-    the colors of a gray one."""
+    """The originals with the color and the contrast of the degraded faces: restoration keeps both, because the colors
+    of a gray photo are unknown."""
     parts = []
     for part, damage in zip(truth.split(group), damages, strict=True):
         steps = tuple(step for step in damage.steps if isinstance(step, Tone | Fade))
@@ -179,8 +179,8 @@ def toned(truth: Tensor, damages: list[Degradation], group: int) -> Tensor:
 
 
 def varied(faces: Tensor, chance: torch.Generator) -> Tensor:
-    """Faces [N, 3, S, S] in [-1, 1]: half of them mirrored, all a little moved, turned and scaled as a detector's error
-    does, and with other colors and light."""
+    """Augments faces [N, 3, S, S] in [-1, 1]: mirrors half of them, shifts, rotates and scales all slightly, like the
+    error of a detector, and changes their colors and brightness."""
     device, count = faces.device, len(faces)
 
     def normal(*shape: int) -> Tensor:

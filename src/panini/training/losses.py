@@ -1,4 +1,4 @@
-"""Distances and penalties that the restorer is trained with, beside those of `evaluation`."""
+"""Distances and penalties for training the restorer, in addition to those of `panini.evaluation`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from panini.models.octaves import octaves
 class ShallowSTLPIPS(nn.Module):
     """ST-LPIPS over its first `depth` stages, [N, 3, H, W] in [-1, 1] twice -> [N]; no gradient for the second.
 
-    The fewer stages, the smaller the pictures may be: all five want about 128 pixels.
+    Fewer stages allow smaller pictures: all five need about 128 pixels.
     """
 
     def __init__(self, stlpips: STLPIPS, depth: int = 5) -> None:
@@ -30,11 +30,11 @@ class ShallowSTLPIPS(nn.Module):
 
 
 class VGGDistance(nn.Module):
-    """The paper's perceptual distance: mean square difference of VGG16's features[21] (the third convolution of its
+    """The paper's perceptual distance: mean squared difference of VGG16's features[21] (the third convolution of its
     fourth stage, before its activation), [N, 3, H, W] in [-1, 1] twice -> [N].
 
-    torchvision's weights and max pooling if torchvision is there; else those of ST-LPIPS, whose VGG16 differs from it
-    in that its pooling is blurred.
+    Uses torchvision's weights and max pooling if torchvision is installed; otherwise the VGG16 of ST-LPIPS, whose
+    pooling is blurred.
     """
 
     mean: Tensor
@@ -45,10 +45,10 @@ class VGGDistance(nn.Module):
         self.vgg = stlpips
         self.torchvision: nn.Module | None = None
         try:
-            from torchvision.models import VGG16_Weights, vgg16  # the user's own; never ours to require
+            from torchvision.models import VGG16_Weights, vgg16  # optional: users install it
 
             self.torchvision = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features[:22]
-        except (ImportError, OSError):  # not installed, or its weights cannot be had offline
+        except (ImportError, OSError):  # not installed, or its weights are not available offline
             pass
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
         self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
@@ -65,9 +65,9 @@ class VGGDistance(nn.Module):
 
 
 def relative_l1(ours: Mapping[int, Tensor], truth: Mapping[int, Tensor], spread: Mapping[int, Tensor]) -> Tensor:
-    """L1 of features [N, C, r, r] in units of each channel's spread [1, C, 1, 1], the mean over resolutions; a scalar.
+    """L1 of features [N, C, r, r] relative to each channel's spread [1, C, 1, 1], averaged over resolutions; a scalar.
 
-    Features may be in bfloat16: they are gone over as few times as can be.
+    Features may be bfloat16. The number of passes over them is minimal.
     """
     distances = []
     for r, features in ours.items():
@@ -79,11 +79,11 @@ def relative_l1(ours: Mapping[int, Tensor], truth: Mapping[int, Tensor], spread:
 
 @torch.no_grad()
 def band_errors(photo: Tensor, generated: Tensor, truth: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """How far photo and generated face are from the truth in each of `count` octaves, [N, 3, S, S] each -> [N, count]
-    twice, finest first.
+    """Errors of photo and generated face in each of `count` frequency bands, [N, 3, S, S] each -> [N, count] twice,
+    finest first.
 
-    L1 plus the difference of the mean amplitudes: by L1 alone a blurred band is as good as a sharp one that lies a
-    pixel beside, and looks worse. In units of the mean amplitude of the batch's truth.
+    L1 plus the difference of the mean amplitudes: by L1 alone, a blurred band is as good as a sharp one that is shifted
+    by a pixel, although it looks worse. Relative to the mean amplitude of the ground truth in the batch.
     """
     true = octaves(truth, count)
     amplitude = torch.stack([band.abs().mean((1, 2, 3)) for band in true], 1)
@@ -99,7 +99,7 @@ def band_errors(photo: Tensor, generated: Tensor, truth: Tensor, count: int) -> 
 
 
 def error_left(ours: Tensor, given: Tensor, truth: Tensor) -> Tensor:
-    """L1 of ours in units of L1 of what was given, [N, 3, S, S] each; a scalar. Nearly clean pictures count as much as
+    """L1 of `ours` relative to L1 of `given`, [N, 3, S, S] each; a scalar. Nearly clean pictures count as much as
     heavily damaged ones."""
     with torch.no_grad():
         before = (given - truth).abs().mean((1, 2, 3))
@@ -108,25 +108,26 @@ def error_left(ours: Tensor, given: Tensor, truth: Tensor) -> Tensor:
 
 @torch.no_grad()
 def lost_detail(photo: Tensor, truth: Tensor) -> Tensor:
-    """How much of the truth's finest octave a photo lacks, [N, 3, s, s] twice -> [N] in [0, 1]: 1 - R² of a fit."""
+    """Share of the original's finest frequency band that a photo lacks, [N, 3, s, s] twice -> [N] in [0, 1]: 1 - R² of
+    a fit."""
     ours, true = (octaves(picture, 2)[0].flatten(1) for picture in (photo, truth))
     common = (ours * true).sum(1).clamp_min(0).square()
     return 1 - common / (ours.square().sum(1) * true.square().sum(1) + 1e-6)
 
 
 def seem_real(logits: Tensor) -> Tensor:
-    """What the generator minimises, for each sample [N] of logits [N, places] or [N]: the non-saturating loss of
-    StyleGAN2 and the paper."""
+    """The generator's loss for each sample, [N], from logits [N, places] or [N]: the non-saturating loss of StyleGAN2
+    and the paper."""
     return F.softplus(-logits.float()).reshape(len(logits), -1).mean(1)
 
 
 def tell_apart(real: Tensor, fake: Tensor) -> Tensor:
-    """What a discriminator minimises, from its logits of real and fake samples."""
+    """The discriminator's loss, from its logits of real and fake samples."""
     return F.softplus(-real.float()).mean() + F.softplus(fake.float()).mean()
 
 
 def r1(discriminator: nn.Module, real: Tensor) -> Tensor:
-    """R1 (arXiv 1801.04406): the squared length of the discriminator's gradient at real samples."""
+    """R1 (arXiv 1801.04406): the squared norm of the discriminator's gradient at real samples."""
     real = real.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
     return gradient.float().square().sum((1, 2, 3)).mean()

@@ -1,4 +1,4 @@
-"""What the restorer is trained for: the loss terms of one batch, as a stage's config weighs them."""
+"""The training objective of the restorer: the loss terms of a batch, weighted by the config of the stage."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from panini.training.losses import band_errors, error_left, lost_detail, relativ
 from panini.weights.calibration import DIAL_REACH, shift_v
 
 DIAL_WEIGHT = 4.0
-"""To the power of the dial: how many times the terms that judge looks count for a sample."""
+"""The perceptual and adversarial terms of a sample are weighted by this number to the power of the dial."""
 _DETAIL_SIZE = 128
-"""Pixels at which it is measured how much detail a photo has lost."""
+"""Size at which the lost detail of a photo is measured, in pixels."""
 _CALM = 0.3
-"""What terms that judge looks still count where a photo has lost nothing: they pay for texture, which people take for
-wrinkles and cracks there."""
+"""With `calm`, weight of perceptual and adversarial terms if a photo has lost no detail: they reward texture, which
+looks like wrinkles and cracks there."""
 _PLACES = 8
-"""Windows begin at multiples of this part of the picture: `PictureDAFI` splits a window as it splits the whole picture
-only if their coarsest pixels fall together."""
+"""Windows begin at multiples of 1/8 of the picture: only if its coarsest pixels coincide with those of the picture,
+`PictureDAFI` splits a window like the whole picture."""
 JUDGED = (32, 64)
-"""Resolutions of the fused features that discriminators judge."""
+"""Resolutions of the fused features that have a discriminator."""
 PHOTO_WEIGHT = 1.4
-"""How many times the photo's error counts in `bands`: of two that are as wrong, a blocky photo leaves stains."""
+"""Weight of the photo's error in `bands`: at equal error, the blocks of a photo are more visible."""
 JUDGED_SIZE = 256
-"""Pixels at which a discriminator judges whole faces."""
+"""Size of whole faces for the discriminator, in pixels."""
 
 
 @dataclass(frozen=True)
 class Helpers:
-    """What `Objective` asks, and does not train. None where no term wants it."""
+    """Networks and statistics that `Objective` uses but does not train; None if no term needs them."""
 
     perceptual: nn.Module | None = None
     identity: nn.Module | None = None
@@ -52,7 +52,7 @@ class Helpers:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the discriminators may learn from, without gradients: (true, ours)."""
+    """Samples for the discriminators, without gradients: (real, fake)."""
 
     faces: tuple[Tensor, Tensor] | None
     features: Mapping[int, tuple[Tensor, Tensor]]
@@ -60,7 +60,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class _Shown:
-    """Pictures of one step at one size, of whole faces or of a window of them."""
+    """Pictures of one step at one size: whole faces, or a window of them."""
 
     truth: Tensor  # [N, 3, s, s]
     generated: Tensor  # [N, 3, s, s]
@@ -69,7 +69,7 @@ class _Shown:
 
 
 class Objective:
-    """The loss terms of a batch. See `Losses` for what they are and `RestorerConfig` for what else decides."""
+    """Computes the loss terms of a batch. See `Losses` for the terms and `RestorerConfig` for the other settings."""
 
     def __init__(self, config: RestorerConfig, network: PaniniNet, helpers: Helpers, device: torch.device) -> None:
         self.config = config
@@ -82,8 +82,8 @@ class Objective:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.hardware.bf16)
 
     def __call__(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], Seen]:
-        """Weighted terms, scalars whose sum is minimised, and what the discriminators may see. Names that begin with
-        "." are measurements without a gradient."""
+        """Returns the weighted terms (scalars, whose sum is minimized) and the samples for the discriminators. Terms
+        whose names begin with "." are measurements without a gradient."""
         config, network, weigh = self.config, self.network, self.config.losses
         v, given, picture, truth = self._look(batch, step)
         if config.view == "picture":
@@ -120,10 +120,10 @@ class Objective:
         return terms, self._seen(batch, fused, shown)
 
     def _look(self, batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """v_DR [N, dr_dim], the picture before and after degradation removal, and its truth, all in float32."""
+        """v_DR [N, dr_dim], the picture before and after degradation removal, and its ground truth, in float32."""
         network, given = self.network, batch.given
         if network.input_size < given.shape[-1]:
-            # Where there is one damage only, to be made small is it: the paper's SR.
+            # The paper's SR has a single degradation, which is downsampling.
             large = batch.truth if isinstance(network.dre, FixedDegradation) else given
             given = F.interpolate(large, network.input_size, mode="bicubic", antialias=True).clamp(-1, 1)
         elif network.input_size > given.shape[-1]:
@@ -140,7 +140,7 @@ class Objective:
         return v, before, picture, truth
 
     def _of_sampled(self, batch: Batch, w: Tensor, own: Mapping[int, Tensor]) -> dict[str, Tensor]:
-        """Terms that know the w and the features of sampled faces."""
+        """Terms of w and of the image features, most of them for sampled faces."""
         weigh, known, terms = self.config.losses, len(batch.w), {}
         variance = self.helpers.variance
         if variance is not None and known:
@@ -171,7 +171,7 @@ class Objective:
     # --- pictures -----------------------------------------------------------------------------------------------------
 
     def _show(self, batch: Batch, picture: Tensor, state: PriorState, w: Tensor, step: int) -> _Shown:
-        """Goes on from the fused features to pictures, of a window of them if the config asks for one."""
+        """Generates pictures from the fused features, or from a window of them if the config has one."""
         config, network, truth = self.config, self.network, batch.truth
         whole = network.dafi.resolutions[-1]
         if config.window:
@@ -185,7 +185,7 @@ class Objective:
         return _Shown(_at(truth, side), _at(generated, side), photo, side / share)
 
     def _generate(self, state: PriorState, w: Tensor) -> Tensor:
-        """In float32 from the prior's last features on."""
+        """Generates pictures; float32 from the prior's last features on."""
         prior = self.network.prior
         with self.autocast():
             for r in prior.resolutions:
@@ -235,13 +235,13 @@ class Objective:
         return Seen(faces, {r: (batch.features[r], fused[r].detach()) for r in judged if r in batch.features})
 
     def _judged_side(self, shown: _Shown) -> int:
-        """Whole faces are judged at 256 pixels, windows of them and the paper's results as they are."""
+        """Size for the discriminator: 256 pixels for whole faces; unchanged for windows and for the paper's results."""
         if self.config.window or self.config.perceptual == "vgg":
             return shown.truth.shape[-1]
         return min(JUDGED_SIZE, shown.truth.shape[-1])
 
     def _place(self, step: int, whole: int) -> tuple[int, int]:
-        """Row and column of a window, in fused features, of which there are `whole` each way."""
+        """Row and column of a random window of the fused features, which have `whole` rows and columns."""
         grid = max(1, whole // _PLACES)
         count = (whole - self.config.window) // grid + 1
         row, column = np.random.default_rng((self.config.seed, step, 2, 0)).integers(0, count, 2)
@@ -254,7 +254,7 @@ def _at(picture: Tensor, side: int) -> Tensor:
 
 
 def _cropped(picture: Tensor, truth: Tensor, side: int, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """One square of `side` pixels of each pair of pictures, at multiples of 8 pixels, where JPEG's blocks begin."""
+    """A random crop of `side` pixels of each pair of pictures, at multiples of 8 pixels, where JPEG's blocks begin."""
     rng, last = np.random.default_rng(seed), (picture.shape[-1] - side) // 8
     pairs = []
     for pair in zip(picture, truth, strict=True):
@@ -265,7 +265,7 @@ def _cropped(picture: Tensor, truth: Tensor, side: int, seed: tuple[int, ...]) -
 
 
 def _window(picture: Tensor, place: tuple[int, int], side: int, whole: int) -> Tensor:
-    """Of a whole picture [N, 3, S, S], the window that begins at `place` and has `side`, both in units of S / whole."""
+    """The window of pictures [N, 3, S, S] that begins at `place` and has `side`, both in units of S / whole."""
     scale = picture.shape[-1] // whole
     rows, columns = (slice(scale * start, scale * (start + side)) for start in place)
     return picture[..., rows, columns]

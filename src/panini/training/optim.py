@@ -1,4 +1,5 @@
-"""Optimisers that a GPU never waits for: fused steps, clipping and skipping decided on the device; moving averages."""
+"""Optimizers that do not synchronize with the GPU (fused steps; clipping and skipping on the device); moving
+averages."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def make_optimizer(config: Optimizer, groups: Iterable[tuple[float, Sequence[nn.
 
 
 def learning_rate(config: Optimizer, step: int, progress: float) -> float:
-    """At `step` of a run that is `progress`, 0 to 1, of its way."""
+    """The learning rate at `step`, after the fraction `progress` (0 to 1) of the run."""
     progress = min(progress, 1.0)
     if config.schedule == "cosine":
         factor = config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * progress))
@@ -37,9 +38,9 @@ def learning_rate(config: Optimizer, step: int, progress: float) -> float:
 
 
 class Descent:
-    """Steps of one optimizer. A step whose gradient is not finite changes nothing and is counted in `skipped`.
+    """Runs one optimizer. A step with a non-finite gradient changes nothing; `skipped` counts these steps.
 
-    skipped: a number that stays on its device; norm: of the last gradient, before it was clipped.
+    skipped: a scalar on the device of the parameters. norm: the norm of the last gradient, before clipping.
     """
 
     def __init__(self, config: Optimizer, groups: Iterable[tuple[float, Sequence[nn.Parameter]]]) -> None:
@@ -50,7 +51,7 @@ class Descent:
         self.norm = torch.zeros((), device=self.parameters[0].device)
 
     def step(self, loss: Tensor, step: int, progress: float, factor: float = 1.0) -> None:
-        """One step down `loss`. factor: of the learning rate."""
+        """Backpropagates `loss` and does one step. factor: multiplies the learning rate."""
         loss.backward()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -58,7 +59,7 @@ class Descent:
         rate = factor * learning_rate(self.config, step, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        # The fused kernels divide by `grad_scale` and leave everything as it is where `found_inf` is 1.
+        # The fused kernels divide the gradient by `grad_scale` and skip the step if `found_inf` is 1.
         clipped = (norm / self.config.clip).clamp_min(1.0) if self.config.clip else torch.ones_like(norm)
         self.optimizer.grad_scale = clipped.nan_to_num(1.0, 1.0)  # type: ignore[attr-defined]
         self.optimizer.found_inf = wrong  # type: ignore[attr-defined]
@@ -68,7 +69,7 @@ class Descent:
         self.norm = norm
 
     def forget(self) -> None:
-        """Begins with new moments."""
+        """Resets the moments."""
         self.optimizer.state.clear()
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,9 +80,10 @@ class Descent:
 
 
 class MovingAverage:
-    """Keeps `average` near `network`: exponential moving average of what learns, and the buffers as they are.
+    """Updates `average`: an exponential moving average of the trainable parameters of `network`, and a copy of its
+    buffers.
 
-    decay is a step's. Only every fourth step moves anything, which takes a quarter of the memory's time.
+    decay: per step. The average is updated at every fourth step only, which divides the memory traffic by 4.
     """
 
     def __init__(self, average: nn.Module, network: nn.Module, decay: float) -> None:
@@ -95,20 +97,20 @@ class MovingAverage:
 
     @torch.no_grad()
     def follow(self, step: int) -> None:
-        """After `step` (from 0)."""
+        """Updates the average; to be called after `step` (from 0)."""
         if step % _AVERAGE_EVERY == 0:
             decay = min(self.decay, (1 + step) / (10 + step)) ** _AVERAGE_EVERY
             torch._foreach_lerp_(self._ours, self._theirs, 1 - decay)
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Before the average is used: takes the buffers, such as batch norm's, as they are now."""
+        """Copies the current buffers, such as those of batch norm; to be called before the average is used."""
         for ours, theirs in zip(self._average.buffers(), self._network.buffers(), strict=True):
             ours.copy_(theirs)
 
 
 def channels_last(module: nn.Module, wanted: bool = True) -> None:
-    """In place; convolutions are faster so on CPUs with AVX-512 and on GPUs with tensor cores."""
+    """Sets the memory layout in place. Channels-last convolutions are faster with AVX-512 and with tensor cores."""
     layout = torch.channels_last if wanted else torch.contiguous_format
     for parameter in module.parameters():
         if parameter.ndim == 4:

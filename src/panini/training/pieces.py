@@ -1,4 +1,4 @@
-"""Files cut into pieces of a limited size, with a manifest that says what they were, for transfers with such limits."""
+"""Splits files into pieces of a limited size, with a manifest, for transfers with such limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from panini.errors import PaniniError
 from panini.files import write_atomically
 
 LIMIT = 15 * 1024**2
-"""Bytes of a piece at the most."""
+"""Maximum size of a piece, in bytes."""
 MANIFEST = "manifest.json"
 
 
@@ -21,7 +21,7 @@ def sha256(data: bytes) -> str:
 
 
 def cut(files: Mapping[str, bytes]) -> dict[str, tuple[dict[str, Any], dict[str, bytes]]]:
-    """By file: its entry in a manifest (size, sha256, pieces with theirs), and the pieces by name."""
+    """For each file, its manifest entry (size, sha256, sha256 of each piece) and its pieces by name."""
     found = {}
     for name, data in files.items():
         pieces = {
@@ -38,7 +38,7 @@ def cut(files: Mapping[str, bytes]) -> dict[str, tuple[dict[str, Any], dict[str,
 
 
 def write(path: Path, data: bytes) -> None:
-    """Whole or not at all. Raises PaniniError."""
+    """Writes a file atomically. Raises PaniniError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(data))
@@ -60,7 +60,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def put_together(entry: Mapping[str, Any], name: str, folders: list[Path]) -> bytes:
-    """A file of its pieces, which lie in any of `folders`. Raises PaniniError if one is missing or damaged."""
+    """Joins the pieces of a file, each from any of `folders`. Raises PaniniError if one is missing or damaged."""
     parts = []
     for piece, digest in entry["pieces"].items():
         path = next((folder / piece for folder in folders if (folder / piece).exists()), None)
@@ -68,7 +68,7 @@ def put_together(entry: Mapping[str, Any], name: str, folders: list[Path]) -> by
             raise PaniniError(f"{piece} is missing")
         parts.append(path.read_bytes())
         if sha256(parts[-1]) != digest:
-            raise PaniniError(f"{path} is damaged: its sha256 is not the manifest's")
+            raise PaniniError(f"{path} is damaged: its sha256 differs from the manifest")
     data = b"".join(parts)
     if sha256(data) != entry["sha256"]:
         raise PaniniError(f"{name} is damaged")

@@ -121,14 +121,14 @@ class RestorerTraining(Training[RestorerConfig]):
             channels_last(perceptual)
             perceptual.eval().to(self.device)
         if losses.identity and not config.identity:
-            raise PaniniError("losses.identity wants the file of the identity network: identity=…")
+            raise PaniniError("losses.identity needs the file of the identity network: identity=…")
         if losses.identity and config.window:
-            raise PaniniError("losses.identity wants whole faces: window=0")
+            raise PaniniError("losses.identity needs whole faces: window=0")
         identity = MobileFaceNet(Path(config.identity)).to(self.device) if losses.identity else None
         direction = None
-        if config.dialled:
+        if config.dial_share:
             if real is None:
-                raise PaniniError("dialled wants real faces: real_share over 0")
+                raise PaniniError("dial_share needs real faces: set real_share above 0")
             encode = encode_with(self.network.dre)
             direction = torch.from_numpy(directions(encode, real.faces, 32)[0]).to(self.device)
         by_name = {adversary.name: adversary for adversary in self.adversaries}
@@ -154,7 +154,7 @@ class RestorerTraining(Training[RestorerConfig]):
         return logged | self._judge(seen, step, progress)
 
     def _next_batch(self, step: int) -> Batch:
-        """The step's batch. On a CPU, the next one is made meanwhile, by another thread."""
+        """The batch of a step. On a CPU, another thread prepares the next one meanwhile."""
         if self.device.type != "cpu":
             return self.batches(step)
         made, self._ahead = self._ahead, None
@@ -188,7 +188,7 @@ class RestorerTraining(Training[RestorerConfig]):
         return self.descent.skipped
 
     def resize(self, batch: int, layout: bool) -> None:
-        """Goes on with batches of another size, and channels last or first: to measure speeds."""
+        """Changes the batch size and the memory layout, to measure speeds."""
         hardware = replace(self.config.hardware, channels_last=layout)
         self.config = replace(self.config, batch=batch, hardware=hardware)
         for part in (self.batches, self.objective):
@@ -225,7 +225,7 @@ class RestorerTraining(Training[RestorerConfig]):
         return self.average.state_dict()
 
     def validate(self) -> Validation | None:
-        """The moving average on the even names of the validation faces: they choose, odd ones report."""
+        """Validates the moving average on the even-numbered validation faces; the odd ones are for reports."""
         self.moving.finish()
         return None if self.validator is None else self.validator(self.average)
 
@@ -251,20 +251,20 @@ def starting_network(config: RestorerConfig, prior: Prior) -> PaniniNet:
         network.dafi.set_statistics(_statistics(prior, max(network.dafi.resolutions)))
     network.dafi.rule = config.rule
     if config.losses.features and not network.dafi.normalized:
-        raise PaniniError(f"losses.features: features of the preset {config.preset!r} have no units")
+        raise PaniniError(f"losses.features: preset {config.preset!r} does not normalize its features")
     return network
 
 
 @torch.no_grad()
 def _statistics(prior: Prior, last: int) -> dict[int, Tensor]:
-    """The prior's features of sampled faces, whose mean and spread are the units of image features."""
+    """The prior's features of sampled faces; their mean and spread normalize the image features."""
     sampled = SampledFaces(prior, last, (0.5, 1.0), 0.5)
     w = sampled.latents(_STATISTICS_FACES, torch.Generator().manual_seed(3))
     return {r: state.features for r, state in prior.features(w, last).items()}
 
 
 def _learning(network: PaniniNet, config: RestorerConfig) -> list[tuple[float, list[nn.Parameter]]]:
-    """Groups of what learns, (factor of the learning rate, parameters); everything else is frozen."""
+    """Groups of trainable parameters, (learning-rate factor, parameters); all others are frozen."""
     network.requires_grad_(False)
     factors: dict[float, list[nn.Parameter]] = {}
     for name, parameter in parameters_of(network, config.train):
@@ -280,7 +280,7 @@ def _learning(network: PaniniNet, config: RestorerConfig) -> list[tuple[float, l
 
 
 def _continue_adversaries(start: Path, adversaries: list[Adversary], device: torch.device) -> None:
-    """Discriminators that the run before had go on as they were; others begin."""
+    """Loads the discriminators of the previous run; others start untrained."""
     if start.suffix == ".safetensors" or not adversaries:
         return
     try:

@@ -1,9 +1,9 @@
-"""Unsupervised degradation representation learning (paper, UDRL): the degradation encoder learns to tell damages apart,
-without labels, by contrast (MoCo): different faces under one damage belong together, those under others do not.
+"""Unsupervised degradation representation learning (paper, UDRL): trains the degradation encoder without labels, by
+contrastive learning (MoCo). Different faces with one degradation are positives, faces with other degradations are
+negatives.
 
-Beside it, and not in the paper, two small networks learn what v_DR says of the picture itself: `Deblur` the gains of
-the linear filter that brings the damaged picture nearest to the whole one (a Wiener filter), and `PictureDAFI` how much
-of each octave of the damaged picture is true. Neither needs a label either.
+Not in the paper: two small networks are trained jointly, also without labels. From v_DR, `Deblur` predicts the gains of
+a Wiener filter, and `PictureDAFI` predicts the reliable share of each frequency band of the picture.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from panini.training.optim import Descent, channels_last
 from panini.weights.checkpoint import build
 
 _NOISE = 0.1
-"""Of v_DR, while `Deblur` is fitted to it, so that a few thousand faces are not learned by heart."""
+"""Deviation of the noise on the v_DR that `Deblur` is trained with, against overfitting to a few thousand faces."""
 
 
 class Canvases:
-    """Batches of faces under one damage each: (given, truth), [N, canvases, 3, 512, 512] in [-1, 1].
+    """Batches of faces that share a degradation: (given, truth), [N, canvases, 3, 512, 512] in [-1, 1].
 
-    tiles: 1 gives two canvases with a whole face each (the paper's query and key). More gives one canvas with
-    tiles x tiles crops of that many faces: damage is local, so these are more views for the price of one picture's
-    damage. Strengths are those of the canvas, that is, of a whole face.
+    tiles: 1 gives two canvases with a whole face each (the paper's query and key). More gives one canvas, a mosaic of
+    tiles x tiles crops of different faces: degradations are local, so degrading one picture gives more views. Strengths
+    refer to the canvas, as for a whole face.
     """
 
     def __init__(self, faces: FaceBank, mixture: Mapping[str, float], seed: int, tiles: int = 1) -> None:
@@ -55,7 +55,7 @@ class Canvases:
 
     @torch.no_grad()
     def batch(self, step: int, count: int) -> tuple[Tensor, Tensor]:
-        """That of a step, of `count` damages; the seed and the step decide everything."""
+        """The batch of a step, with `count` degradations; depends only on the seed and the step."""
         rng = np.random.default_rng((self.seed, step))
         views = count * self.canvases * self.tiles**2
         faces = self.faces.take(rng.choice(len(self.faces), views, replace=len(self.faces) < views).tolist())
@@ -66,7 +66,7 @@ class Canvases:
         return given.unflatten(0, (count, -1)), truth.unflatten(0, (count, -1))
 
     def _tiled(self, faces: Tensor, rng: np.random.Generator) -> Tensor:
-        """Whole faces [n * tiles², 3, S, S] -> canvases [n, 3, S, S] of a crop of each, half of these mirrored."""
+        """Whole faces [n * tiles², 3, S, S] -> mosaics [n, 3, S, S] of a random crop of each, half of them mirrored."""
         side = FACE_SIZE // self.tiles
         crops = []
         for face in faces:
@@ -78,9 +78,9 @@ class Canvases:
 
 
 def trust(given: Tensor, truth: Tensor, count: int) -> Tensor:
-    """[N, count] in [0, 1]: <x, t> / max(<x, x>, <t, t>) of each octave x of `given` and t of `truth`.
+    """[N, count] in [0, 1]: <x, t> / max(<x, x>, <t, t>) of each frequency band x of `given` and t of `truth`.
 
-    1 where nothing happened; near 0 where noise covers the octave (x is much larger) or blur took it (much smaller).
+    1 for undamaged bands; near 0 if noise covers the band (x is much larger) or blur removed it (much smaller).
     """
 
     def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -94,13 +94,14 @@ def trust(given: Tensor, truth: Tensor, count: int) -> Tensor:
 
 
 def wiener_loss(deblur: Deblur, v: Tensor, sums: Tensor) -> Tensor:
-    """What the filter of v_DR [N, dr_dim] leaves wrong of pictures with these `spectra` [N, 3, RINGS]: the mean share
-    of a ring's power. Every ring counts alike, so that detail counts, which has little of the power."""
+    """Error of pictures after the filter that `deblur` predicts from v_DR [N, dr_dim], relative to the power of each
+    ring; the mean over rings. sums: their `spectra` [N, 3, RINGS]. Equal weights of the rings emphasize detail, which
+    has little power."""
     xx, xt, tt = sums.unbind(1)
     gains = torch.exp(deblur.log_gains(v) @ deblur.at(radii().to(v.device)))
     wrong = gains.square() * xx - 2 * gains * xt + tt
     shares = wrong / (tt + 1e-5 * tt.mean(1, keepdim=True))
-    return shares.clamp_max(4.0).mean()  # a ring of nothing but noise is not to decide
+    return shares.clamp_max(4.0).mean()  # limits the influence of rings of noise
 
 
 def _views(canvases: Tensor, tiles: int) -> Tensor:
@@ -113,10 +114,11 @@ def _views(canvases: Tensor, tiles: int) -> Tensor:
 class UDRL(nn.Module):
     """The contrastive objective: query encoder, momentum encoder, queue of keys.
 
-    batch_negatives: keys of the same batch are negatives of each other, too (the paper's are those of the queue alone).
-    Without it a small batch's own statistics, which batch normalization writes into all its members, tell query and key
-    from the queue, and nothing is learned about damage. picture: if given, it learns beside it, from v_DR, how much of
-    each octave is true (`trust`). deblur: if given, it learns its gains (`wiener_loss`), of which v_DR learns nothing.
+    batch_negatives: keys of the same batch are negatives, too (the paper only uses those of the queue). Without them,
+    batch normalization leaks the statistics of a small batch into all of its samples, which distinguishes query and key
+    from the queue, and the encoder does not learn degradations. picture: if given, it is trained jointly to predict the
+    reliable share of each frequency band from v_DR (`trust`). deblur: if given, its gains are trained (`wiener_loss`),
+    without a gradient for v_DR.
     """
 
     queue: Tensor
@@ -147,12 +149,13 @@ class UDRL(nn.Module):
         self.deblur = deblur
         self.deblur_weight = deblur_weight
         self.register_buffer("queue", F.normalize(torch.randn(queue, encoder.dim), dim=1))
-        self.register_buffer("filled", torch.zeros((), dtype=torch.long))  # keys that were ever put into the queue
+        self.register_buffer("filled", torch.zeros((), dtype=torch.long))  # number of keys added to the queue so far
 
     def forward(self, given: Tensor, truth: Tensor) -> dict[str, Tensor]:
-        """given, truth: [N, canvases, 3, S, S], each row under one damage; half of its views ask, half answer.
+        """given, truth: [N, canvases, 3, S, S], one degradation per row; half of its views are queries, half are keys.
 
-        Returns contrast and, if `picture` and `deblur` learn, trust and deblur. Puts the keys into the queue.
+        Returns the terms contrast and, with `picture` and `deblur`, trust and deblur. Adds the keys to the queue in
+        training mode.
         """
         given, truth = _views(given, self.tiles), _views(truth, self.tiles)
         queries, keys = given.chunk(2, 1)
@@ -160,18 +163,18 @@ class UDRL(nn.Module):
         with torch.no_grad():
             self._follow()
             key = self.key_encoder(keys.flatten(0, 1))
-        with torch.autocast(given.device.type, enabled=False):  # differences of likenesses want full precision
+        with torch.autocast(given.device.type, enabled=False):  # similarities need full precision
             return self._compare(v.float(), key.float(), queries, truth.chunk(2, 1)[0])
 
     def _compare(self, v: Tensor, key: Tensor, queries: Tensor, truth: Tensor) -> dict[str, Tensor]:
         asked = F.normalize(self.encoder.projection(v), dim=1)
         with torch.no_grad():
             answers = F.normalize(self.key_encoder.projection(key), dim=1)
-        # row i of `same` says which answers carry the damage of question i
+        # row i of `same`: which keys have the degradation of query i
         which = torch.arange(len(queries), device=v.device).repeat_interleave(queries.shape[1])
         same = which[:, None] == which[None]
         ours = asked @ answers.T / self.temperature
-        others = asked @ self.queue.clone().T / self.temperature  # it changes before backward
+        others = asked @ self.queue.clone().T / self.temperature  # the queue changes before backward
         empty = torch.arange(len(self.queue), device=v.device) >= self.filled
         others = others.masked_fill(empty, -torch.inf)
         if self.batch_negatives:
@@ -205,9 +208,9 @@ class UDRL(nn.Module):
 
 
 class UDRLTraining(Training[UDRLConfig]):
-    """Trains the DRE of a preset; `best.pt` holds `dre` and, if they learned, `picture` and `deblur`.
+    """Trains the DRE of a preset; `best.pt` contains `dre` and, if they are trained, `picture` and `deblur`.
 
-    The probe that chooses it is not what is trained on: neighbors of v_DR should have the same damage.
+    It is selected by a measure that is not trained on: nearest neighbors in v_DR should have similar degradations.
     """
 
     def set_up(self) -> None:
@@ -219,7 +222,7 @@ class UDRLTraining(Training[UDRLConfig]):
         self.canvases = Canvases(bank, config.mixture, config.seed, config.tiles)
         network = build(config.preset)
         if not isinstance(network.dre, DegradationEncoder):
-            raise PaniniError(f"preset {config.preset!r} has no encoder of degradations to train")
+            raise PaniniError(f"preset {config.preset!r} has no degradation encoder to train")
         self.udrl = UDRL(
             network.dre,
             network.picture if config.trust else None,

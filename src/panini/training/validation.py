@@ -1,4 +1,4 @@
-"""The validation table of a training run: unseen faces under fixed damage, restored and scored in batches."""
+"""The validation table of a training run: held-out faces with fixed degradations, restored and scored in batches."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ Item = TypeVar("Item")
 TASKS = ("mfr", "sr16", "heavy")
 _BATCH = 8
 _STAGE = 2
-"""Of VGG16 (from 0): the stage whose windows the Fréchet distance compares."""
+"""Stage of VGG16 (from 0) whose windows the Fréchet distance compares."""
 _WINDOWS = 4
 _SHOWN = 6
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of pictures beside their truths: means over a task, the inputs' or the results'."""
+    """Mean scores of the inputs or the results of a task against their originals."""
 
     psnr: float  # dB
     stlpips: float
     identity: float  # dlib's distance; NaN if dlib is not installed
-    frechet: float  # between windows of the pictures and of the truths
+    frechet: float  # between windows of the pictures and of the originals
 
 
 class Validator:
-    """Scores a network on the even names of a validation folder; odd ones are left for reports.
+    """Scores a network on the even-numbered faces of a validation folder; the odd ones are for reports.
 
-    The score that chooses `best.pt` is the mean over tasks of the Fréchet distance and, if dlib is installed, the
-    identity distance, each relative to the input's: neither is trained on.
+    The score that selects `best.pt` is the mean over tasks of the Fréchet distance and, if dlib is installed, the
+    identity distance, each relative to the input's. Neither is trained on.
     """
 
     def __init__(self, config: RestorerConfig, device: torch.device) -> None:
@@ -86,7 +86,7 @@ class Validator:
         return Validation(score, "\n".join(lines), scalars | {"score": score}, grid(shown))
 
     def _restored(self, network: PaniniNet, faces: Sequence[Face]) -> list[Pixels]:
-        """At 512 pixels."""
+        """The restored faces at 512 pixels."""
         found: list[Pixels] = []
         for part in _batches(faces):
             given = self._put([resize(face.given, 512, cv2.INTER_CUBIC) for face in part])
@@ -141,7 +141,7 @@ def _windows(features: list[Tensor]) -> NDArray[np.float64]:
 
 
 def _psnr(truth: Pixels, picture: Pixels) -> float:
-    """In dB; of equal pictures 100."""
+    """PSNR in dB; 100 for equal pictures."""
     error = np.mean((truth.astype(np.float64) - picture) ** 2)
     return 100.0 if error == 0 else float(10 * np.log10(255**2 / error))
 

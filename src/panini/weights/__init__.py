@@ -1,6 +1,6 @@
-"""The weights that ship, the format of a weights file, and what makes one from other files.
+"""The default weights, the format of weights files, and conversions from other files.
 
-What lies in this folder is made from a training checkpoint by two commands, and what they write is committed:
+Two commands make the files in this folder from a training checkpoint; these files are committed:
 
     panini export runs/default/best.pt -o src/panini/weights --samples N
     panini calibrate --data FACES --validation FOLDER --weights src/panini/weights/default.safetensors

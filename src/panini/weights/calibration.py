@@ -138,7 +138,7 @@ def load(path: Path, digest: str) -> Calibration | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PaniniError(f"{path} is damaged: `panini calibrate` writes it anew") from error
+        raise PaniniError(f"{path} is damaged: `panini calibrate` writes a new one") from error
 
 
 def _linear(data: Mapping[str, Any]) -> Linear:

@@ -26,7 +26,7 @@ def build(preset: str) -> PaniniNet:
     """The untrained network of a preset. Raises PaniniError if no preset has that name."""
     names = [n for n in vars(presets) if n in ("default", "toy") or n.startswith("paper_")]
     if preset not in names:
-        raise PaniniError(f"no preset is called {preset!r}; there are {', '.join(names)}")
+        raise PaniniError(f"no preset is called {preset!r}: choose from {', '.join(names)}")
     network: PaniniNet = getattr(presets, preset)()
     return network
 
@@ -51,7 +51,7 @@ def save_weights(network: PaniniNet, path: Path, preset: str, metadata: Mapping[
         raise PaniniError(f"not finite in half precision: {', '.join(unfit)}")
     tensors = b"".join(half.numpy().tobytes() for half in halves.values())
     ours = {"format": FORMAT, "version": __version__, "preset": preset, "sha256": hashlib.sha256(tensors).hexdigest()}
-    # Not the library's `save`, whose metadata has a random order: the same network shall give the same file.
+    # Not the library's `save`, whose metadata has a random order: the same network must give the same file.
     header: dict[str, object] = {"__metadata__": dict(metadata or {}) | ours}
     end = 0
     for name, half in halves.items():
@@ -80,8 +80,8 @@ def load_weights(path: Path) -> PaniniNet:
 
 
 def load_training_state(path: Path, preset: str) -> PaniniNet:
-    """Reads the network of a training checkpoint: a state dict of PaniniNet, or a whole run, of which the moving
-    average.
+    """Reads the network of a training checkpoint: a state dict of PaniniNet, or a whole run, from which it takes the
+    moving average.
 
     Raises PaniniError if the file is neither, or does not match the preset.
     """
@@ -104,11 +104,11 @@ def load_network(path: Path, network: PaniniNet, parts: Iterable[str] = ("",)) -
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
             tensors = from_8bit(state["modules"]["average"] if "modules" in state else state)
-        except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
+        except Exception as error:  # torch raises many types of exceptions for invalid files
             raise PaniniError(f"cannot read the checkpoint {path}: {first_line(error)}") from error
     there = tuple(part for part in parts if any(name.startswith(part) for name in tensors))
     if not there:
-        raise PaniniError(f"{path} holds no tensors named {', '.join(parts)}")
+        raise PaniniError(f"{path} has no tensors named {', '.join(parts)}")
     chosen = {name: tensor for name, tensor in tensors.items() if name.startswith(there)}
     _put(chosen, network, str(path), there)
 
@@ -123,5 +123,5 @@ def _put(tensors: Mapping[str, Tensor], network: PaniniNet, where: str, parts: t
     }
     if wrong:
         shown = ", ".join(sorted(wrong)[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-        raise PaniniError(f"{where} is not of this preset: missing, extra or misshapen tensors: {shown}")
+        raise PaniniError(f"{where} does not match the preset: missing, extra or misshapen tensors: {shown}")
     network.load_state_dict({n: t.to(ours[n].dtype) for n, t in tensors.items()}, strict=False)

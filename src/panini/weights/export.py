@@ -22,7 +22,7 @@ OPSET = 18
 
 
 def export(checkpoint: Path, folder: Path, preset: str = "default", metadata: Mapping[str, str] | None = None) -> Path:
-    """Writes what an engine needs into `folder`: the weights file, `dre.onnx` and `restorer.onnx`.
+    """Writes the files of an engine to `folder`: the weights file, `dre.onnx` and `restorer.onnx`.
 
     checkpoint: a weights file, which keeps its name; or a training checkpoint (`.pt`; see `load_training_state`), which
         becomes `default.safetensors` with this `preset` and `metadata`.

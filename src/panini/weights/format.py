@@ -19,7 +19,7 @@ FORMAT = "panini-4"  # covers the file, the graphs and the presets; other format
 
 @dataclass(frozen=True)
 class WeightsHeader:
-    """What a weights file says about itself."""
+    """The header of a weights file."""
 
     metadata: dict[str, str]
     """`format`, `version` of the package that wrote it, `preset`, `sha256` of the tensors, and notes on the
@@ -33,7 +33,7 @@ class WeightsHeader:
 def read_header(path: Path) -> WeightsHeader:
     """Reads the header of a weights file, and the rest to check its sha256.
 
-    Raises PaniniError if the file is missing, damaged, of another format, or no weights file.
+    Raises PaniniError if the file is missing, damaged, of another format, or not a weights file.
     """
     try:
         data = path.read_bytes()
@@ -49,7 +49,7 @@ def read_header(path: Path) -> WeightsHeader:
     if metadata.get("format") != FORMAT:
         raise PaniniError(f"{path} has format {metadata.get('format')}, this version of panini reads {FORMAT}")
     if metadata.get("sha256") != hashlib.sha256(memoryview(data)[start:]).hexdigest():
-        raise PaniniError(f"{path} is damaged: its tensors are not those that were written")
+        raise PaniniError(f"{path} is damaged: its tensors do not match their sha256")
     return WeightsHeader(
         metadata=metadata,
         places={name: (start + begin, end - begin) for name, (begin, end) in places.items()},

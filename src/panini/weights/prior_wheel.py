@@ -1,5 +1,5 @@
-"""Priors from files: the small one from the wheel that carries it (`random-face`, OpenVINO IR v10), StyleGAN2 from the
-checkpoints that others published, either from the file that `import_prior` wrote."""
+"""Loads priors: the small one from its wheel (`random-face`, OpenVINO IR v10), StyleGAN2 from published checkpoints,
+and both from files written by `import_prior`."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class WheelOrigin:
 
 
 def load_prior(path: Path) -> tuple[Prior, WheelOrigin]:
-    """The prior in a file: a `random-face` wheel, a StyleGAN2 checkpoint (`panini.weights.released`), or what
-    `import_prior` wrote, whose origin is that of the file it was made from.
+    """The prior in a file: a `random-face` wheel, a StyleGAN2 checkpoint (`panini.weights.released`), or a file written
+    by `import_prior`, whose origin is that of its source.
 
     Raises PaniniError if the file cannot be read or is none of these.
     """
@@ -52,10 +52,10 @@ def import_prior(source: Path, out: Path) -> WheelOrigin:
     """Writes the prior of `source` as safetensors, with its kind, size and origin (name, version, sha256) as metadata.
 
     Raises PaniniError if `source` cannot be read (`load_prior`) or `out` cannot be written or is `source` itself;
-    nothing is half-written.
+    writes atomically.
     """
     if out.resolve() == source.resolve():
-        raise PaniniError(f"{out} would replace what it is made from")
+        raise PaniniError(f"{out} would replace its source")
     prior, origin = load_prior(source)
     write_prior(prior, origin, out)
     return origin

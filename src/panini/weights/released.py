@@ -1,6 +1,6 @@
-"""Reads weights that others published. Foreign names live in this file only.
+"""Reads published weights. Only this file contains the tensor names of other projects.
 
-- The authors' of Panini-Net (arXiv 2203.08444): `panini_mfr_latest.pth`, `panini_sr_latest.pth` into a `PaniniNet`,
+- Panini-Net by its authors (arXiv 2203.08444): `panini_mfr_latest.pth`, `panini_sr_latest.pth` into a `PaniniNet`,
   `moco_checkpoint_0199.pth.tar` into a `DegradationEncoder`.
 - StyleGAN2 into a `StyleGAN2Prior`: rosinality's layout (`g_ema`) and OpenMMLab's (`generator_ema`, `generator`); its
   discriminator from rosinality's (`d`) into a `Discriminator`.
@@ -27,14 +27,14 @@ Names = Iterator[tuple[str, str]]  # (ours, theirs); either a tensor or a module
 
 
 def load_released(source: str | Path | Mapping[str, Any], network: nn.Module) -> None:
-    """Puts published weights into `network`, every tensor exactly once.
+    """Loads published weights into `network`, every tensor exactly once.
 
-    source: a file that `torch.save` wrote, or what is in one. network: a `PaniniNet` of preset `paper_mfr` or
+    source: a file written by `torch.save`, or its content. network: a `PaniniNet` of preset `paper_mfr` or
     `paper_sr`, a `DegradationEncoder`, a `StyleGAN2Prior` or its `Discriminator` (rosinality's layout), of the sizes
     that the file has.
 
     Raises PaniniError if the file cannot be read safely, or a tensor is missing, unknown or of another shape, or a blur
-    kernel is not the one that this network has built in; `network` is unchanged then.
+    kernel differs from that of the network; `network` is then unchanged.
     """
     content, where = _open(source)
     theirs = _select(content, where, type(network))
@@ -44,7 +44,7 @@ def load_released(source: str | Path | Mapping[str, Any], network: nn.Module) ->
 
     missing = [name for name in names.values() if name not in theirs]
     extra = theirs.keys() - names.values() - kernels
-    # Axes of length one do not count: the layouts put them in different places.
+    # Axes of length one are ignored, because their positions differ between the layouts.
     misshapen = [
         f"{name} {_shape(theirs[name])} instead of {_shape(ours[own])}"
         for own, name in names.items()
@@ -70,13 +70,13 @@ def load_stylegan2(source: str | Path | Mapping[str, Any]) -> StyleGAN2Prior:
     """A prior of the size that a published StyleGAN2 checkpoint has, with its weights; errors as `load_released`."""
     theirs = _select(*_open(source), StyleGAN2Prior)
     blocks = {name.split(".")[1] for name in theirs if name.startswith("to_rgbs.")}
-    prior = StyleGAN2Prior(4 << min(max(len(blocks), 1), 8))  # any misfit is for load_released to name
+    prior = StyleGAN2Prior(4 << min(max(len(blocks), 1), 8))  # load_released reports mismatches
     load_released(source, prior)
     return prior
 
 
 def _open(source: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-    """What is in a checkpoint, and how to call it in an error."""
+    """The content of a checkpoint, and its name in error messages."""
     if isinstance(source, Mapping):
         return source, "the given weights"
     try:
@@ -86,11 +86,11 @@ def _open(source: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, Any], st
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise PaniniError(f"{source} is not a file of weights that can be read safely") from error
     if not isinstance(content, Mapping):
-        raise PaniniError(f"{source} holds no named tensors")
+        raise PaniniError(f"{source} has no named tensors")
     return content, str(source)
 
 
-# How the names of the part that is for a network begin; the first that occurs counts.
+# Prefixes of the tensor names by network; the first one that occurs is used.
 _PREFIXES: dict[type[nn.Module], tuple[str, ...]] = {
     PaniniNet: ("generator.",),
     DegradationEncoder: ("module.encoder_q.",),
@@ -200,9 +200,7 @@ def _rosinality_names(prior: StyleGAN2Prior, ours: str, theirs: str) -> Names:
 
 
 def _discriminator_names(network: Discriminator) -> Names:
-    def activated(
-        ours: str, theirs: str, first: int = 0
-    ) -> Names:  # a low-pass filter may stand before the convolution
+    def activated(ours: str, theirs: str, first: int = 0) -> Names:  # a low-pass filter may precede the convolution
         yield f"{ours}.weight", f"{theirs}.{first}.weight"
         yield f"{ours}.bias", f"{theirs}.{first + 1}.bias"
 
@@ -218,7 +216,8 @@ def _discriminator_names(network: Discriminator) -> Names:
 
 
 def _stylegan2_layers(prior: StyleGAN2Prior) -> Iterator[tuple[str, str, bool]]:
-    """(ours, theirs, whether it makes a picture), named alike in both public layouts; convolutions first, in order."""
+    """(ours, theirs, whether it makes a picture), with the same names in both public layouts; convolutions first, in
+    order."""
     yield "conv", "conv1", False
     for i, resolution in enumerate(prior.blocks):
         yield f"blocks.{resolution}.conv1", f"convs.{2 * i}", False
@@ -237,7 +236,7 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _is_fir_kernel(kernel: Tensor, network: nn.Module) -> bool:
-    ours = fir_kernel() / (4 if isinstance(network, Discriminator) else 1)  # no zeros between pixels where size halves
+    ours = fir_kernel() / (4 if isinstance(network, Discriminator) else 1)  # no zeros between pixels in downsampling
     return kernel.shape == ours.shape and torch.allclose(kernel.float(), ours, atol=1e-5)
 
 

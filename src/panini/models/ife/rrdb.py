@@ -12,7 +12,7 @@ _RESIDUAL_SCALE = 0.2  # ESRGAN's, of every dense block and again of every three
 
 
 class DenseBlock(nn.Module):
-    """Five 3x3 convolutions, each of which sees all before it; [N, channels, H, W] -> the same shape."""
+    """Five 3x3 convolutions, each with all features before it as input; [N, channels, H, W] -> the same shape."""
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class DenseBlock(nn.Module):
 
 
 class RRDB(nn.Module):
-    """Residual-in-residual dense block (ESRGAN, arXiv 1809.00219): three dense blocks around which x passes by."""
+    """Residual-in-residual dense block (ESRGAN, arXiv 1809.00219): three dense blocks with a skip connection."""
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()

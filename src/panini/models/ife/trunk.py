@@ -34,9 +34,9 @@ class TrunkExtractor(nn.Module):
     """Picture [N, 3, input_size, input_size] in [-1, 1] -> {r: [N, channels[r], r, r]}, r from 4 to the finest.
 
     With the default sizes: an encoder reads the picture at 128x128 pixels, folded into 32x32, and goes down to 4x4; a
-    decoder goes back up, so that fine features know the whole face. A thin path reads the picture at full size, folded
-    into 64x64, the finest: the decoder uses it there, and the encoder receives it one level below. The 4x4 features are
-    those of the encoder.
+    decoder goes back up, so that fine features have a global receptive field. A thin path reads the picture at full
+    size, folded into 64x64, the finest: the decoder uses it there, and the encoder receives it one level below. The 4x4
+    features are those of the encoder.
 
     encoder: channels by resolution, from 4 to the finest; decoder: channels by resolution, from 8 to the finest.
     """

@@ -1,4 +1,4 @@
-"""GAN priors: networks that know faces."""
+"""GAN priors: generators trained on faces."""
 
 from panini.models.prior.base import Prior, PriorState
 from panini.models.prior.mobile import MobilePrior, ToyPrior

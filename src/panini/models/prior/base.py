@@ -1,4 +1,4 @@
-"""What a GAN prior offers to the rest of the network."""
+"""The interface of GAN priors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class PriorState:
-    """What flows from one block of a prior to the next.
+    """The state between two blocks of a prior.
 
-    `origin` is the (row, column) of `features[..., 0, 0]` in the whole feature map: training may go on with a
-    window of it only (`crop`), and the noise that a block adds must come from the same place.
+    `origin` is the (row, column) of `features[..., 0, 0]` in the whole feature map: training may continue with a window
+    of it only (`crop`), and the noise of the next block must come from the same place.
     """
 
     features: Tensor  # [N, C, H, W]
@@ -36,13 +36,13 @@ class PriorState:
 
 
 class Prior(nn.Module, ABC):
-    """A generator taken block by block, so that features can be exchanged between blocks (the paper's GPM).
+    """A generator that runs block by block, so that features can be replaced between blocks (the paper's GPM).
 
-    A block is named by the resolution of the features it puts out: 4, 8, … Each takes its own vectors of w+.
+    A block is named by the resolution of its output features: 4, 8, … Each block uses its own vectors of w+.
     """
 
     size: int  # side of the picture, pixels
-    channels: dict[int, int]  # channels of the features by the block's resolution, from 4 upwards
+    channels: dict[int, int]  # channels of the features by the block's resolution, from 4 upward
     latents: int  # vectors of w+
     latent_dim: int  # length of each
 
@@ -68,7 +68,8 @@ class Prior(nn.Module, ABC):
         return sorted(self.channels)
 
     def parameters_from(self, resolution: int) -> Iterator[nn.Parameter]:
-        """Those of the blocks from `resolution` on and of what makes the picture; never the mapping network's."""
+        """Parameters of the blocks from `resolution` on and of the output layers; never those of the mapping
+        network."""
         for name, parameter in self.named_parameters():
             part, _, rest = name.partition(".")
             where = {"constant": 4, "conv": 4, "to_rgb": 4, "mapping": 0}.get(part, self.size)
@@ -76,7 +77,7 @@ class Prior(nn.Module, ABC):
                 yield parameter
 
     def features(self, w: Tensor, last: int | None = None) -> dict[int, PriorState]:
-        """States after each block up to resolution `last` (default: all), nothing exchanged."""
+        """States after each block up to resolution `last` (default: all), without replaced features."""
         states = {4: self.start(w)}
         for resolution in self.resolutions[1:]:
             if last is not None and resolution > last:

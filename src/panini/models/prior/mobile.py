@@ -17,7 +17,7 @@ def inverse_haar(ll: Tensor, details: Tensor) -> Tensor:
     ll: [N, C, H, W]; details: [N, 3C, H, W], for each channel its (lh, hl, hh). Returns [N, C, 2H, 2W].
     """
     details = details.unflatten(1, (-1, 3))
-    if torch.onnx.is_in_onnx_export():  # equal, and what ONNX Runtime does ten times faster
+    if torch.onnx.is_in_onnx_export():  # same result, ten times faster in ONNX Runtime
         patterns = ll.new_tensor([[[1, 1], [1, 1]], [[1, 1], [-1, -1]], [[1, -1], [1, -1]], [[1, -1], [-1, 1]]])
         kernel = 0.5 * patterns[:, None].repeat(ll.shape[1], 1, 1, 1)
         coefficients = torch.cat((ll[:, :, None], details), 2).flatten(1, 2)
@@ -28,7 +28,7 @@ def inverse_haar(ll: Tensor, details: Tensor) -> Tensor:
         torch.stack((left.permute(0, 2, 3, 1), right.permute(0, 2, 3, 1)), 3)
         for left, right in ((even + sum_, even - sum_), (odd + difference, odd - difference))
     )
-    pixels = torch.stack(tuple(rows), 2)  # [N, H, 2, W, 2, C]: channels last, as convolutions like it
+    pixels = torch.stack(tuple(rows), 2)  # [N, H, 2, W, 2, C]: channels last, which is faster
     return pixels.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
@@ -130,7 +130,7 @@ class MobilePrior(Prior):
         return x
 
     def sample(self, n: int, generator: torch.Generator, psi: float = 1.0) -> Tensor:
-        """w+ [n, latents, latent_dim] of `n` random faces, truncated towards the mean face by `psi`. They are on the
+        """w+ [n, latents, latent_dim] of `n` random faces, truncated toward the mean face by `psi`. They are on the
         prior's device; `generator` may be of any."""
         z = torch.randn(n, self.latent_dim, generator=generator, device=generator.device)
         w = self.map(z.to(self.constant.device))
@@ -152,7 +152,7 @@ class MobilePrior(Prior):
 
 
 class ToyPrior(MobilePrior):
-    """The same at a fiftieth of the size, 256 pixels, with weights of chance: to rehearse training."""
+    """The same at a fiftieth of the size, 256 pixels, with random weights, for tests of training."""
 
     size = 256
     channels = {4: 32, 8: 32, 16: 32, 32: 32, 64: 32, 128: 16}  # noqa: RUF012
@@ -161,7 +161,7 @@ class ToyPrior(MobilePrior):
 
     def __init__(self) -> None:
         super().__init__()
-        with torch.no_grad():  # what w says reaches the picture
+        with torch.no_grad():  # w affects the picture
             for module in self.modules():
                 if isinstance(module, Modulation):
                     module.linear.weight.mul_(2.0 / module.gain)

@@ -1,4 +1,4 @@
-"""The paper's prior: StyleGAN2 (arXiv 1912.04958), configuration F, one block a resolution, with its skip image."""
+"""The paper's prior: StyleGAN2 (arXiv 1912.04958), configuration F, one block per resolution, with its skip image."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from panini.models.prior.base import Prior, PriorState
 
 
 def fir_kernel() -> Tensor:
-    """The low-pass filter [4, 4] that follows every doubling; its sum is 4, as zeros stand between the pixels."""
+    """The low-pass filter [4, 4] of upsampling; its sum is 4, because upsampling inserts zeros between the pixels."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     kernel = taps.outer(taps)
     return 4 * kernel / kernel.sum()
 
 
 def activate(x: Tensor) -> Tensor:
-    """LeakyReLU that keeps the variance about as it was."""
+    """LeakyReLU that approximately preserves the variance."""
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
 class EqualLinear(nn.Module):
-    """Linear layer whose weights are stored at unit variance and scaled when used (equalised learning rate).
+    """Linear layer whose weights are stored at unit variance and scaled when used (equalized learning rate).
 
-    lr_mul: how fast it learns, as a factor; it scales weight and bias alike.
+    lr_mul: learning-rate multiplier; scales weight and bias.
     """
 
     def __init__(self, c_in: int, c_out: int, bias: float = 0.0, lr_mul: float = 1.0) -> None:
@@ -41,10 +41,10 @@ class EqualLinear(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """Convolution of [N, c_in, H, W] whose input channels a style [N, latent_dim] scales.
+    """Convolution of [N, c_in, H, W] with input channels that are scaled by a style [N, latent_dim].
 
     demodulate: scale the outputs back to unit variance. up: double the size first (transposed convolution, low-pass).
-    Scaling the input and the output is the same as scaling each sample's weights, and needs no grouped convolution.
+    Scaling the input and the output is equivalent to scaling each sample's weights, without a grouped convolution.
     """
 
     kernel: Tensor
@@ -96,7 +96,8 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Features [N, C, H, W] -> their part of the picture [N, 3, H, W], added to the doubled picture so far."""
+    """Features [N, C, H, W] -> their part of the picture [N, 3, H, W], added to the upsampled picture of the blocks
+    before."""
 
     kernel: Tensor
 
@@ -130,11 +131,11 @@ class StyleGAN2Block(nn.Module):
 
 
 class StyleGAN2Prior(Prior):
-    """StyleGAN2's generator (NVlabs, config-f): blocks 4 … size, two latents a block and one for the last picture.
+    """StyleGAN2's generator (NVlabs, config-f): blocks 4 … size, two latents per block and one for the last picture.
 
     size: side of the picture, a power of two from 8 to 1024. Channels are `channel_base` / resolution, at most
-    `channel_max`. The picture of a block is made of its own features, before anything is exchanged: what DAFI puts in
-    their place is seen from the next block on, as in the released network. Raises ValueError for any other size.
+    `channel_max`. The picture of a block is computed from its own features, before DAFI replaces them: fused features
+    take effect from the next block on, as in the released network. Raises ValueError for any other size.
     """
 
     def __init__(
