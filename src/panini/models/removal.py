@@ -93,7 +93,7 @@ class DegradationRemoval(nn.Module):
 
 
 def _basis(side: int) -> Tensor:
-    """[3 side², 3 side²], orthonormal: cosine transform of blocks of luma and two color differences, for folded pixels."""
+    """[3 side², 3 side²], orthonormal: the cosine transform of blocks of luma and of two color differences."""
     colors = torch.tensor([[1.0, 1.0, 1.0], [-0.5, -0.5, 1.0], [1.0, -1.0, 0.0]])
     colors = colors / colors.norm(dim=1, keepdim=True)
     waves = cosines(side)
