@@ -164,7 +164,8 @@ def restore(
     network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore the faces in photos, in videos or in a folder of both. Never changes the originals."""
-    # Long, because each option of the command line is an argument.
+    # Long, because each option of the command line is an argument. `api.RestoreOptions` and `server/options.py`
+    # have the same options.
     from panini.api import RestoreOptions, parse_box
     from panini.jobs.places import url_of
 
