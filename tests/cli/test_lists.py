@@ -114,6 +114,12 @@ def test_the_same_options_are_recognized_and_others_are_not(album, tmp_path, cap
     restore(*list_, *options, code=int("--like" in options))
 
 
+def test_kept_photos_without_a_face_are_done_once(album, tmp_path, capsys):
+    for _ in range(2):
+        restore(album / "anna.jpg", album / "wall.jpg", "-o", tmp_path / "out", "--keep")
+    assert "skipped 2 of 2, already done" in capsys.readouterr().err
+
+
 def test_the_mark_says_the_options_but_names_no_file(album, tmp_path):
     source, out = album / "anna.jpg", tmp_path / "out.png"
     restore(source, "-o", out, "--like", album / "bert.png", "--grain", "0.5", "--only", "1", "--box", "0,0,260.5,260")

@@ -305,7 +305,8 @@ def restore_several(restorer: Restorer, sources: list[Path], to: Output, options
 def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOptions, to: Output) -> bool:
     """Whether `target` is the result of the unchanged `source` with the same options, or a copy of it.
 
-    The mark tells the options. Without one (BMP, or `to.mark` is False), a file that is newer than the source counts.
+    The mark tells the options. Without one (BMP, no face, or `to.mark` is False), a file counts if it is newer
+    than the source.
     """
     try:
         copy = target.with_name(source.name)
@@ -331,7 +332,9 @@ def _has_options(source: Path, target: Path, restorer: Restorer, options: Restor
         return mark == mark_of(source)
     asked = {"Dial": f"{options.dial:g}", "Strength": f"{options.strength:g}"}
     asked |= {"Weights": restorer.engine.digest or "none", "Options": restorer.options_in_words(options)}
-    return bool(mark) and all(mark.get(name, "") == value for name, value in asked.items())
+    if not mark:
+        return options.keep  # a photo without a face has none
+    return all(mark.get(name, "") == value for name, value in asked.items())
 
 
 def _copy(source: Path, target: Path | None, to: Output, why: str) -> None:
