@@ -18,8 +18,10 @@ def test_the_start_decides_by_damage():
     network = build("prior_led").eval()
     prior = network.prior.constant.clone()
     load_network(DEFAULT, network, ("dre.", "deblur."))
-    load_network(START, network, ("prior.", "ife.", "lce.", "dafi.", "picture."))
+    load_network(START, network, ("prior.", "ife.", "lce.", "dafi.", "picture.", "removal."))
     assert torch.equal(network.prior.constant, prior), "the file has no prior"
+    assert network.removal is not None
+    assert network.removal.head.weight.abs().max() > 0.01, "degradation removal is trained"
     assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
     smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16) * 2 - 1, 512, mode="bicubic").clamp(-1, 1)
     clean = (smooth + 0.3 * torch.randn(1, 3, 512, 512)).clamp(-1, 1)
