@@ -73,6 +73,7 @@ def source(folder: Path, format: str, mode: str, promise: str) -> Path:
             options["pnginfo"] = text
         case "TIFF":
             tags[700] = options.pop("xmp")
+            tags[33723] = CAPTION
             options["exif"] = tags.tobytes()
         case "BMP":
             options = {"dpi": (300, 300)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -118,6 +119,33 @@ class RestoreOptions:
             "background": None if self.background is None else str(self.background.resolve())
         }
 
+    def in_words(self) -> str:
+        """The options that differ from the defaults, for the mark, such as `scale 2, only 2 5`.
+
+        Without `dial` and `strength`, which the mark has separately, and `keep`, which does not change a face.
+        """
+        said = []
+        for option in fields(self):
+            name, value = option.name, getattr(self, option.name)
+            if name == "like" and value is not None:
+                said.append(f"like {_content_digest(value)}")
+            elif name not in ("like", "dial", "strength", "keep") and value != option.default:
+                said.append(f"{name} {_in_words(value)}")
+        return ", ".join(said)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(",".join(map(_in_words, v)) if isinstance(v, tuple) else _in_words(v) for v in value)
+    return value.name if isinstance(value, Path) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _content_digest(photo: Source) -> str:
+    """Identifies the file of another photo without naming it."""
+    if isinstance(photo, str | os.PathLike):
+        photo = Path(photo).read_bytes()
+    return hashlib.sha256(photo).hexdigest()[:12] if isinstance(photo, bytes) else "another photo"
+
 
 def parse_box(text: str) -> Box:
     """Parses `x,y,width,height` in pixels. Raises PaniniError."""
@@ -183,6 +211,8 @@ class Restoration:
     """Number of faces that were skipped because they are narrower than `min_face`."""
     min_face: float = 0.0
     """Width in pixels below which faces are skipped."""
+    options: str = ""
+    """The options, for the mark; see `Restorer.options_in_words`."""
 
     @property
     def image(self) -> Image.Image:
@@ -273,7 +303,7 @@ class Restoration:
         """
         if not self.faces:
             return photo
-        said = mark_entries(self.weights, self.faces, self.consistent)
+        said = mark_entries(self.weights, self.faces, self.options, self.consistent)
         more = ({"Dial": dial} if dial else {}) | ({"Shows": shows} if shows else {})
         return replace(photo, metadata=provenance.add_to_metadata(photo.metadata, said | more))
 
@@ -297,11 +327,13 @@ def mean_imagined(faces: Sequence[RestoredFace]) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def mark_entries(weights: str, faces: Sequence[RestoredFace], consistent: bool = False) -> dict[str, str]:
+def mark_entries(
+    weights: str, faces: Sequence[RestoredFace], options: str = "", consistent: bool = False
+) -> dict[str, str]:
     """The entries of the mark for a picture or video with these faces; see `panini.photo.provenance`."""
     first, passes = faces[0].report, max(face.report.passes for face in faces)
     return provenance.entries(
-        weights, first.dial, first.strength, len(faces), mean_imagined(faces), first.like, consistent, passes
+        weights, first.dial, first.strength, len(faces), mean_imagined(faces), first.like, consistent, passes, options
     )
 
 
@@ -340,6 +372,7 @@ class Restorer:
             monochrome = is_monochrome(photo.pixels)
         if options.aligned:
             restored = self._restore_aligned(photo, monochrome, settings, timings)
+            restored = replace(restored, options=self.options_in_words(options))
             plain = self._is_plain(restored, photo) if options.consistent is None else options.consistent
             return restored.made_consistent(photo) if plain else restored
 
@@ -383,9 +416,22 @@ class Restorer:
                 patch = blend.patch(photo.pixels, face.after, transform, size, options.grain)
                 around = blend.share_around(face.before, face.after, align.scale_of(transform), face.face.yaw)
                 blend.paste(result.pixels, patch, mask * around, transform, size, options.scale)
-        min_face = getattr(self.detector, "min_face", 0.0)
-        restored = Restoration(result, faces, timings, self.engine.digest, smaller=found.smaller, min_face=min_face)
+        restored = Restoration(
+            result,
+            faces,
+            timings,
+            self.engine.digest,
+            smaller=found.smaller,
+            min_face=getattr(self.detector, "min_face", 0.0),
+            options=self.options_in_words(options),
+        )
         return restored.made_consistent(photo) if options.consistent else restored
+
+    def options_in_words(self, options: RestoreOptions) -> str:
+        """The options and the detector's `min_face` that differ from the defaults, for the mark."""
+        smallest = getattr(self._detector, "min_face", 24)
+        said = options.in_words(), "" if smallest == 24 else f"min_face {smallest:g}"
+        return ", ".join(filter(None, said))
 
     def prepare(self, options: RestoreOptions) -> FaceSettings:
         """Prepares the options for each face. Raises PaniniError if `like`, `background` or the dial cannot be used."""

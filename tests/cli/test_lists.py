@@ -1,5 +1,6 @@
 """Repeated commands, lists of files, files of our own, and what is said beside a result."""
 
+import hashlib
 import json
 import shutil
 
@@ -76,6 +77,16 @@ def test_done_is_what_was_made_with_the_same_options_of_the_same_file(album, tmp
     capsys.readouterr()
     restore(*list_, "--strength", "0.5", code=1)
     assert capsys.readouterr().err.count("already exists") == 2
+    for options in (
+        ["--grain", "0.5"],
+        ["--scale", "2"],
+        ["--passes", "3"],
+        ["--only", "1"],
+        ["--no-mark"],
+        ["--explain"],
+    ):
+        restore(*list_, *options, code=1)
+        assert capsys.readouterr().err.count("already exists") == 2, options
     FACE.rotate(5).save(album / "anna.jpg")
     restore(*list_, code=1)
     _, err = capsys.readouterr()
@@ -85,6 +96,36 @@ def test_done_is_what_was_made_with_the_same_options_of_the_same_file(album, tmp
     FACE.save(tmp_path / "out" / "bert.png")
     restore(*list_, code=1)
     assert capsys.readouterr().err.count("already exists") == 2
+
+
+@pytest.mark.parametrize(
+    "options", [["--scale", "2", "--grain", "0.5"], ["--like", "wall.png"], ["--box", "0,0,260,260"], ["--no-mark"]]
+)
+def test_the_same_options_are_recognized_and_others_are_not(album, tmp_path, capsys, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    FACE.rotate(-4).save("wall.png")
+    list_ = [album / "anna.jpg", album / "bert.png", "-o", tmp_path / "out"]
+    restore(*list_, *options)
+    restore(*list_, *options)
+    assert "skipped 2 of 2, already done" in capsys.readouterr().err
+    restore(*list_, code=1)
+    assert capsys.readouterr().err.count("already exists") == 2
+    FACE.rotate(4).save("wall.png")  # another photo with the same name
+    restore(*list_, *options, code=int("--like" in options))
+
+
+def test_kept_photos_without_a_face_are_done_once(album, tmp_path, capsys):
+    for _ in range(2):
+        restore(album / "anna.jpg", album / "wall.jpg", "-o", tmp_path / "out", "--keep")
+    assert "skipped 2 of 2, already done" in capsys.readouterr().err
+
+
+def test_the_mark_says_the_options_but_names_no_file(album, tmp_path):
+    source, out = album / "anna.jpg", tmp_path / "out.png"
+    restore(source, "-o", out, "--like", album / "bert.png", "--grain", "0.5", "--only", "1", "--box", "0,0,260.5,260")
+    digest = hashlib.sha256((album / "bert.png").read_bytes()).hexdigest()[:12]
+    said = f"grain 0.5, like {digest}, only 1, boxes 0,0,260.5,260, min_face 48"
+    assert mark_of(out)["Options"] == said
 
 
 def test_results_and_explanations_in_a_folder_are_left_alone_and_counted(album, tmp_path, capsys):

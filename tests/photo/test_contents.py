@@ -5,11 +5,13 @@ import shutil
 import struct
 import subprocess
 import zlib
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin, features
+from PIL import Image, IptcImagePlugin, PngImagePlugin, features
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from skimage import data
 
 from panini.cli import run
@@ -469,3 +471,29 @@ def test_mending_keeps_everything_else():
     assert mended.count(b"Container:Item") == 1
     assert xmp.mended(CONTAINER, xmp.VIDEO) == CONTAINER
     assert xmp.mended(b"<broken", xmp.VIDEO) == b"<broken"
+
+
+@pytest.mark.parametrize("kind", [1, 4, 7])  # bytes, 32-bit numbers, undefined
+@pytest.mark.parametrize("deep", [False, True])
+def test_captions_of_a_tiff_stay_in_tiff_and_their_loss_elsewhere_is_said(tmp_path, kind, deep):
+    caption = b"\x1c\x02\x78\x00\x0fGrandma, 1931.."  # IPTC: data set 120 of record 2
+    tags = ImageFileDirectory_v2()
+    tags[33723], tags.tagtype[33723] = caption, 7
+    tags[34377], tags.tagtype[34377] = b"8BIM", 1
+    Image.fromarray(data.camera()).save(tmp_path / "in.tif", tiffinfo=tags)
+    content = (tmp_path / "in.tif").read_bytes()
+    entry = struct.pack("<HHI", 33723, 7, len(caption))
+    count = len(caption) // 4 if kind == 4 else len(caption)
+    assert content.count(entry) == 1
+    (tmp_path / "in.tif").write_bytes(content.replace(entry, struct.pack("<HHI", 33723, kind, count)))
+    photo = photo_io.load(tmp_path / "in.tif")
+    assert photo.left_out == ("without Photoshop data",)
+    if deep:
+        photo = replace(photo, pixels16=photo.pixels.astype(np.uint16) * 257, gray=False)
+    photo_io.save(photo, tmp_path / "out.tif")
+    assert (photo_io.load(tmp_path / "out.tif").pixels16 is not None) == deep
+    assert photo_io.not_kept(photo, tmp_path / "out.tif") == ["without Photoshop data"]
+    assert photo_io.load(tmp_path / "out.tif").metadata.iptc == caption
+    assert IptcImagePlugin.getiptcinfo(Image.open(tmp_path / "out.tif"))[2, 120] == b"Grandma, 1931.."
+    np.testing.assert_array_equal(photo_io.load(tmp_path / "out.tif").pixels, photo.pixels)
+    assert "without IPTC captions" in photo_io.not_kept(photo, tmp_path / "out.jpg")

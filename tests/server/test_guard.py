@@ -113,6 +113,14 @@ def test_bad_input_is_one_line(capsys, tmp_path):
     assert "no folder" in line(capsys, "--store", str(tmp_path / "file"), "--port", "0")
 
 
+def test_without_options_the_defaults_are_those_of_the_settings(monkeypatch):
+    used = []
+    monkeypatch.delenv("PANINI_TOKEN", raising=False)
+    monkeypatch.setattr("panini.cli.serve.run_server", lambda settings, *_: used.append(settings))
+    assert run(["serve"]) == 0
+    assert used == [ServerSettings()]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_starts_and_ends(number, tmp_path):

@@ -1,5 +1,8 @@
 """Distances, discriminators and their balance."""
 
+import sys
+from types import ModuleType, SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,6 +43,18 @@ def test_the_paper_s_perceptual_distance(stlpips: STLPIPS) -> None:
     assert value.shape == (1,)
     value.sum().backward()
     assert ours.grad is not None
+
+
+def test_no_loss_depends_on_what_is_installed(stlpips: STLPIPS, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, truth = torch.rand(2, 1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        expected = VGGDistance(stlpips)(ours, truth)
+        other = ModuleType("torchvision.models")
+        other.VGG16_Weights = SimpleNamespace(IMAGENET1K_V1=None)  # type: ignore[attr-defined]
+        other.vgg16 = lambda weights: SimpleNamespace(features=[nn.Flatten()] * 22)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+        monkeypatch.setitem(sys.modules, "torchvision.models", other)
+        torch.testing.assert_close(VGGDistance(stlpips)(ours, truth), expected)
 
 
 def test_adversarial_losses_are_stylegan2_s() -> None:

@@ -27,6 +27,7 @@ from panini.training.restorer import RestorerTraining
 Toy = Callable[..., RestorerConfig]
 CONFIGS = Path(__file__).parents[2] / "configs"
 STAGES = {
+    "r": {"view": "picture", "real_share": 1.0},
     "a1": {},
     "a2": {},
     "b": {"view": "full", "real_share": 0.5},

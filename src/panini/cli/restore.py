@@ -158,7 +158,8 @@ def restore(
     network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore the faces in photos, in videos or in a folder of both. Never changes the originals."""
-    # Long, because each option of the command line is an argument.
+    # Long, because each option of the command line is an argument. `api.RestoreOptions` and `server/options.py`
+    # have the same options.
     from panini.api import RestoreOptions, parse_box
     from panini.jobs.places import url_of
 
@@ -274,7 +275,7 @@ def restore_several(restorer: Restorer, sources: list[Path], to: Output, options
     done = failed = 0
     for source, path in zip(chosen, targets, strict=True):
         try:
-            if not to.overwrite and _is_done(source, path, restorer, options, to.mark):
+            if not to.overwrite and _is_done(source, path, restorer, options, to):
                 done += 1
             elif photo_io.is_video(source):
                 restore_clip(restorer, source, replace(to, target=path), options)
@@ -295,13 +296,12 @@ def restore_several(restorer: Restorer, sources: list[Path], to: Output, options
         raise SomeFailedError(f"{failed} of {len(sources)} failed")
 
 
-def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOptions, marked: bool) -> bool:
+def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOptions, to: Output) -> bool:
     """Whether `target` is the result of the unchanged `source` with the same options, or a copy of it.
 
-    A file without a mark counts if it is newer than the source.
+    The mark tells the options. Without one (BMP, no face, or `to.mark` is False), a file counts if it is newer
+    than the source.
     """
-    from panini.photo.own_results import mark_of
-
     try:
         copy = target.with_name(source.name)
         if not target.exists() and copy.exists() and not copy.samefile(source):
@@ -312,12 +312,23 @@ def _is_done(source: Path, target: Path, restorer: Restorer, options: RestoreOpt
             return not target.samefile(source)
     except (OSError, ValueError):
         return False
-    if not marked or target.suffix.lower() == ".bmp":
+    return (not to.explain or _explained(target).exists()) and _has_options(source, target, restorer, options, to)
+
+
+def _has_options(source: Path, target: Path, restorer: Restorer, options: RestoreOptions, to: Output) -> bool:
+    """Whether the mark of a result, if it has one, tells the same options."""
+    from panini.photo.own_results import mark_of
+
+    if target.suffix.lower() == ".bmp":
         return True
     mark = mark_of(target)
+    if not to.mark:
+        return mark == mark_of(source)
     asked = {"Dial": f"{options.dial:g}", "Strength": f"{options.strength:g}"}
-    asked["Weights"] = restorer.engine.digest or "none"
-    return bool(mark) and all(mark.get(name) == value for name, value in asked.items())
+    asked |= {"Weights": restorer.engine.digest or "none", "Options": restorer.options_in_words(options)}
+    if not mark:
+        return options.keep  # a photo without a face has none
+    return all(mark.get(name, "") == value for name, value in asked.items())
 
 
 def _copy(source: Path, target: Path | None, to: Output, why: str) -> None:

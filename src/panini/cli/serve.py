@@ -8,37 +8,37 @@ import socket
 import sys
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from panini.cli.common import DEFAULT_MIN_FACE, MinFace, load_restorer
 from panini.errors import PaniniError, how_to_get
+from panini.server.settings import ServerSettings
 
-if TYPE_CHECKING:
-    from panini.server.settings import ServerSettings
+_DEFAULTS = ServerSettings()
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; needs --token unless loopback.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 7860,
+    host: Annotated[str, typer.Option(help="Address to listen on; needs --token unless loopback.")] = _DEFAULTS.host,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = _DEFAULTS.port,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
     token: Annotated[
         str,
         typer.Option(envvar="PANINI_TOKEN", show_default=False, help="Secret that clients must send."),
-    ] = "",
+    ] = _DEFAULTS.token,
     name: Annotated[
         list[str] | None, typer.Option(help="Host name that clients use for the server. Repeatable.")
     ] = None,
-    queue: Annotated[int, typer.Option(help="Maximum number of waiting photos; more are rejected.")] = 16,
-    max_megabytes: Annotated[float, typer.Option(help="Maximum file size, in MB.")] = 64,
-    max_megapixels: Annotated[float, typer.Option(help="Maximum photo size, in megapixels.")] = 50,
-    timeout: Annotated[float, typer.Option(help="Time limit per photo, in seconds.")] = 300,
-    keep: Annotated[float, typer.Option(help="Minutes to keep a result after its last use.")] = 60,
-    keep_megabytes: Annotated[float, typer.Option(help="Memory for results; the oldest are dropped first.")] = 1000,
+    queue: Annotated[int, typer.Option(help="Maximum number of waiting photos; more are rejected.")] = _DEFAULTS.queue,
+    max_megabytes: Annotated[float, typer.Option(help="Maximum file size, in MB.")] = _DEFAULTS.max_bytes / 1e6,
+    max_megapixels: Annotated[float, typer.Option(help="Maximum megapixels per photo.")] = _DEFAULTS.max_pixels / 1e6,
+    timeout: Annotated[float, typer.Option(help="Time limit per photo, in seconds.")] = _DEFAULTS.seconds,
+    keep: Annotated[float, typer.Option(help="Minutes to keep unused results.")] = _DEFAULTS.keep_seconds / 60,
+    keep_megabytes: Annotated[float, typer.Option(help="MB of memory for results.")] = _DEFAULTS.keep_bytes / 1e6,
     store: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also keep results as files in this folder.")
-    ] = None,
+    ] = _DEFAULTS.store,
     min_face: MinFace = DEFAULT_MIN_FACE,
     network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
@@ -51,8 +51,6 @@ def serve(
         import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:
         raise PaniniError(f"serve needs {error.name}: {how_to_get('serve')}") from error
-    from panini.server.settings import ServerSettings
-
     settings = ServerSettings(
         host=host,
         port=port,

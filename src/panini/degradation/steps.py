@@ -1,8 +1,8 @@
 """The degradation model: a degradation is a value that can be drawn, printed, stored and applied.
 
 The paper's family (section "Degradation") is blur, downsampling, Gaussian noise, JPEG and enlargement to the input's
-size. Noise and JPEG act on the small picture, so they look coarse. `panini.degradation.torch` does the same for
-tensors.
+size. Noise and JPEG act on the small picture, so they look coarse. `recipes.py` draws random degradations, and
+`torch.py` applies them to tensors.
 
     damage = draw("paper", np.random.default_rng(7))
     print(damage)                      # blur σ=3.1 px, down 4x (area), noise 12/255, JPEG q 35, up (bilinear)

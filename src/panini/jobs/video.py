@@ -97,7 +97,7 @@ def restore_video(
             raise NoFaceError(f"{source}: no face found")
         if mark:
             faces = _examples(restorer, source, how, tracks, settings)
-            said = mark_entries(restorer.engine.digest, faces)
+            said = mark_entries(restorer.engine.digest, faces, restorer.options_in_words(options))
             how = replace(how, tags=provenance.add_to_tags(how.tags, said))
 
         def retouch(pixels: Pixels, number: int) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from panini.models.deblur import cosines
 
 
 class Residual(nn.Module):
@@ -24,6 +27,10 @@ class Residual(nn.Module):
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
+_OPEN, _STEEP = 6.0, 10.0
+"""Before any training, all but e^-6 of each frequency passes; the second makes steps of the optimizer large enough."""
+
+
 def _blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(Residual(channels) for _ in range(count)))
 
@@ -34,10 +41,15 @@ class DegradationRemoval(nn.Module):
     Because of L1, it removes artifacts and adds no detail: the result is smooth where detail is lost, and the prior
     generates that detail. GFPGAN (arXiv 2101.04061) has such a network under this name. v_DR scales and shifts the
     features of each level (FiLM, arXiv 1709.07871), so that the U-Net does not have to estimate the degradation again.
+    It also decides how much of each frequency of the input passes around the U-Net, as in a Wiener filter: the U-Net
+    would learn slowly to reproduce noise only to subtract it. The frequencies are those of the cosine transform of
+    blocks of pixels, of luma and two color differences.
 
     channels: by downsampling factor, which doubles from level to level. down, up: number of blocks of the encoder and
     of the decoder, by factor. S is a multiple of the largest factor.
     """
+
+    basis: Tensor
 
     def __init__(
         self,
@@ -56,13 +68,18 @@ class DegradationRemoval(nn.Module):
         self.decoder = nn.ModuleDict({str(f): _blocks(channels[f], up[f]) for f in factors[-2::-1]})
         self.scale_down = nn.ModuleDict({str(f): _film(dr_dim, channels[f]) for f in factors})
         self.scale_up = nn.ModuleDict({str(f): _film(dr_dim, channels[f]) for f in factors[-2::-1]})
+        self.passed = nn.Linear(dr_dim, 3 * self.fold**2)
+        nn.init.zeros_(self.passed.weight)
+        nn.init.zeros_(self.passed.bias)
+        self.register_buffer("basis", _basis(self.fold)[..., None, None], persistent=False)
         self.head = nn.Conv2d(channels[self.fold], 3 * self.fold**2, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, v: Tensor) -> Tensor:
-        v = v / math.sqrt(v.shape[1])  # of length 1, or steps of the optimizer would change much at once
-        y = self.stem(F.pixel_unshuffle(x, self.fold))
+        v = v / math.sqrt(v.shape[1])  # of length 1, to limit the effect of one optimizer step
+        folded = F.pixel_unshuffle(x, self.fold)
+        y = self.stem(folded)
         features = {}
         for f, blocks in self.encoder.items():
             y = _modulated(self.down[f](y) if f in self.down else y, self.scale_down[f](v))
@@ -70,7 +87,17 @@ class DegradationRemoval(nn.Module):
         for f, blocks in self.decoder.items():
             y = F.interpolate(self.up[f](y), scale_factor=2.0) + features[f]
             y = blocks(_modulated(y, self.scale_up[f](v)))
-        return x + F.pixel_shuffle(self.head(y), self.fold).to(x.dtype)
+        held = (-_OPEN - _STEEP * self.passed(v)).sigmoid()[..., None, None]
+        noise = F.conv2d(held * F.conv2d(folded, self.basis), self.basis.transpose(0, 1))
+        return x + F.pixel_shuffle(self.head(y) - noise, self.fold).to(x.dtype)
+
+
+def _basis(side: int) -> Tensor:
+    """[3 side², 3 side²], orthonormal: the cosine transform of blocks of luma and of two color differences."""
+    colors = torch.tensor([[1.0, 1.0, 1.0], [-0.5, -0.5, 1.0], [1.0, -1.0, 0.0]])
+    colors = colors / colors.norm(dim=1, keepdim=True)
+    waves = cosines(side)
+    return torch.kron(colors, torch.kron(waves, waves))
 
 
 def _film(dr_dim: int, channels: int) -> nn.Linear:

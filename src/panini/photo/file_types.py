@@ -1,4 +1,7 @@
-"""Recognizes the type of a file by its first bytes, and explains why a file cannot be read."""
+"""Recognizes the type of a file by its first bytes, and explains why a file cannot be read.
+
+`panini.photo.io` lists the formats that are read (`READABLE`) and written (`FORMATS`).
+"""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, features
+from PIL.TiffImagePlugin import TiffImageFile
 
 from panini.errors import PaniniError, one_line
 from panini.files import write_atomically
@@ -55,6 +56,7 @@ JPEG_QUALITY = 95  # minimum quality to write; a photo with a higher quality kee
 _JPEG_TABLE_SUM = 3692  # the sum of the luminance table in the JPEG standard, which is quality 50
 _JPEG_BLOCK = 65_500  # bytes: longer EXIF or XMP does not fit into a JPEG and is left out
 XMP_TAG = 700  # in TIFF
+_IPTC_TAG, _PHOTOSHOP_TAG = 33723, 34377  # in TIFF
 _OPAQUE = {"JPEG", "BMP"}
 _EMPTY = 16  # rows of one gray at the end of a JPEG: from here on, its data probably ended early
 _DNG = 50706  # the TIFF tag that marks DNG files
@@ -87,6 +89,8 @@ class Metadata:
     """0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0."""
     jpeg_blocks: bytes = b""
     """Segments of a JPEG with IPTC captions and extended XMP."""
+    iptc: bytes = b""
+    """The IPTC captions of a TIFF."""
     comment: bytes = b""
     lossless: bool = False
     """Whether the file was a lossless WebP."""
@@ -282,6 +286,7 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
         lost += ["without the video of the motion photo"] if metadata.trailer else []
         lost += ["without IPTC captions and other Photoshop data"] if b"Photoshop 3.0" in metadata.jpeg_blocks else []
         lost += ["without extended XMP, such as a depth map"] if _EXTENDED in metadata.jpeg_blocks else []
+    lost += ["without IPTC captions"] if metadata.iptc and format != "TIFF" else []
     if format not in ("JPEG", "PNG"):
         names = [keyword for keyword, _ in png_texts(metadata.chunks)]
         lost += [f"without captions of the PNG ({', '.join(names)})"] if names else []
@@ -421,6 +426,7 @@ def _decode(image: Image.Image, file: Path | bytes | None, contents: Contents) -
             jpeg_quality=quality,
             jpeg_subsampling=subsampling,
             jpeg_blocks=contents.blocks,
+            iptc=_iptc(image),
             comment=_comment(info.get("comment")) if image.format in ("JPEG", "MPO", "GIF") else b"",
             lossless=contents.lossless,
             chunks=tuple(contents.chunks),
@@ -441,8 +447,15 @@ def _other_frames(image: Image.Image) -> list[str]:
     return [f"only the first of {count} {'pages' if image.format == 'TIFF' else 'frames'}"] if count > 1 else []
 
 
+def _iptc(image: Image.Image) -> bytes:
+    """The IPTC captions of a TIFF. As the type of the tag varies, Pillow decodes only a part of some."""
+    return bytes(image.tag_v2._tagdata.get(_IPTC_TAG, b"")) if isinstance(image, TiffImageFile) else b""
+
+
 def _beside(image: Image.Image) -> list[str]:
-    """Notes about the parts of a HEIC file that are not kept."""
+    """Notes about the parts of a TIFF or HEIC file that are not kept."""
+    if _PHOTOSHOP_TAG in getattr(image, "tag_v2", {}):
+        return ["without Photoshop data"]
     if image.format != "HEIF":
         return []
     info = image.info
@@ -532,7 +545,8 @@ _EXIF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 # Sizes, layout and compression of pixels, orientation, resolution, thumbnails; XMP, IPTC, Photoshop and ICC blocks.
 _LAYOUT_TAGS = {
     *range(254, 260), 262, 266, 273, 274, *range(277, 280), *range(282, 285), *range(290, 294), 296, 301,
-    *range(317, 326), 330, 332, 333, 336, *range(338, 343), 347, *range(512, 533), XMP_TAG, 33723, 34377, 34675,
+    *range(317, 326), 330, 332, 333, 336, *range(338, 343), 347, *range(512, 533),
+    XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG, 34675,
 }  # fmt: skip
 
 
@@ -562,11 +576,13 @@ def _encoding(photo: Photo, format: str) -> tuple[Image.Image, dict[str, Any]]:
         case "TIFF":
             tags = Image.Exif()
             tags.load(exif)
-            # Pillow writes the EXIF and GPS folders into uncompressed TIFF only.
-            options["compression"] = "raw" if any(folder in tags for folder in _EXIF_FOLDERS) else "tiff_lzw"
-            if packet:
-                tags[XMP_TAG] = packet
-                options["exif"] = tags.tobytes()
+            # Pillow writes IPTC and the EXIF and GPS folders into uncompressed TIFF only.
+            raw = metadata.iptc or any(folder in tags for folder in _EXIF_FOLDERS)
+            options["compression"] = "raw" if raw else "tiff_lzw"
+            for tag, block in {XMP_TAG: packet, _IPTC_TAG: metadata.iptc}.items():
+                if block:
+                    tags[tag] = block
+                    options["exif"] = tags.tobytes()
     return image, options
 
 

@@ -22,8 +22,8 @@ from panini.photo.xmp import META, RDF
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """The IPTC term for a photo with parts that a trained model generated (2024 vocabulary)."""
 NAMESPACE = "https://panini.invalid/ns/1.0/"
-"""The namespace of our XMP properties: Version, Weights, Dial, Strength, Passes, Like, Consistent, Faces, Imagined,
-Restorations, and Shows for pictures that are not results."""
+"""The namespace of our XMP properties: Version, Weights, Dial, Strength, Passes, Options, Like, Consistent, Faces,
+Imagined, Restorations, and Shows for pictures that are not results."""
 
 RESULT, EXPLANATION, STRIP, INSPECTION = "result", "explanation", "strip", "inspection"
 """The kinds of output that Panini writes."""
@@ -41,12 +41,13 @@ def entries(
     like: bool = False,
     consistent: bool = False,
     passes: int = 1,
+    options: str = "",
 ) -> dict[str, str]:
     """The entries of a mark, by name.
 
     weights: digest of the weights file. imagined: share of imagined detail, averaged over the faces. like: whether the
     damage of another photo was assumed. consistent: whether the result matches the photo when downsampled. passes: the
-    largest number of averaged passes.
+    largest number of averaged passes. options: the other options that differ from the defaults.
     """
     said = {
         "Version": __version__,
@@ -55,7 +56,7 @@ def entries(
         "Strength": f"{strength:g}",
         "Faces": str(faces),
     }
-    said |= {"Passes": str(passes)} if passes > 1 else {}
+    said |= ({"Passes": str(passes)} if passes > 1 else {}) | ({"Options": options} if options else {})
     said |= ({"Like": "another photo"} if like else {}) | ({"Consistent": "yes"} if consistent else {})
     return said if imagined is None else said | {"Imagined": f"{imagined:.2f}"}
 

@@ -46,7 +46,7 @@ class TooLargeError(PaniniError):
 
 _WORDS = {
     " (use --salvage, or salvage=True in Python)": " (use salvage=true)",
-    ", whatever its name says: give it a video's suffix, such as .mp4": ": this server restores photos only",
+    ": rename it with a video suffix, such as .mp4": ": this server restores photos only",
 }
 """What the library and the command line say, and what a server says instead."""
 

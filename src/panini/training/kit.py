@@ -49,8 +49,9 @@ from panini.weights.eight_bit import from_8bit, to_8bit
 from panini.weights.prior_wheel import WheelOrigin, load_prior, write_prior
 
 CONFIGS = Path("configs")
-STAGES = ("A1", "A2", "B", "C")
+STAGES = ("R", "A1", "A2", "B", "C")
 _GPU = {  # changes to the config of a stage on a GPU
+    "R": ("batch=64", "group=4"),
     "A1": ("batch=256", "group=16"),
     "A2": ("batch=128", "group=8", "judge_every=1"),
     "B": ("batch=64", "group=4", "judge_every=1", "compare=256", "depth=5", "window=0"),
@@ -58,7 +59,7 @@ _GPU = {  # changes to the config of a stage on a GPU
 }
 _TOY = (
     *("preset=toy", "size=128", "batch=2", "group=2", "encoder=''", "least=0"),
-    *("depth=2", "compare=64", "window=0", "hardware.device=cpu"),
+    *("depth=2", "compare=64", "window=0", "crop=64", "hardware.device=cpu"),
 )
 _TOTAL = 64 * 1024**2
 """Bytes of one transfer, including the working tree."""

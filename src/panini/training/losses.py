@@ -1,4 +1,5 @@
-"""Distances and penalties for training the restorer, in addition to those of `panini.evaluation`."""
+"""Distances and penalties for training the restorer, in addition to those of `panini.evaluation`. `objective.py`
+assembles them."""
 
 from __future__ import annotations
 
@@ -33,35 +34,19 @@ class VGGDistance(nn.Module):
     """The paper's perceptual distance: mean squared difference of VGG16's features[21] (the third convolution of its
     fourth stage, before its activation), [N, 3, H, W] in [-1, 1] twice -> [N].
 
-    Uses torchvision's weights and max pooling if torchvision is installed; otherwise the VGG16 of ST-LPIPS, whose
-    pooling is blurred.
+    Uses the VGG16 of ST-LPIPS, whose pooling is blurred. The paper used torchvision's.
     """
-
-    mean: Tensor
-    deviation: Tensor
 
     def __init__(self, stlpips: STLPIPS) -> None:
         super().__init__()
         self.vgg = stlpips
-        self.torchvision: nn.Module | None = None
-        try:
-            from torchvision.models import VGG16_Weights, vgg16  # optional: users install it
-
-            self.torchvision = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features[:22]
-        except (ImportError, OSError):  # not installed, or its weights are not available offline
-            pass
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
-        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
         self.requires_grad_(False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return (self._features(a) - self._features(b)).square().mean((1, 2, 3)).float()
 
     def _features(self, x: Tensor) -> Tensor:
-        if self.torchvision is None:
-            return self.vgg.before_activation(x, 3, 4)
-        features: Tensor = self.torchvision(((x + 1) / 2 - self.mean) / self.deviation)
-        return features
+        return self.vgg.before_activation(x, 3, 4)
 
 
 def relative_l1(ours: Mapping[int, Tensor], truth: Mapping[int, Tensor], spread: Mapping[int, Tensor]) -> Tensor:

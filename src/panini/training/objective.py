@@ -131,7 +131,7 @@ class Objective:
         v = network.dre(given)
         picture = given if network.deblur is None else network.deblur(given, v)
         truth = batch.truth
-        if self.config.crop and self.config.view == "picture":
+        if self.config.view == "picture" and 0 < self.config.crop < picture.shape[-1]:
             picture, truth = _cropped(picture, truth, self.config.crop, (self.config.seed, step, 3))
         before = picture
         if network.removal is not None:

@@ -1,4 +1,4 @@
-"""Training of the restorer, in stages: each is a config (`configs/a1.toml` …) that starts from the one before."""
+"""Training of the restorer in stages: each is a config (`configs/r.toml`, …) that starts from the one before."""
 
 from __future__ import annotations
 
