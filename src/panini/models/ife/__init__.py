@@ -2,5 +2,6 @@
 
 from panini.models.ife.rrdb import RRDBExtractor
 from panini.models.ife.trunk import TrunkExtractor
+from panini.models.ife.unet import UNetExtractor
 
-__all__ = ["RRDBExtractor", "TrunkExtractor"]
+__all__ = ["RRDBExtractor", "TrunkExtractor", "UNetExtractor"]
