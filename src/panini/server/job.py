@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from panini.api import FaceSettings, FoundFaces, Restoration, RestoredFace, Restorer
+from panini.api import FaceSettings, FoundFaces, Restoration, RestoredFace, RestoreOptions, Restorer
 from panini.errors import PaniniError, StoppedError, one_line
 from panini.faces import align
 from panini.faces.by_hand import face_in_box
@@ -334,12 +334,18 @@ class Job:
         except Exception as error:
             self._fail(error)
 
+    def _options_of_the_mark(self) -> RestoreOptions:
+        """The options, with the faces that are restored, as `only` of the command line would name them."""
+        chosen = tuple(number for number, face in enumerate(self.faces, 1) if face.wanted)
+        named = self.options.only or any(face.by_hand for face in self.faces)
+        return self.options if named or len(chosen) == len(self.faces) else replace(self.options, only=chosen)
+
     def _composed(self, restorer: Restorer) -> Restoration:
         assert self._photo is not None
         chosen = [face for face in self.faces if face.wanted and face.restored is not None]
         found = FoundFaces(self._photo, [f.face for f in chosen], [f.transform for f in chosen], self._smaller)
         restored = [face.restored for face in chosen if face.restored is not None]
-        result = restorer.compose(found, restored, self.options, dict(self._timings))
+        result = restorer.compose(found, restored, self._options_of_the_mark(), dict(self._timings))
         for face in self.faces:
             shown = (face.wanted and face.made_with, self.options.grain)
             face.version = face.version if face.shown_with == shown else self.version + 1
