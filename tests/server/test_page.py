@@ -286,17 +286,17 @@ def test_files_that_are_no_photos(page, quick, tmp_path):
     cut = encoded(Image.fromarray(np.asarray(photo) // 2 + noise), "JPEG", quality=95)
     page.goto(quick)
     add(page, ("letter.txt", b"Dear Sir or Madam"), ("cut.jpg", cut[: len(cut) * 9 // 10]), ("a.mp4", b""))
-    expect(page.locator("#problem")).to_have_text("This file is not a picture that can be read.", timeout=PATIENCE)
+    expect(page.locator("#problem")).to_have_text("This file is not a picture that Panini can read.", timeout=PATIENCE)
     expect(page.locator("#retry")).to_be_hidden()
     expect(page.locator("#before")).to_be_hidden()  # the browser's sign for a broken picture
     expect(page.locator("#strip img >> nth=0")).to_be_hidden()
     page.click("#strip button >> nth=1")
-    expect(page.locator("#problem")).to_contain_text("is there", timeout=PATIENCE)
+    expect(page.locator("#problem")).to_contain_text("is readable", timeout=PATIENCE)
     expect(page.locator("#problem")).not_to_contain_text("salvage")
     page.click("#salvage")
     wait_done(page, "cut.jpg")
     expect(page.locator("#boxes button")).to_have_count(2)
-    expect(page.locator("#note")).to_contain_text("is there")
+    expect(page.locator("#note")).to_contain_text("is readable")
 
 
 def test_loaded_again(page, quick):
