@@ -21,7 +21,7 @@ from panini import __version__
 from panini.errors import NoFaceError, PaniniError
 from panini.faces import align, blend
 from panini.faces.aligner import Aligner
-from panini.faces.detect import Box, CenterFace, Detector, Face, choose
+from panini.faces.detect import MIN_FACE, Box, CenterFace, Detector, Face, choose
 from panini.inference import Edit, Engine, RestoredCrop, check_passes, load_engine, restore_crop
 from panini.photo import consistency, provenance
 from panini.photo import io as photo_io
@@ -430,8 +430,8 @@ class Restorer:
 
     def options_in_words(self, options: RestoreOptions) -> str:
         """The options and the detector's `min_face` that differ from the defaults, for the mark."""
-        smallest = getattr(self._detector, "min_face", 24)
-        said = options.in_words(), "" if smallest == 24 else f"min_face {smallest:g}"
+        smallest = getattr(self._detector, "min_face", MIN_FACE)
+        said = options.in_words(), "" if smallest == MIN_FACE else f"min_face {smallest:g}"
         return ", ".join(filter(None, said))
 
     def prepare(self, options: RestoreOptions) -> FaceSettings:
@@ -454,8 +454,8 @@ class Restorer:
         return consistency.close(restored.photo.pixels, given.pixels)
 
     def _no_face(self, photo: photo_io.Photo, smaller: int = 0) -> NoFaceError:
-        smallest = getattr(self.detector, "min_face", 24)
-        among = "" if smallest == 24 and not smaller else f" at least {smallest:g} px wide"
+        smallest = getattr(self.detector, "min_face", MIN_FACE)
+        among = "" if smallest == MIN_FACE and not smaller else f" at least {smallest:g} px wide"
         others = f", but {smaller} smaller; see --min-face" if smaller else ""
         return NoFaceError(f"{photo.path or 'the picture'}: no face{among} found{others}")
 

@@ -12,7 +12,16 @@ from panini.evaluation.stlpips import STLPIPS
 from panini.models.discriminator import PatchDiscriminator, PriorFeatureDiscriminator
 from panini.training.adversary import CERTAINTY, CHANCE, Adversary, Balance
 from panini.training.config import Optimizer
-from panini.training.losses import ShallowSTLPIPS, VGGDistance, r1, relative_l1, seem_real, tell_apart
+from panini.training.losses import (
+    ShallowSTLPIPS,
+    VGGDistance,
+    error_left,
+    lost_detail,
+    r1,
+    relative_l1,
+    seem_real,
+    tell_apart,
+)
 
 
 def test_features_are_compared_in_units_of_their_spread() -> None:
@@ -120,3 +129,21 @@ def test_balance_acts_at_certainty_and_at_chance() -> None:
     assert not balance.heard, "what a discriminator at chance says is noise"
     balance.read(0.7)
     assert (balance.every, balance.heard) == (1, True)
+
+
+def test_error_left_is_relative_to_the_damage() -> None:
+    truth = torch.zeros(2, 3, 16, 16)
+    given = torch.stack((truth[0] + 0.5, truth[0]))  # damaged, and not
+    assert error_left(given, given, truth).item() < 0.5
+    assert error_left(truth, given, truth).item() == 0.0
+    assert error_left(given + 0.01, given, truth).item() > 0.9, "what was clean has become worse"
+
+
+def test_lost_detail() -> None:
+    torch.manual_seed(0)
+    truth = torch.rand(1, 3, 64, 64)
+    blurred = torch.nn.functional.avg_pool2d(truth, 9, 1, 4)
+    assert lost_detail(truth, truth).item() < 0.01
+    assert lost_detail(0.5 * truth, truth).item() < 0.01, "contrast is not detail"
+    assert lost_detail(blurred, truth).item() > 0.5
+    assert lost_detail(truth + torch.randn_like(truth), truth).item() > 0.5

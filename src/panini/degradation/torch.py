@@ -126,9 +126,14 @@ def _resize(x: Tensor, size: Size, kernel: str) -> Tensor:
     return rows @ (x @ columns.T) if size[1] < x.shape[3] else (rows @ x) @ columns.T
 
 
-def _noise(x: Tensor, step: Noise, generator: torch.Generator | None) -> Tensor:
+def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """White noise of standard deviation 1, with the shape and the device of `x`."""
     device = generator.device if generator is not None else x.device
-    noise = torch.randn(x.shape, generator=generator, device=device).to(x.device) * step.sigma
+    return torch.randn(x.shape, generator=generator, device=device).to(x.device)
+
+
+def _noise(x: Tensor, step: Noise, generator: torch.Generator | None) -> Tensor:
+    noise = _normal(x, generator) * step.sigma
     noise = noise[:, :1] if step.grey else noise
     return x + (noise * (x.clamp(0, 255) / 255).sqrt() if step.shot else noise)
 
@@ -139,11 +144,9 @@ def _halftone(x: Tensor, step: Halftone) -> Tensor:
 
 
 def _paper(x: Tensor, step: Paper, generator: torch.Generator | None) -> Tensor:
-    device = generator.device if generator is not None else x.device
     texture = torch.zeros_like(x[:, :1])
     for kernel in step.kernels((x.shape[2], x.shape[3])):
-        noise = torch.randn(texture.shape, generator=generator, device=device).to(x.device)
-        texture += _convolve(noise, kernel)
+        texture += _convolve(_normal(texture, generator), kernel)
     return x + step.sigma * texture
 
 

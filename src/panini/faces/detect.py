@@ -26,6 +26,7 @@ _OVERLAP = 112  # pixels that neighboring tiles share; larger faces are found wh
 _LEVEL_STEP = 4  # between levels; the network finds faces from about 10 to 400 px
 _COARSEST = 320  # pixels: longest side of the last level
 _SMALLEST = 14  # pixels: width of the smallest face at the finest level
+MIN_FACE = 24.0  # default width in pixels below which faces are skipped
 _CANDIDATE = 0.05  # the lowest score of candidates, which are checked again upright
 _PLAUSIBLE = 0.35  # the lowest score then required in the best of four directions
 _FIRST_VIEW = 128  # pixels: side of these four views, small because there are many
@@ -103,7 +104,7 @@ def choose(faces: Sequence[Face], numbers: Sequence[int] = (), boxes: Sequence[B
 class CenterFace:
     """Finds faces from `min_face` pixels across to the whole frame, at any angle."""
 
-    def __init__(self, min_score: float = 0.6, min_face: float = 24, threads: int | None = None) -> None:
+    def __init__(self, min_score: float = 0.6, min_face: float = MIN_FACE, threads: int | None = None) -> None:
         """Skips faces below `min_score` or narrower than `min_face` pixels. threads: see `open_network`."""
         self.min_score = min_score
         self.min_face = min_face

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from panini.models.initialize import zeroed
+
 
 class LatentCodeEncoder(nn.Module):
     """The paper's: features [N, c_in, 4, 4] -> w+ [N, latents, latent_dim], by a convolution and a large linear
@@ -72,10 +74,8 @@ class OffsetLatentCodeEncoder(nn.Module):
         self.norm = nn.GroupNorm(8, c_in)
         self.hidden = nn.Linear(c_in * 16, width)
         self.shared = nn.Linear(width, latent_dim)
-        self.coefficients = nn.Linear(width, latents * rank)
+        self.coefficients = zeroed(nn.Linear(width, latents * rank))
         self.basis = nn.Linear(rank, latent_dim, bias=False)
-        nn.init.zeros_(self.coefficients.weight)
-        nn.init.zeros_(self.coefficients.bias)
         self.register_buffer("mean", torch.zeros(latent_dim))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,6 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panini.models.deblur import cosines
+from panini.models.initialize import zeroed
+
+_OPEN, _STEEP = 6.0, 10.0
+"""Before any training, all but e^-6 of each frequency passes; the second makes steps of the optimizer large enough."""
 
 
 class Residual(nn.Module):
@@ -19,16 +23,10 @@ class Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+        self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.relu(self.conv1(x)))
-
-
-_OPEN, _STEEP = 6.0, 10.0
-"""Before any training, all but e^-6 of each frequency passes; the second makes steps of the optimizer large enough."""
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:
@@ -66,15 +64,11 @@ class DegradationRemoval(nn.Module):
         self.down = nn.ModuleDict({str(f): nn.Conv2d(channels[f // 2], channels[f], 2, stride=2) for f in factors[1:]})
         self.up = nn.ModuleDict({str(f): nn.Conv2d(channels[2 * f], channels[f], 1) for f in factors[-2::-1]})
         self.decoder = nn.ModuleDict({str(f): _blocks(channels[f], up[f]) for f in factors[-2::-1]})
-        self.scale_down = nn.ModuleDict({str(f): _film(dr_dim, channels[f]) for f in factors})
-        self.scale_up = nn.ModuleDict({str(f): _film(dr_dim, channels[f]) for f in factors[-2::-1]})
-        self.passed = nn.Linear(dr_dim, 3 * self.fold**2)
-        nn.init.zeros_(self.passed.weight)
-        nn.init.zeros_(self.passed.bias)
+        self.scale_down = nn.ModuleDict({str(f): zeroed(nn.Linear(dr_dim, 2 * channels[f])) for f in factors})
+        self.scale_up = nn.ModuleDict({f: zeroed(nn.Linear(dr_dim, 2 * channels[int(f)])) for f in self.decoder})
+        self.passed = zeroed(nn.Linear(dr_dim, 3 * self.fold**2))
         self.register_buffer("basis", _basis(self.fold)[..., None, None], persistent=False)
-        self.head = nn.Conv2d(channels[self.fold], 3 * self.fold**2, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        self.head = zeroed(nn.Conv2d(channels[self.fold], 3 * self.fold**2, 3, padding=1))
 
     def forward(self, x: Tensor, v: Tensor) -> Tensor:
         v = v / math.sqrt(v.shape[1])  # of length 1, to limit the effect of one optimizer step
@@ -100,13 +94,7 @@ def _basis(side: int) -> Tensor:
     return torch.kron(colors, torch.kron(waves, waves))
 
 
-def _film(dr_dim: int, channels: int) -> nn.Linear:
-    linear = nn.Linear(dr_dim, 2 * channels)
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear
-
-
 def _modulated(x: Tensor, change: Tensor) -> Tensor:
+    """x [N, C, H, W] times 1 plus the first C of `change` [N, 2C], plus the others."""
     scale, shift = change[..., None, None].chunk(2, 1)
     return x * (1 + scale) + shift

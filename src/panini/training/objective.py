@@ -86,8 +86,11 @@ class Objective:
         whose names begin with "." are measurements without a gradient."""
         config, network, weigh = self.config, self.network, self.config.losses
         v, given, picture, truth = self._look(batch, step)
+        of_removal: dict[str, Tensor] = {}
+        if weigh.removal or config.view == "picture":
+            of_removal["removal"] = weigh.removal * error_left(picture, given, truth)
         if config.view == "picture":
-            return {"removal": weigh.removal * error_left(picture, given, truth)}, Seen(None, {})
+            return of_removal, Seen(None, {})
         edited = v
         if self.helpers.direction is not None:
             edited = shift_v(v, self.helpers.direction, DIAL_REACH * batch.dial[:, None])
@@ -95,15 +98,13 @@ class Objective:
             image = network.ife(picture)
             w = network.lce(image[4]).float()
             own = {r: network.dafi.image_features(r, image[r]) for r in network.dafi.resolutions}
-        terms = self._of_sampled(batch, w, own)
-        if weigh.removal:
-            terms["removal"] = weigh.removal * error_left(picture, given, truth)
+        terms = self._of_sampled(batch, w, own) | of_removal
         fused: dict[int, Tensor] = {}
         state = None
         if config.view != "features" or weigh.fused or weigh.adversarial_features:
-            state, fused = self._fuse(w, own, edited)
-            shares = network.dafi.weights(edited)
-            terms |= {f".share_{r}": shares[r][:, 0].mean() for r in fused if r >= JUDGED[0]}
+            weights = network.dafi.weights(edited)
+            state, fused = self._fuse(w, own, weights)
+            terms |= {f".share_{r}": weights[r][:, 0].mean() for r in fused if r >= JUDGED[0]}
         if weigh.fused and len(batch.w):
             spread = {r: network.dafi.statistics(r)[1] for r in fused}
             known = {r: f[: len(batch.w)] for r, f in fused.items()}
@@ -155,10 +156,11 @@ class Objective:
             terms["features"] = weigh.features * distance
         return terms
 
-    def _fuse(self, w: Tensor, own: Mapping[int, Tensor], v: Tensor) -> tuple[PriorState, dict[int, Tensor]]:
+    def _fuse(
+        self, w: Tensor, own: Mapping[int, Tensor], weights: Mapping[int, Tensor]
+    ) -> tuple[PriorState, dict[int, Tensor]]:
         """The prior's state after the last interpolation, and the fused features by resolution: `PaniniNet.fused`."""
         network, fused = self.network, {}
-        weights = network.dafi.weights(v)
         with self.autocast():
             state = network.prior.start(w)
             for r in network.dafi.resolutions:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from panini.models.initialize import zeroed
+
 _SMALL = 128
 """Side of the reduced picture that the trunk reads, pixels."""
 
@@ -18,9 +20,7 @@ class Residual(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+        self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
@@ -50,9 +50,7 @@ class TrunkExtractor(nn.Module):
         self.channels = {4: encoder[4], **decoder}
         self.fine = nn.Conv2d(3 * (input_size // 64) ** 2, encoder[64], 3, padding=1)
         self.fine_blocks = _blocks(encoder[64], 2)
-        self.join = nn.Conv2d(encoder[64], encoder[32], 2, stride=2)
-        nn.init.zeros_(self.join.weight)
-        nn.init.zeros_(self.join.bias)  # type: ignore[arg-type]
+        self.join = zeroed(nn.Conv2d(encoder[64], encoder[32], 2, stride=2))
         self.stem = nn.Conv2d(3 * (_SMALL // 32) ** 2, encoder[32], 3, padding=1)
         self.encoder = nn.ModuleDict({str(r): _blocks(encoder[r], 1 if r == 32 else 2) for r in (32, 16, 8, 4)})
         self.down = nn.ModuleDict({str(r): nn.Conv2d(encoder[2 * r], encoder[r], 2, stride=2) for r in (16, 8, 4)})
