@@ -81,6 +81,7 @@ _PARITY = 0.02
 _STEPS = 50
 _CHECK_SECONDS = 55.0
 _RESULT = "result.tar"
+_INDEX = "index.json"
 
 
 # --- pack ------------------------------------------------------------------------------------------------------------
@@ -159,8 +160,8 @@ def _adversaries(start: str) -> dict[str, Tensor]:
 
 
 def faces_tar(folder: Path, least: int, limit: int) -> bytes:
-    """Real faces as WebP in a tar file: at most `limit` of them; 0: all."""
-    faces, buffer = Faces.open(folder, least=least), io.BytesIO()
+    """Real faces as WebP in a tar file, with an `index.json` of their sizes: at most `limit` of them; 0: all."""
+    faces, buffer, sizes = Faces.open(folder, least=least), io.BytesIO(), []
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         numbers = [i for i, name in enumerate(faces.names) if not name.startswith("synthetic")]
         for i in numbers[: limit or None]:
@@ -169,10 +170,16 @@ def faces_tar(folder: Path, least: int, limit: int) -> bytes:
             if len(face) >= FACE_SIZE or not faces.names[i].endswith(".webp"):
                 picture = cv2.cvtColor(face, cv2.COLOR_RGB2BGR)
                 data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])[1].tobytes()
-            info = tarfile.TarInfo(f"{i:05d}.webp")
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
+            sizes.append({"name": f"{i:05d}.webp", "size": len(face)})
+            _add(archive, f"{i:05d}.webp", data)
+        _add(archive, _INDEX, json.dumps(sizes).encode())
     return buffer.getvalue()
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
 
 
 def _golden_of_files(files: dict[str, bytes], config: RestorerConfig) -> dict[str, Tensor]:
@@ -302,6 +309,8 @@ def run_config(
     config = stage_config(stage or about["stage"], about["toy"], [*about["set"], *overrides])
     faces = whole / "faces"
     write(faces / _FACES, (whole / _FACES).read_bytes())
+    with tarfile.open(faces / _FACES) as archive:  # stages differ in the smallest faces that they use
+        write(faces / _INDEX, _content(archive, archive.getmember(_INDEX)))
     _, network = _whole_network(whole, config)
     start = from_8bit(load_tensors((whole / _START).read_bytes()))
     state = {"modules": {"average": network.state_dict()}, "adversaries": _adversary_states(start)}
@@ -408,9 +417,7 @@ class KitTraining(RestorerTraining):
         }
         with tarfile.open(fileobj=buffer, mode="w") as archive:
             for name, data in files.items():
-                info = tarfile.TarInfo(name)
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
+                _add(archive, name, data)
         return buffer.getvalue()
 
     @torch.no_grad()

@@ -32,8 +32,6 @@ _PLACES = 8
 `PictureDAFI` splits a window like the whole picture."""
 JUDGED = (32, 64)
 """Resolutions of the fused features that have a discriminator."""
-PHOTO_WEIGHT = 1.4
-"""Weight of the photo's error in `bands`: at equal error, the blocks of a photo are more visible."""
 JUDGED_SIZE = 256
 """Size of whole faces for the discriminator, in pixels."""
 
@@ -218,7 +216,7 @@ class Objective:
         if picture is not None and weigh.bands:
             photo, generated = band_errors(shown.photo, shown.generated, shown.truth, picture.bands)
             share = picture.weights(v)
-            terms["bands"] = weigh.bands * torch.lerp(generated, PHOTO_WEIGHT * photo, share).sum(1).mean()
+            terms["bands"] = weigh.bands * torch.lerp(generated, photo, share).sum(1).mean()
         return terms
 
     def _distance(self, ours: Tensor, truth: Tensor, looks: Tensor) -> Tensor:
