@@ -31,8 +31,8 @@ def tiny_state(tmp_path_factory) -> Path:
     from panini.models import presets
     from panini.models.dafi import DAFI, PictureDAFI
     from panini.models.dre import DegradationEncoder
-    from panini.models.ife import UNetExtractor
-    from panini.models.lce import LowRankLatentCodeEncoder
+    from panini.models.ife import TrunkExtractor
+    from panini.models.lce import OffsetLatentCodeEncoder
     from panini.models.panini_net import PaniniNet
     from panini.models.prior import MobilePrior
 
@@ -43,11 +43,11 @@ def tiny_state(tmp_path_factory) -> Path:
         latent_dim = 16
 
     def tiny() -> PaniniNet:
-        prior, widths, fused = TinyPrior(), {4: 16, 8: 16, 16: 8}, (4, 8, 16)
+        prior, fused = TinyPrior(), (4, 8, 16)
         dre = DegradationEncoder((8, 12), (1, 2), input_size=None, unshuffle=4)
-        lce = LowRankLatentCodeEncoder(16, 8, 16, 4, prior.latents, prior.latent_dim)
-        dafi = DAFI(dre.dim, {r: prior.channels[r] for r in fused}, {r: widths[r] for r in fused}, 8, 1)
-        ife = UNetExtractor(widths, {8: 1}, {8: 1}, fused)
+        ife = TrunkExtractor({4: 16, 8: 16, 16: 8}, {8: 16, 16: 8}, input_size=32)
+        lce = OffsetLatentCodeEncoder(16, 16, 4, prior.latents, prior.latent_dim)
+        dafi = DAFI(dre.dim, {r: prior.channels[r] for r in fused}, ife.channels, 8, 1, normalised=True)
         return PaniniNet(prior, ife, lce, dre, dafi, PictureDAFI(dre.dim, bands=3), input_size=32)
 
     patch = pytest.MonkeyPatch()

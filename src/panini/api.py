@@ -73,9 +73,8 @@ class RestoreOptions:
     like: Source | None = None
     """Assume the damage of the largest face in this other photo. With `aligned`, the other photo is also a face
     crop."""
-    passes: int | None = None
-    """1 to 8: the number of passes of the network to average (test-time augmentation). None: 2 for faces with noise or
-    compression artifacts, else 1."""
+    passes: int = 1
+    """1 to 8: the number of passes of the network to average (test-time augmentation)."""
     only: tuple[int, ...] = ()
     """Restore only these faces, by number; 1 is the largest. Not with `aligned`."""
     boxes: tuple[Box, ...] = ()
@@ -163,7 +162,7 @@ class FaceSettings:
 
     edit: Edit = field(default_factory=Edit)
     strength: float = 1.0
-    passes: int | None = None
+    passes: int = 1
 
     def blend(self, after: Pixels, crop: Pixels) -> Pixels:
         """Blends a restored square crop with the original crop by `strength`."""

@@ -6,12 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.errors import PaniniError
-from panini.inference import BicubicEngine, at_every_level, load_engine, restore_averaged, restore_crop
+from panini.inference import BicubicEngine, at_every_level, restore_averaged, restore_crop
 from panini.inference.onnx import OnnxEngine
 from panini.photo.pixels import read_rgb, resize, to_signed
-from panini.weights import DEFAULT
 
 FACE = min((Path(__file__).parents[1] / "data/prior").glob("*.webp"))
 
@@ -54,15 +52,6 @@ def test_several_faces_at_once_are_the_same_as_one_by_one(tiny_weights, tiny_fac
         alone = restored(engine, tiny_faces[i : i + 1], 3)
         np.testing.assert_allclose(together.images[i], alone.images[0], atol=1e-6)
         np.testing.assert_array_equal(together.prior_share[i], alone.prior_share[0])
-
-
-@pytest.mark.skipif(not DEFAULT.exists(), reason="the package has no weights yet")
-def test_a_second_pass_is_for_noise_and_compression(portrait):
-    engine = load_engine()
-    for steps, passes in (((Blur(4.0),), 1), ((Downsample(16.0), Enlarge()), 1), ((Noise(20.0),), 2), ((Jpeg(20),), 2)):
-        crop = Degradation(steps).apply(portrait, 0)
-        assert restore_crop(engine, crop).passes == passes, steps
-    assert restore_crop(engine, crop, passes=3).passes == 3
 
 
 @pytest.mark.parametrize("passes", [0, 9])

@@ -37,7 +37,7 @@ def test_metadata(tiny_weights):
     metadata = read_header(tiny_weights).metadata
     sha256 = metadata.pop("sha256")
     assert len(sha256) == 64
-    assert metadata == {"format": "panini-3", "version": __version__, "preset": "paper_tiny", "samples": "7"}
+    assert metadata == {"format": "panini-4", "version": __version__, "preset": "paper_tiny", "samples": "7"}
 
 
 def test_half_precision_costs_little(tiny_weights, tiny_state, tiny_faces):
@@ -184,7 +184,7 @@ def test_tensors_of_another_network_are_named(tiny_state, tmp_path):
         (lambda data: data[:100], "damaged"),
         (lambda data: data[:-10], "damaged"),
         (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "damaged"),
-        (lambda data: data.replace(b"panini-3", b"panini-0", 1), "has format panini-0"),
+        (lambda data: data.replace(b"panini-4", b"panini-0", 1), "has format panini-0"),
     ],
     ids=["empty", "junk", "truncated header", "truncated", "changed", "another format"],
 )
@@ -196,7 +196,5 @@ def test_damaged_weights(tiny_weights, tmp_path, damage, message):
 
 
 def test_presets_by_name():
-    with pytest.raises(
-        PaniniError, match="no preset is called 'x': choose from default, prior_led, toy, paper_mfr, paper_sr"
-    ):
+    with pytest.raises(PaniniError, match="no preset is called 'x': choose from default, toy, paper_mfr, paper_sr"):
         build("x")

@@ -72,7 +72,7 @@ def evaluate(
         bool | None,
         typer.Option("--consistent/--no-consistent", help="Match the input when downsampled; see `restore`."),
     ] = None,
-    passes: Annotated[int | None, typer.Option(metavar="1…8", help="Number of passes per face; see `restore`.")] = None,
+    passes: Annotated[int, typer.Option(metavar="1…8", help="Number of passes per face; see `restore`.")] = 1,
     part: Annotated[
         Part, typer.Option(help="Subset of faces: even names to choose a recipe, odd names to report its scores.")
     ] = Part.ALL,

@@ -116,13 +116,7 @@ def restore(
     strength: Annotated[
         float, typer.Option(metavar="0…1", help="Blend with the photo: 0 is the original, 1 is fully restored.")
     ] = 1.0,
-    passes: Annotated[
-        int | None,
-        typer.Option(
-            metavar="1…8",
-            help="Passes to average per face: smoother but slower. Default: 2 for noise or JPEG artifacts, else 1.",
-        ),
-    ] = None,
+    passes: Annotated[int, typer.Option(metavar="1…8", help="Passes to average per face: smoother but slower.")] = 1,
     consistent: Annotated[
         bool | None,
         typer.Option(

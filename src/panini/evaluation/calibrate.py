@@ -19,7 +19,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.errors import PaniniError
 from panini.evaluation.probe import Damaged, Pictures, damaged, damaged_faces, fit_linear, fit_probes
-from panini.inference import Edit, Engine, RestoredCrop, automatic_passes, restore_crop
+from panini.inference import Edit, Engine, RestoredCrop, restore_crop
 from panini.photo.color import is_monochrome
 from panini.photo.pixels import LUMA, Pixels, resize, to_signed
 from panini.report.face_report import (
@@ -135,7 +135,6 @@ def _restore(engine: Engine, calibration: Calibration, sample: Sample, dial: flo
         sample.given,
         Edit(start=calibration.apply_dial(sample.v, dial) if dial else None),
         monochrome=is_monochrome(sample.given),
-        passes=automatic_passes(calibration, sample.v),
         own=sample.v,
     )
 

@@ -8,7 +8,7 @@ from panini.errors import PaniniError
 from panini.inference.base import BicubicEngine, Engine, EngineOutput, at_every_level
 from panini.inference.crop import Edit, RestoredCrop, restore_crop
 from panini.inference.devices import Tell, open_engine
-from panini.inference.ensemble import automatic_passes, check_passes, restore_averaged
+from panini.inference.ensemble import check_passes, restore_averaged
 
 __all__ = [
     "BicubicEngine",
@@ -17,7 +17,6 @@ __all__ = [
     "EngineOutput",
     "RestoredCrop",
     "at_every_level",
-    "automatic_passes",
     "check_passes",
     "load_engine",
     "restore_averaged",

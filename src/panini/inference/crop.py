@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from panini.errors import PaniniError
 from panini.inference.base import Array, Engine, at_every_level
-from panini.inference.ensemble import automatic_passes, restore_averaged
+from panini.inference.ensemble import restore_averaged
 from panini.photo import scratches
 from panini.photo.color import match_color
 from panini.photo.pixels import Pixels, from_signed, to_signed
@@ -72,19 +72,18 @@ def restore_crop(
     edit: Edit = NO_EDIT,
     *,
     monochrome: bool = False,
-    passes: int | None = None,
+    passes: int = 1,
     own: Array | None = None,
 ) -> RestoredCrop:
     """Restores an aligned crop, uint8 RGB [input_size, input_size, 3].
 
     monochrome: keep the single tone of the photo, such as gray or sepia.
-    passes: number of passes to average; None: `automatic_passes`.
+    passes: number of passes to average, 1 to 8.
     own: the v_DR [dim] of the face, if it is already known or was smoothed over time.
     """
     crop, scratched = scratches.cleaned(crop)
     faces = to_signed(crop)[None]
     own = engine.degradation(faces)[0] if own is None else own
-    passes = automatic_passes(engine.calibration, own) if passes is None else passes
     output = restore_averaged(engine, faces, edit.apply(own, engine), own[None], passes)
     image = match_color(from_signed(output.images[0]), crop, monochrome=monochrome)
     return RestoredCrop(image, own, output.prior_share[0], output.image_share[0], passes, crop, scratched)

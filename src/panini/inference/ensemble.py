@@ -12,29 +12,17 @@ import numpy as np
 
 from panini.errors import PaniniError
 from panini.inference.base import Array, Engine, EngineOutput
-from panini.weights.calibration import Calibration
 
-AUTOMATIC_PASSES = 2
-"""Default number of passes for a face with noise or compression artifacts."""
 _SHIFTS = ((0, 0), (0, 0), (3, 1), (1, 5), (6, 2), (2, 6), (5, 4), (4, 3))
 """How far each pass shifts the face down and right, in pixels. Every second pass also mirrors it. The shifts differ
 modulo 8, so passes do not share the 8-pixel grid of the network."""
 MAX_PASSES = len(_SHIFTS)
 
 
-def check_passes(passes: int | None) -> None:
-    """Raises PaniniError unless `passes` is None or from 1 to `MAX_PASSES`."""
-    if passes is not None and not 1 <= passes <= MAX_PASSES:
+def check_passes(passes: int) -> None:
+    """Raises PaniniError unless `passes` is from 1 to `MAX_PASSES`."""
+    if not 1 <= passes <= MAX_PASSES:
         raise PaniniError(f"passes must be from 1 to {MAX_PASSES}, not {passes}")
-
-
-def automatic_passes(calibration: Calibration | None, own: Array) -> int:
-    """The default number of passes for a face with the v_DR `own` [dim].
-
-    `AUTOMATIC_PASSES` if noise or compression artifacts are likely, because the network turns them into detail that
-    differs between passes. Otherwise one, because averaging blurs detail that the network had to guess.
-    """
-    return AUTOMATIC_PASSES if calibration is not None and calibration.adds(own) else 1
 
 
 def restore_averaged(engine: Engine, faces: Array, v: Array, own: Array, passes: int) -> EngineOutput:

@@ -19,7 +19,7 @@ from panini.errors import NoFaceError, PaniniError, one_line
 from panini.faces import align, blend
 from panini.faces.detect import Face, overlap
 from panini.files import write_atomically
-from panini.inference import automatic_passes, restore_crop
+from panini.inference import restore_crop
 from panini.jobs import video_io
 from panini.photo import io as photo_io
 from panini.photo import provenance, scratches
@@ -53,7 +53,6 @@ class Track:
     missed: int = 0  # number of frames since then
     fades: tuple[bool, bool] = (True, True)  # whether it fades in and out; not at a cut
     v: NDArray[np.float32] | None = None  # v_DR [dim], smoothed over time
-    passes: int | None = None  # number of passes of the network, chosen in the first frame
     reused: bool = False  # whether the last frame reused an earlier restoration
     before: NDArray[np.float32] | None = None  # the last restored crop, [64, 64, 3], as `_blurred` makes it
     after: NDArray[np.float32] | None = None  # the last restoration, averaged over frames
@@ -297,10 +296,8 @@ def _restore_crop(
     if steady and track.v is not None:
         v = 0.8 * track.v + 0.2 * v
     track.v = v
-    if track.passes is None:
-        track.passes = settings.passes or automatic_passes(restorer.engine.calibration, v)
     restored = restore_crop(
-        restorer.engine, crop, settings.edit, monochrome=monochrome, passes=track.passes, own=v
+        restorer.engine, crop, settings.edit, monochrome=monochrome, passes=settings.passes, own=v
     ).image
     return _average(track, seen, restored) if steady else restored
 

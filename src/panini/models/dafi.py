@@ -133,7 +133,7 @@ class PictureDAFI(nn.Module):
     light and the undamaged detail of the input.
     """
 
-    def __init__(self, dr_dim: int, bands: int = 6, hidden: int = 64) -> None:
+    def __init__(self, dr_dim: int, bands: int = 7, hidden: int = 64) -> None:
         super().__init__()
         self.bands = bands
         last = nn.Linear(hidden, bands)

@@ -25,44 +25,6 @@ class LatentCodeEncoder(nn.Module):
         return self.linear(self.activation(self.conv(x)).flatten(1)).unflatten(1, (self.latents, -1))
 
 
-class LowRankLatentCodeEncoder(nn.Module):
-    """w+ as the prior's mean + one code for all layers + a low-rank difference for each layer.
-
-    Has a twentieth of the parameters of the paper's linear layer, and starts at the mean face.
-    """
-
-    def __init__(
-        self,
-        c_in: int,
-        hidden: int = 128,
-        width: int = 512,
-        rank: int = 32,
-        latents: int = 23,
-        latent_dim: int = 512,
-    ) -> None:
-        super().__init__()
-        self.c_in = c_in
-        self.latents = latents
-        self.reduce = nn.Sequential(
-            nn.Conv2d(c_in, hidden, 1),
-            nn.LeakyReLU(0.2),
-            nn.Flatten(),
-            nn.Linear(hidden * 16, width),
-            nn.LeakyReLU(0.2),
-        )
-        self.shared = nn.Linear(width, latent_dim)
-        self.coefficients = nn.Linear(width, latents * rank)
-        self.basis = nn.Linear(rank, latent_dim, bias=False)
-        nn.init.zeros_(self.coefficients.weight)
-        nn.init.normal_(self.coefficients.bias, std=0.01)
-        self.register_buffer("mean", torch.zeros(latent_dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        code = self.reduce(x)
-        common = self.mean + self.shared(code)
-        return common[:, None] + self.basis(self.coefficients(code).unflatten(1, (self.latents, -1)))
-
-
 class OffsetLatentCodeEncoder(nn.Module):
     """Features [N, c_in, 4, 4] -> w+ [N, latents, latent_dim]: the prior's mean w, one offset for all layers, and a
     low-rank difference for each layer that starts at zero."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 _PHASE = torch.tensor([[0.125, 1.0, -0.125], [-0.125, 1.0, 0.125]])
 _PHASES = torch.einsum("pi,qj->pqij", _PHASE, _PHASE).reshape(4, 1, 3, 3)
@@ -23,16 +23,6 @@ def enlarge(x: Tensor) -> Tensor:
         places = torch.eye(4).reshape(4, 1, 2, 2).repeat(channels, 1, 1, 1)
         return F.conv_transpose2d(x, places, stride=2, groups=channels)
     return F.pixel_shuffle(x, 2)
-
-
-def low_pass(channels: int) -> nn.Conv2d:
-    """A trainable depthwise convolution, initialized as the filter 1 2 1 in both directions, which removes patterns
-    that alternate from pixel to pixel."""
-    convolution = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False, padding_mode="replicate")
-    taps = torch.tensor([0.25, 0.5, 0.25])
-    with torch.no_grad():
-        convolution.weight.copy_(torch.outer(taps, taps))
-    return convolution
 
 
 def octaves(x: Tensor, count: int) -> list[Tensor]:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from panini.models.dafi import DAFI, PictureDAFI
 from panini.models.deblur import Deblur
-from panini.models.octaves import low_pass
 from panini.models.prior import Prior, PriorState
 from panini.models.removal import DegradationRemoval
 
@@ -34,7 +33,7 @@ class PaniniNet(nn.Module):
 
     One class for the paper's MFR and SR networks and the small default: what differs is the parts (`presets.py`).
     Not in the paper: picture, the interpolation with the input itself; deblur and removal, which come before all
-    features; smooth: a `low_pass` of the last fused features, which removes a lattice pattern.
+    features.
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class PaniniNet(nn.Module):
         deblur: Deblur | None = None,
         removal: DegradationRemoval | None = None,
         input_size: int = 512,
-        smooth: bool = False,
     ) -> None:
         super().__init__()
         self.prior = prior
@@ -60,7 +58,6 @@ class PaniniNet(nn.Module):
         self.deblur = deblur
         self.removal = removal
         self.input_size = input_size
-        self.smooth = low_pass(prior.channels[dafi.resolutions[-1]]) if smooth else None
 
     def encode(self, x: Tensor, v: Tensor | None = None, own: Tensor | None = None) -> Encoding:
         """Everything before the prior. `v` replaces the v_DR of `x` in all interpolations (editable restoration);
@@ -94,7 +91,7 @@ class PaniniNet(nn.Module):
             state = state.with_features(features)
             if resolution == self.dafi.resolutions[-1]:
                 break
-        return state if self.smooth is None else state.with_features(self.smooth(state.features))
+        return state
 
     def generate(self, state: PriorState, w: Tensor) -> Tensor:
         """Generates the picture from a fused state, or from a window of one (`PriorState.crop`)."""

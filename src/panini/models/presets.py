@@ -5,8 +5,8 @@ from __future__ import annotations
 from panini.models.dafi import DAFI, PictureDAFI
 from panini.models.deblur import Deblur
 from panini.models.dre import DegradationEncoder, FixedDegradation
-from panini.models.ife import RRDBExtractor, TrunkExtractor, UNetExtractor
-from panini.models.lce import LatentCodeEncoder, LowRankLatentCodeEncoder, OffsetLatentCodeEncoder
+from panini.models.ife import RRDBExtractor, TrunkExtractor
+from panini.models.lce import LatentCodeEncoder, OffsetLatentCodeEncoder
 from panini.models.panini_net import PaniniNet
 from panini.models.prior import MobilePrior, StyleGAN2Prior, ToyPrior
 from panini.models.removal import DegradationRemoval
@@ -17,43 +17,10 @@ _DAFI_KERNELS = {64: 3}
 
 
 def default() -> PaniniNet:
-    """The small network that ships: 512 in, 1024 out, 16 M parameters, MFR and SR in one.
-
-    Beyond the paper: features fused at 128x128 too, a low-rank latent head, DAFI on the picture, deblurring by v_DR,
-    and wavelet details without their mean.
-    """
-    widths = {256: 32, 128: 64, 64: 128, 32: 256, 16: 256, 8: 256, 4: 256}
-    fused = (4, 8, 16, 32, 64, 128)
-    prior = MobilePrior(centred_blocks=(64, 128, 256, 512))
-    dre = _degradation_encoder()
-    return PaniniNet(
-        prior=prior,
-        ife=UNetExtractor(
-            widths,
-            encoder={256: 1, 128: 2, 64: 2, 32: 2, 16: 2, 8: 1, 4: 1},
-            decoder={8: 1, 16: 1, 32: 2, 64: 3, 128: 4},
-            outputs=fused,
-        ),
-        lce=LowRankLatentCodeEncoder(widths[4], latents=prior.latents, latent_dim=prior.latent_dim),
-        dre=dre,
-        dafi=DAFI(
-            dre.dim,
-            {r: prior.channels[r] for r in fused},
-            {r: widths[r] for r in fused},
-            hidden=128,
-            kernel_size=1,
-        ),
-        picture=PictureDAFI(dre.dim),
-        deblur=Deblur(dre.dim),
-        smooth=True,
-    )
-
-
-def prior_led() -> PaniniNet:
-    """The small network of 35 M parameters, 512 in, 1024 out, for MFR and SR; generation is led by the prior.
+    """The small network that ships: 512 in, 1024 out, 35 M parameters, MFR and SR in one.
 
     Beyond the paper: a trunk at low resolution, image features in units of the prior's, a low-rank latent head, DAFI on
-    the picture, deblurring by v_DR.
+    the picture, deblurring and degradation removal by v_DR.
     """
     prior, ife, dre = MobilePrior(), TrunkExtractor(), _degradation_encoder()
     fused = {r: prior.channels[r] for r in _PAPER_FUSED}
@@ -70,7 +37,7 @@ def prior_led() -> PaniniNet:
 
 
 def toy() -> PaniniNet:
-    """A tiny `prior_led` for tests of training, 128 in, 256 out; its prior is random."""
+    """A tiny `default` for tests of training, 128 in, 256 out; its prior is random."""
     prior = ToyPrior()
     ife = TrunkExtractor({4: 32, 8: 32, 16: 16, 32: 16, 64: 16}, {8: 32, 16: 16, 32: 16, 64: 16}, input_size=128)
     dre = DegradationEncoder((16, 32), (2, 2), input_size=None, unshuffle=4, normalise=True, spectrum=True)

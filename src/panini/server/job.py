@@ -67,16 +67,14 @@ class FaceWork:
     """Whether it is to be restored."""
     by_hand: bool = False
     restored: RestoredFace | None = None
-    made_with: tuple[float, float, int | None] | None = None
+    made_with: tuple[float, float, int] | None = None
     """Dial, strength and passes of `restored`."""
-    several: bool = False
-    """Whether it takes more than one pass unless somebody says how many."""
     shown_with: object = None
     """What of the settings the newest result of the job shows the face with."""
     version: int = 0
     """That of the job when the face last changed."""
 
-    def needs_only_blending(self, dial: float, passes: int | None) -> bool:
+    def needs_only_blending(self, dial: float, passes: int) -> bool:
         """Whether its strength is all that may differ from what is wanted; the network need not run again then."""
         return self.made_with is not None and self.made_with[::2] == (dial, passes)
 
@@ -367,14 +365,14 @@ class Job:
         self._add_boxes(restorer)
         while (stale := self._stale()) is not None:
             work, passes = stale
-            if drafts and (passes is None or monotonic() - shown > _SOON):
+            if drafts and (passes == self.options.passes or monotonic() - shown > _SOON):
                 self._show(self._composed(restorer))
                 shown = monotonic()
             drafts = passes != self.options.passes
             self._restore_face(restorer, work, passes)
             self._add_boxes(restorer)
 
-    def _stale(self) -> tuple[FaceWork, int | None] | None:
+    def _stale(self) -> tuple[FaceWork, int] | None:
         """The next face that is not as the settings want it, and the passes that it is to have now; drafts first."""
         passes = self.options.passes
         with self._lock:
@@ -382,13 +380,13 @@ class Job:
             stale = [face for face in wanted if face.made_with != (face.dial, face.strength, passes)]
         self.done, self.of = len(wanted) - len(stale), len(wanted)
         for face in stale:
-            several = passes is None and face.restored is not None and face.several
+            several = passes > 1 and face.restored is not None
             drafted = face.needs_only_blending(face.dial, passes) or face.made_with == (face.dial, face.strength, 1)
             if several and self.result is not None and not drafted:
                 return face, 1
         return (stale[0], passes) if stale else None
 
-    def _restore_face(self, restorer: Restorer, work: FaceWork, passes: int | None) -> None:
+    def _restore_face(self, restorer: Restorer, work: FaceWork, passes: int) -> None:
         assert self._photo is not None
         restorer.progress(State.RESTORING, self.done, self.of)
         key = (work.dial, work.strength, passes)
@@ -400,8 +398,6 @@ class Job:
                 self._photo.pixels, work.face, work.transform, self._monochrome, settings, self._timings, work.restored
             )
         work.made_with = key
-        if passes is None:
-            work.several = work.restored.report.passes > 1
 
     def _add_boxes(self, restorer: Restorer) -> None:
         """Adds the faces that were boxed by hand, or chooses those that are known. One that fails becomes the note."""

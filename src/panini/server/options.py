@@ -26,7 +26,7 @@ class RestoreFields(BaseModel):
     dial: Dial = 0.0
     dial_level: int | None = Field(None, description="Apply the dial only at this resolution: 4, 8, 16, …")
     strength: Share = Field(1.0, description="Blends the restored faces with the photo; 0 keeps the photo.")
-    passes: Passes | None = Field(None, description="Average so many passes of the network. Default: 1 or 2.")
+    passes: Passes = Field(1, description="Average so many passes of the network.")
     only: list[int] = Field([], max_length=1000, description="Restore only these faces; 1 is the largest.")
     boxes: list[str] = Field(
         [], max_length=1000, description="Restore only faces whose center is in one of these boxes: x,y,width,height."

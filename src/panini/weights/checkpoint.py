@@ -24,7 +24,7 @@ _TRAINING_ONLY = ("prior.mapping.", "prior.mean_latent", "dre.projection.")
 
 def build(preset: str) -> PaniniNet:
     """The untrained network of a preset. Raises PaniniError if no preset has that name."""
-    names = [n for n in vars(presets) if n in ("default", "prior_led", "toy") or n.startswith("paper_")]
+    names = [n for n in vars(presets) if n in ("default", "toy") or n.startswith("paper_")]
     if preset not in names:
         raise PaniniError(f"no preset is called {preset!r}: choose from {', '.join(names)}")
     network: PaniniNet = getattr(presets, preset)()

@@ -14,7 +14,7 @@ from pathlib import Path
 from panini.errors import PaniniError
 
 DEFAULT = Path(__file__).parent / "default.safetensors"
-FORMAT = "panini-3"  # covers the file, the graphs and the presets; other formats are refused
+FORMAT = "panini-4"  # covers the file, the graphs and the presets; other formats are refused
 
 
 @dataclass(frozen=True)

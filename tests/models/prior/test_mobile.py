@@ -15,7 +15,6 @@ from safetensors import safe_open
 
 from panini.cli import run
 from panini.errors import PaniniError
-from panini.models.prior.mobile import MobilePrior, centred, inverse_haar
 from panini.weights import downloads
 from panini.weights.prior_wheel import import_prior, load_mobile_prior, load_prior
 
@@ -109,25 +108,3 @@ def test_what_is_not_the_wheel_is_refused(tmp_path: Path) -> None:
         with pytest.raises(PaniniError, match=message):
             import_prior(path, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
-
-
-def test_details_that_neighbors_share_make_no_lattice() -> None:
-    torch.manual_seed(0)
-    low = torch.randn(1, 2, 1, 1).expand(-1, -1, 16, 16)
-    shared = torch.randn(1, 6, 1, 1).expand(-1, -1, 16, 16)
-    assert inverse_haar(low, shared).std((2, 3)).min() > 0.1
-    assert inverse_haar(low, centred(shared)).std((2, 3)).max() < 1e-5
-    single = torch.zeros(1, 6, 32, 32)
-    single[..., 16, 16] = 1.0
-    torch.testing.assert_close(centred(single)[..., 16, 16], torch.full((1, 6), 1 - 1 / 81))
-
-
-def test_centred_blocks_are_those_that_are_named() -> None:
-    torch.manual_seed(0)
-    plain, one = MobilePrior(), MobilePrior(centred_blocks=(64,))
-    one.load_state_dict(plain.state_dict())
-    with torch.no_grad():
-        w = plain.sample(1, torch.Generator().manual_seed(0))
-        ours, theirs = one.features(w, 64), plain.features(w, 64)
-    assert torch.equal(ours[32].features, theirs[32].features)
-    assert not torch.equal(ours[64].features, theirs[64].features)

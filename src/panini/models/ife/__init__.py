@@ -2,6 +2,5 @@
 
 from panini.models.ife.rrdb import RRDBExtractor
 from panini.models.ife.trunk import TrunkExtractor
-from panini.models.ife.unet import UNetExtractor
 
-__all__ = ["RRDBExtractor", "TrunkExtractor", "UNetExtractor"]
+__all__ = ["RRDBExtractor", "TrunkExtractor"]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from panini.models.initialize import zeroed
 
-_SMALL = 128
-"""Side of the reduced picture that the trunk reads, pixels."""
+_FOLD = 4
+"""The trunk reads the picture folded by so much: blocks of 4 x 4 pixels become channels."""
 
 
 class Residual(nn.Module):
@@ -31,13 +31,14 @@ def _blocks(channels: int, count: int) -> nn.Sequential:
 
 
 class TrunkExtractor(nn.Module):
-    """Picture [N, 3, S, S] in [-1, 1], S a multiple of 128 -> {r: [N, channels[r], r, r]} for r in 4, 8, 16, 32, 64.
+    """Picture [N, 3, input_size, input_size] in [-1, 1] -> {r: [N, channels[r], r, r]}, r from 4 to the finest.
 
-    An encoder reads the picture at 128x128 pixels, folded into 32x32, and goes down to 4x4; a decoder goes back up, so
-    that fine features have a global receptive field. A thin path reads the picture at full size, folded into 64x64: the
-    decoder uses it at 64, and the encoder receives it from 32 on. The 4x4 features are those of the encoder.
+    With the default sizes: an encoder reads the picture at 128x128 pixels, folded into 32x32, and goes down to 4x4; a
+    decoder goes back up, so that fine features have a global receptive field. A thin path reads the picture at full
+    size, folded into 64x64, the finest: the decoder uses it there, and the encoder receives it one level below. The 4x4
+    features are those of the encoder.
 
-    encoder: channels by resolution, 4 to 64; decoder: channels by resolution, 8 to 64.
+    encoder: channels by resolution, from 4 to the finest; decoder: channels by resolution, from 8 to the finest.
     """
 
     def __init__(
@@ -48,27 +49,32 @@ class TrunkExtractor(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = {4: encoder[4], **decoder}
-        self.fine = nn.Conv2d(3 * (input_size // 64) ** 2, encoder[64], 3, padding=1)
-        self.fine_blocks = _blocks(encoder[64], 2)
-        self.join = zeroed(nn.Conv2d(encoder[64], encoder[32], 2, stride=2))
-        self.stem = nn.Conv2d(3 * (_SMALL // 32) ** 2, encoder[32], 3, padding=1)
-        self.encoder = nn.ModuleDict({str(r): _blocks(encoder[r], 1 if r == 32 else 2) for r in (32, 16, 8, 4)})
-        self.down = nn.ModuleDict({str(r): nn.Conv2d(encoder[2 * r], encoder[r], 2, stride=2) for r in (16, 8, 4)})
+        self.finest = finest = max(encoder)
+        *rest, top = sorted(encoder)[:-1]
+        self.fine = nn.Conv2d(3 * (input_size // finest) ** 2, encoder[finest], 3, padding=1)
+        self.fine_blocks = _blocks(encoder[finest], 2)
+        self.join = zeroed(nn.Conv2d(encoder[finest], encoder[top], 2, stride=2))
+        self.stem = nn.Conv2d(3 * _FOLD**2, encoder[top], 3, padding=1)
+        self.encoder = nn.ModuleDict({str(top): _blocks(encoder[top], 1)})
+        self.down = nn.ModuleDict()
+        for r in reversed(rest):
+            self.encoder[str(r)] = _blocks(encoder[r], 2)
+            self.down[str(r)] = nn.Conv2d(encoder[2 * r], encoder[r], 2, stride=2)
         self.up = nn.ModuleDict({str(r): nn.Conv2d(self.channels[r // 2], c, 1) for r, c in decoder.items()})
         self.skip = nn.ModuleDict({str(r): nn.Conv2d(encoder[r], c, 1) for r, c in decoder.items()})
         self.decoder = nn.ModuleDict({str(r): _blocks(c, 2) for r, c in decoder.items()})
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        side = x.shape[-1]
-        fine = self.fine_blocks(self.fine(F.pixel_unshuffle(x, side // 64)))
-        down = {64: fine}
-        y = self.stem(F.pixel_unshuffle(F.avg_pool2d(x, side // _SMALL), _SMALL // 32)) + self.join(fine)
-        for r in (32, 16, 8, 4):
-            if r < 32:
-                y = self.down[str(r)](y)
-            down[r] = y = self.encoder[str(r)](y)
+        side, small = x.shape[-1], _FOLD * self.finest // 2
+        fine = self.fine_blocks(self.fine(F.pixel_unshuffle(x, side // self.finest)))
+        down = {self.finest: fine}
+        y = self.stem(F.pixel_unshuffle(F.avg_pool2d(x, side // small), _FOLD)) + self.join(fine)
+        for r, blocks in self.encoder.items():
+            if r in self.down:
+                y = self.down[r](y)
+            down[int(r)] = y = blocks(y)
         features = {4: y}
-        for r in map(int, self.decoder):
-            y = F.interpolate(self.up[str(r)](y), scale_factor=2.0) + self.skip[str(r)](down[r])
-            features[r] = y = self.decoder[str(r)](y)
+        for r, blocks in self.decoder.items():
+            y = F.interpolate(self.up[r](y), scale_factor=2.0) + self.skip[r](down[int(r)])
+            features[int(r)] = y = blocks(y)
         return features

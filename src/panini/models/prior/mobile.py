@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
@@ -31,17 +30,6 @@ def inverse_haar(ll: Tensor, details: Tensor) -> Tensor:
     )
     pixels = torch.stack(tuple(rows), 2)  # [N, H, 2, W, 2, C]: channels last, which is faster
     return pixels.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-
-
-def centred(details: Tensor, side: int = 9) -> Tensor:
-    """Wavelet details [N, C, H, W] less their mean over `side` x `side` neighbors.
-
-    The transform turns the common part of neighboring details into a lattice, with one cell per coefficient.
-    """
-    half = side // 2
-    rows = F.avg_pool2d(details, (side, 1), 1, (half, 0), count_include_pad=False)
-    mean = F.avg_pool2d(rows, (1, side), 1, (0, half), count_include_pad=False)
-    return details - mean
 
 
 class Modulation(nn.Module):
@@ -86,9 +74,8 @@ class StyledConv(nn.Module):
 class MobileBlock(nn.Module):
     """Features [N, C, H, W] -> [N, c_out, 2H, 2W] at `resolution` = 2H: inverse wavelet transform, two convolutions."""
 
-    def __init__(self, c_in: int, c_out: int, latent_dim: int, resolution: int, centred: bool = False) -> None:
+    def __init__(self, c_in: int, c_out: int, latent_dim: int, resolution: int) -> None:
         super().__init__()
-        self.centred = centred
         self.up = Modulation(c_in, latent_dim)
         self.conv1 = StyledConv(c_in // 4, c_out, latent_dim, resolution)
         self.conv2 = StyledConv(c_out, c_out, latent_dim, resolution)
@@ -98,8 +85,7 @@ class MobileBlock(nn.Module):
         scale = self.conv1.modulation(w1)
         x = x * (self.up(w1) * torch.cat((scale, scale.repeat_interleave(3, 1)), 1))
         low = scale.shape[1]
-        details = centred(x[:, low:]) if self.centred else x[:, low:]
-        x = self.conv1(inverse_haar(x[:, :low], details), origin)
+        x = self.conv1(inverse_haar(x[:, :low], x[:, low:]), origin)
         return self.conv2(x * self.conv2.modulation(w2), origin)
 
 
@@ -107,9 +93,6 @@ class MobilePrior(Prior):
     """MobileStyleGAN: 23 latents of 512, blocks 4 … 512, and a head that turns 512 into 1024 by one more wavelet level.
 
     Every third latent from the fourth is that of an image head that only the distillation used; it has no effect.
-
-    centred_blocks: resolutions of the blocks with `centred` details; none in the original. There, the next convolutions
-    remove the lattice. With fused features they do not: hair and skin get a mesh, most of it from block 64.
     """
 
     size = 1024
@@ -118,7 +101,7 @@ class MobilePrior(Prior):
     latent_dim = 512
     mean_latent: Tensor
 
-    def __init__(self, centred_blocks: Collection[int] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__()
         dim = self.latent_dim
         self.mapping = nn.ModuleList(nn.Linear(dim, dim) for _ in range(8))
@@ -132,7 +115,6 @@ class MobilePrior(Prior):
                     self.channels[resolution],
                     dim,
                     resolution,
-                    resolution in centred_blocks,
                 )
                 for resolution in self.resolutions[1:]
             }
@@ -177,8 +159,8 @@ class ToyPrior(MobilePrior):
     latents = 17
     latent_dim = 32
 
-    def __init__(self, centred_blocks: Collection[int] = ()) -> None:
-        super().__init__(centred_blocks)
+    def __init__(self) -> None:
+        super().__init__()
         with torch.no_grad():  # w affects the picture
             for module in self.modules():
                 if isinstance(module, Modulation):

@@ -1,0 +1,24 @@
+"""The weights in the package decide by damage, and training can go on from them."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from panini.weights import DEFAULT  # noqa: E402
+from panini.weights.checkpoint import build, load_network  # noqa: E402
+
+PARTS = ("prior.", "ife.", "lce.", "dre.", "dafi.", "picture.", "deblur.")
+
+
+@torch.no_grad()
+def test_the_network_decides_by_damage():
+    network = build("default").eval()
+    load_network(DEFAULT, network, PARTS)
+    smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16) * 2 - 1, 512, mode="bicubic").clamp(-1, 1)
+    clean = (smooth + 0.3 * torch.randn(1, 3, 512, 512)).clamp(-1, 1)
+    blurred, noisy = (network.encode(x) for x in (smooth, clean))
+    assert (blurred.w - network.lce.mean).abs().mean() > 0.05, "w is a person's, not the mean"
+    finest = network.picture_weights(torch.cat((blurred.v, noisy.v)))[:, :2]
+    assert finest.max() < 0.5, "neither has detail to keep"
+    shares = [weights[:, 0].mean(1) for weights in network.dafi.weights(torch.cat((blurred.v, noisy.v))).values()]
+    assert max((share[0] - share[1]).abs() for share in shares) > 0.05
