@@ -130,7 +130,8 @@ class PictureDAFI(nn.Module):
     Splits the difference between the input and the generated picture into the frequency bands of a Laplacian pyramid
     (sides S, S/2, …, and the rest). A share of each band, computed from v_DR, is added to the generated picture: all
     bands of a nearly clean picture, only the coarse ones of a blurred or noisy picture. This preserves the colors, the
-    light and the undamaged detail of the input.
+    light and the undamaged detail of the input. Generated detail beyond the input's resolution has the share that the
+    generated face has of the finest band.
     """
 
     def __init__(self, dr_dim: int, bands: int = 7, hidden: int = 64) -> None:
@@ -153,11 +154,15 @@ class PictureDAFI(nn.Module):
         weights: [N, bands] or, for a smaller version of the picture, those of its bands.
         """
         ratio = generated.shape[-1] // x.shape[-1]
-        pyramid = [x - F.avg_pool2d(generated, ratio)]
+        reduced = F.avg_pool2d(generated, ratio)
+        pyramid = [x - reduced]
         for _ in range(weights.shape[1] - 1):
             pyramid.append(F.avg_pool2d(pyramid[-1], 2))
         a_image = weights[:, :, None, None, None].unbind(1)
         correction = a_image[-1] * pyramid[-1]
         for finer, coarser, a in zip(pyramid[-2::-1], pyramid[:0:-1], a_image[-2::-1], strict=True):
             correction = enlarge(correction - a * coarser) + a * finer
-        return generated + (correction if ratio == 1 else enlarge(correction))
+        if ratio == 1:
+            return generated + correction
+        finest = a_image[0]
+        return (1 - finest) * generated + enlarge(correction + finest * reduced)

@@ -115,6 +115,7 @@ class RestorerConfig(RunConfig):
     ] = "features"
     crop: Annotated[int, 'for "picture": size of random crops for degradation removal, in pixels; 0: no crops'] = 0
     window: Annotated[int, 'for "full": size of the window that is compared, in fused features; 0: everything'] = 0
+    parts_share: Annotated[float, "share of steps whose window shows an eye or the mouth; window = 16 fits them"] = 0.0
     compare: Annotated[int, "size at which the generated face is compared, in pixels"] = 128
     perceptual: Annotated[Literal["stlpips", "vgg"], "perceptual network"] = "stlpips"
     depth: Annotated[int, "number of stages of ST-LPIPS to compare, 1 to 5"] = 5

@@ -30,6 +30,8 @@ looks like wrinkles and cracks there."""
 _PLACES = 8
 """Windows begin at multiples of 1/8 of the picture: only if its coarsest pixels coincide with those of the picture,
 `PictureDAFI` splits a window like the whole picture."""
+PARTS = ((3, 2), (3, 4), (5, 3))
+"""Row and column, in eighths of an aligned face, at which a window of a quarter of the side shows an eye or the mouth."""
 JUDGED = (32, 64)
 """Resolutions of the fused features that have a discriminator."""
 JUDGED_SIZE = 256
@@ -243,8 +245,11 @@ class Objective:
     def _place(self, step: int, whole: int) -> tuple[int, int]:
         """Row and column of a random window of the fused features, which have `whole` rows and columns."""
         grid = max(1, whole // _PLACES)
-        count = (whole - self.config.window) // grid + 1
-        row, column = np.random.default_rng((self.config.seed, step, 2, 0)).integers(0, count, 2)
+        rng = np.random.default_rng((self.config.seed, step, 2, 0))
+        last = (whole - self.config.window) // grid
+        row, column = rng.integers(0, last, 2, endpoint=True)
+        if rng.random() < self.config.parts_share:
+            row, column = np.minimum(PARTS[rng.integers(len(PARTS))], last)
         return grid * int(row), grid * int(column)
 
 
