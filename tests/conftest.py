@@ -47,7 +47,7 @@ def tiny_state(tmp_path_factory) -> Path:
         dre = DegradationEncoder((8, 12), (1, 2), input_size=None, unshuffle=4)
         ife = TrunkExtractor({4: 16, 8: 16, 16: 8}, {8: 16, 16: 8}, input_size=32)
         lce = OffsetLatentCodeEncoder(16, 16, 4, prior.latents, prior.latent_dim)
-        dafi = DAFI(dre.dim, {r: prior.channels[r] for r in fused}, ife.channels, 8, 1, normalised=True)
+        dafi = DAFI(dre.dim, {r: prior.channels[r] for r in fused}, ife.channels, 8, 1, normalized=True)
         return PaniniNet(prior, ife, lce, dre, dafi, PictureDAFI(dre.dim, bands=3), input_size=32)
 
     patch = pytest.MonkeyPatch()

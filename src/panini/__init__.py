@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from panini.api import Restoration, RestoredFace, RestoreOptions, Restorer, restore
     from panini.errors import NoFaceError, PaniniError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["NoFaceError", "PaniniError", "Restoration", "RestoreOptions", "RestoredFace", "Restorer", "restore"]
 
 

@@ -111,7 +111,7 @@ def test_paper_extractor_shapes() -> None:
 
 def test_default_network_shapes_and_size() -> None:
     network = presets.default().eval()
-    assert sum(tensor.numel() for tensor in inference_tensors(network).values()) < 34e6  # 34 MB in eight bits
+    assert sum(tensor.numel() for tensor in inference_tensors(network).values()) < 35e6  # 70 MB in half precision
     x = torch.randn(1, 3, 512, 512).clamp(-1, 1)
     encoding = network.encode(x)
     assert encoding.v.shape == (1, 256)

@@ -31,6 +31,7 @@ STAGES = {
     "a1": {},
     "a2": {},
     "b": {"view": "full", "real_share": 0.5},
+    "p": {"view": "full", "window": 16, "parts_share": 0.7},
     "c": {"view": "full", "real_share": 0.5, "window": 32, "train_prior": 128},
 }
 

@@ -17,7 +17,7 @@ _DAFI_KERNELS = {64: 3}
 
 
 def default() -> PaniniNet:
-    """The small network that ships: 512 in, 1024 out, 36 M parameters, MFR and SR in one.
+    """The small network that ships: 512 in, 1024 out, 35 M parameters, MFR and SR in one.
 
     Beyond the paper: a trunk at low resolution, image features in units of the prior's, a low-rank latent head, DAFI on
     the picture, deblurring and degradation removal by v_DR.

@@ -31,7 +31,7 @@ _PLACES = 8
 """Windows begin at multiples of 1/8 of the picture: only if its coarsest pixels coincide with those of the picture,
 `PictureDAFI` splits a window like the whole picture."""
 PARTS = ((3, 2), (3, 4), (5, 3))
-"""Row and column, in eighths of an aligned face, at which a window of a quarter of the side shows an eye or the mouth."""
+"""Row and column, in eighths of an aligned face, of windows of a quarter of the side that show an eye or the mouth."""
 JUDGED = (32, 64)
 """Resolutions of the fused features that have a discriminator."""
 JUDGED_SIZE = 256
