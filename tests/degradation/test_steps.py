@@ -136,7 +136,7 @@ def test_strengths_are_those_of_a_512_face() -> None:
         lambda: Blur("3"),  # type: ignore[arg-type]
         lambda: Jpeg(50.5),  # type: ignore[arg-type]
         lambda: Jpeg(True),
-        lambda: Noise(3, grey=1),  # type: ignore[arg-type]
+        lambda: Noise(3, gray=1),  # type: ignore[arg-type]
         lambda: Downsample(2, "lanczos"),
         lambda: Degradation((Downsample(2),)),
         lambda: Degradation(("blur",)),  # type: ignore[arg-type]

@@ -118,9 +118,9 @@ def test_the_dial_and_the_other_choices(tmp_path):
     kept, mark = detail("--strength", "0")
     assert (mark["Strength"], 0 < float(mark["Imagined"]) < 1) == ("0", True)
     restored, _ = detail()
-    dialled, mark = detail("--dial", "1")
+    dialed, mark = detail("--dial", "1")
     assert mark["Dial"] == "1"
-    assert kept > restored != dialled
+    assert kept > restored != dialed
     assert detail("--like", str(photo))[0] > restored  # as if it were as clean as the other
     assert detail("--grain", "1")[0] > restored
     calm, mark = detail("--passes", "2")

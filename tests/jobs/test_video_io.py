@@ -52,7 +52,7 @@ COLORS = ("color_range", "color_space", "color_transfer", "color_primaries")
 
 
 def test_bt709_keeps_its_tags_and_outside_faces_nothing_moves(faults, tmp_path, capsys):
-    source = faults / "hd-bt709-colours-shift.mp4"
+    source = faults / "hd-bt709-colors-shift.mp4"
     restored(source, tmp_path / "out.mp4")
     assert capsys.readouterr().err == ""
     before, after = video_of(source), video_of(tmp_path / "out.mp4")

@@ -372,7 +372,7 @@ def test_what_a_file_is_instead_is_said(tmp_path, start, words, capsys):
 def test_formats_are_known_by_content(faults, tmp_path, capsys):
     pytest.importorskip("pillow_heif")
     pytest.importorskip("pillow_jxl")
-    for name, size in (("heic-named-jpg-not-recognised.jpg", 256), ("jpeg-xl-message-misleads.jxl", 256)):
+    for name, size in (("heic-named-jpg-not-recognized.jpg", 256), ("jpeg-xl-message-misleads.jxl", 256)):
         assert photo_io.load(faults / name).pixels.shape[:2] == (size, size)
     shutil.copy(saved(tmp_path / "a.png"), tmp_path / "really-png.jpg")
     assert run(["restore", str(tmp_path / "really-png.jpg"), *BICUBIC]) == 0
@@ -380,10 +380,10 @@ def test_formats_are_known_by_content(faults, tmp_path, capsys):
 
 
 def test_what_to_install_for_a_format_is_said(faults):
-    assert "pip install '.[heif]'" in file_types.unreadable(faults / "heic-named-jpg-not-recognised.jpg", {"PNG"})
+    assert "pip install '.[heif]'" in file_types.unreadable(faults / "heic-named-jpg-not-recognized.jpg", {"PNG"})
     assert "pip install '.[jxl]'" in file_types.unreadable(faults / "jpeg-xl-message-misleads.jxl", {"PNG"})
     # Where it could be read, it is damaged.
-    assert "is a damaged HEIC file" in file_types.unreadable(faults / "heic-named-jpg-not-recognised.jpg", {"HEIF"})
+    assert "is a damaged HEIC file" in file_types.unreadable(faults / "heic-named-jpg-not-recognized.jpg", {"HEIF"})
     assert file_types.kind((faults / "same-without-scratches.png").read_bytes()) == "PNG"
 
 
@@ -395,7 +395,7 @@ def test_without_the_extras_the_message_names_them(faults, tmp_path):
     )
     import sys
 
-    for name, extra in (("heic-named-jpg-not-recognised.jpg", "heif"), ("jpeg-xl-message-misleads.jxl", "jxl")):
+    for name, extra in (("heic-named-jpg-not-recognized.jpg", "heif"), ("jpeg-xl-message-misleads.jxl", "jxl")):
         path = shutil.copy(faults / name, tmp_path)
         done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -164,7 +164,7 @@ def test_the_command_line_says_in_one_line_what_is_wrong(
     recipe.write_text(f'output = "{tmp_path}/run"\nreal = "{faces}"\nsteps = 1\n')
     for override, message in (
         ("real=nowhere", "cannot read faces in nowhere"),
-        ("colour=red", "unknown colour"),
+        ("color=red", "unknown color"),
         ("preset=other", "no preset is called 'other'"),
         ("hardware.device=abacus", "hardware.device: "),
         ("steps=0", "set minutes or steps"),

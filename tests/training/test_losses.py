@@ -111,7 +111,7 @@ def test_a_discriminator_learns_and_tells_the_generator() -> None:
     assert penalty.shape == (8,)
     penalty.sum().backward()
     assert ours.grad is not None
-    assert ours.grad.mean() < 0, "towards the real ones"
+    assert ours.grad.mean() < 0, "toward the real ones"
     assert all(p.grad is None for p in module.parameters())
     again = Adversary("x", module, Optimizer(), 0.5)
     again.load_state_dict(adversary.state_dict())

@@ -22,7 +22,7 @@ def bank(faces: Path) -> FaceBank:
 
 def _encoder() -> DegradationEncoder:
     torch.manual_seed(0)
-    return DegradationEncoder((8, 16, 16), (1, 2, 2), input_size=None, unshuffle=4, normalise=True, spectrum=True)
+    return DegradationEncoder((8, 16, 16), (1, 2, 2), input_size=None, unshuffle=4, normalize=True, spectrum=True)
 
 
 @pytest.mark.parametrize(("tiles", "canvases", "views"), [(1, 2, 2), (2, 1, 4), (4, 1, 16)])

@@ -77,7 +77,7 @@ PAPER = (
     Recipe(0.02, "motion", (
         always(Motion, length=Log(4.0, 30.0), angle=_ANGLE),)),
     Recipe(0.09, "noise", (
-        always(Noise, sigma=(2.0, 32.0), grey=[False, False, False, True], shot=[False, False, False, True]),)),
+        always(Noise, sigma=(2.0, 32.0), gray=[False, False, False, True], shot=[False, False, False, True]),)),
     Recipe(0.10, "pixelated", (
         always(Downsample, factor=Log(2.0, 14.0), kernel="area"),
         maybe(0.3, Jpeg, quality=range(15, 91)),
@@ -96,7 +96,7 @@ PAPER = (
         maybe(0.60, Blur, sigma=Log(0.6, 9.0)),
         maybe(0.10, Motion, length=Log(4.0, 30.0), angle=_ANGLE),
         maybe(0.60, Downsample, factor=Log(1.5, 16.0), kernel=_ANY),
-        maybe(0.55, Noise, sigma=(1.0, 28.0), grey=[False, False, False, True], shot=[False, False, False, True]),
+        maybe(0.55, Noise, sigma=(1.0, 28.0), gray=[False, False, False, True], shot=[False, False, False, True]),
         maybe(0.65, Jpeg, quality=range(12, 96), subsampling=_CHROMA),
         always(Enlarge, kernel=_UP))),
 )
@@ -125,7 +125,7 @@ WILD = (
     Recipe(0.14, "thumbnail", (  # reduced for a web page, gray or in color, and sharpened until edges have halos
         maybe(0.3, Tone, amount=1.0),
         maybe(0.5, Blur, sigma=Log(0.6, 6.0)),
-        maybe(0.3, Noise, sigma=(1.0, 12.0), grey=_EITHER),
+        maybe(0.3, Noise, sigma=(1.0, 12.0), gray=_EITHER),
         always(Downsample, factor=Log(2.0, 8.0), kernel=["area", *_AA]),
         always(Sharpen, **_UNSHARP),
         always(Jpeg, quality=range(40, 96), subsampling=_CHROMA),
@@ -141,7 +141,7 @@ WILD = (
     Recipe(0.10, "old photo", (  # lens, film, paper, fading, scanner
         maybe(0.7, Blur, sigma=Log(0.8, 6.0)),
         maybe(0.85, Tone, amount=[1.0, 1.0, 1.0, 0.5], sepia=_EITHER),
-        maybe(0.7, Noise, sigma=(1.0, 22.0), grey=[True, True, False]),
+        maybe(0.7, Noise, sigma=(1.0, 22.0), gray=[True, True, False]),
         maybe(0.5, Paper, sigma=Log(2.0, 20.0), size=Log(1.0, 12.0), woven=[False, False, True]),
         maybe(0.6, Fade, contrast=(0.4, 0.95), base=(0.2, 1.0)),
         maybe(0.6, Downsample, factor=Log(1.2, 10.0), kernel=["area", *_AA]),
@@ -165,7 +165,7 @@ WILD = (
         always(Blur, sigma=Log(0.5, 2.5)),
         maybe(0.4, Fade, contrast=(0.6, 1.0), base=(0.0, 1.0)),
         maybe(0.4, Downsample, factor=Log(1.1, 3.0), kernel=["area", *_AA]),
-        maybe(0.4, Noise, sigma=(1.0, 8.0), grey=_EITHER),
+        maybe(0.4, Noise, sigma=(1.0, 8.0), gray=_EITHER),
         maybe(0.3, Sharpen, **_UNSHARP),
         maybe(0.8, Jpeg, quality=range(35, 96)),
         always(Enlarge, kernel=_SMOOTH))),

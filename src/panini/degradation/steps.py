@@ -210,25 +210,25 @@ class Enlarge(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Noise(Step):
-    """Gaussian noise of standard deviation `sigma` (8-bit units). `grey`: the same in all channels, like film grain.
+    """Gaussian noise of standard deviation `sigma` (8-bit units). `gray`: the same in all channels, like film grain.
     `shot`: like Poisson noise, `sigma` at white and proportional to the root of the value."""
 
     kind: ClassVar[str] = "noise"
     measure: ClassVar[str] = "sigma"
     sigma: float = _number(0.0, 128.0)
-    grey: bool = _choice(False, True, default=False)
+    gray: bool = _choice(False, True, default=False)
     shot: bool = _choice(False, True, default=False)
 
     def __str__(self) -> str:
-        return f"{'gray ' if self.grey else ''}{'shot ' if self.shot else ''}noise {self.sigma:.2g}/255"
+        return f"{'gray ' if self.gray else ''}{'shot ' if self.shot else ''}noise {self.sigma:.2g}/255"
 
     def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
         height, width = _size(image)
-        noise = rng.standard_normal((height, width, 1 if self.grey else 3), dtype=np.float32)
+        noise = rng.standard_normal((height, width, 1 if self.gray else 3), dtype=np.float32)
         noise *= np.float32(self.sigma)
         if self.shot:
             noise = noise * np.sqrt(np.clip(image, 0, 255) / np.float32(255))
-        if self.grey and not self.shot:
+        if self.gray and not self.shot:
             return image + noise
         noise += image
         return noise

@@ -134,7 +134,7 @@ def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def _noise(x: Tensor, step: Noise, generator: torch.Generator | None) -> Tensor:
     noise = _normal(x, generator) * step.sigma
-    noise = noise[:, :1] if step.grey else noise
+    noise = noise[:, :1] if step.gray else noise
     return x + (noise * (x.clamp(0, 255) / 255).sqrt() if step.shot else noise)
 
 

@@ -82,7 +82,7 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
     nothing = Linear(np.zeros(0, np.float32), 0.0)
     tried = directions(lambda picture: _encode(engine, picture), faces, count // 2)
     draft = Calibration(engine.digest, tried[0], 1.0, 1.0, probes, nothing, nothing)
-    draft = _dialled(engine, draft, tried, list(_samples(engine, faces, count // 2, seed=3)), log)
+    draft = _dialed(engine, draft, tried, list(_samples(engine, faces, count // 2, seed=3)), log)
     error, imagined = _fit_truth(engine, draft, _samples(engine, faces, 2 * count, seed=4))
     draft = replace(draft, error=error, imagined=imagined)
     held_out = list(_samples(engine, validation, count // 2, seed=5))
@@ -167,7 +167,7 @@ def _measure(samples: Sequence[Sample], restorations: Sequence[RestoredCrop]) ->
     return np.array(rows)
 
 
-def _dialled(
+def _dialed(
     engine: Engine, calibration: Calibration, directions: Sequence[Array], samples: Sequence[Sample], log: Log
 ) -> Calibration:
     """`calibration` with a dial: the first direction that trades fidelity for realism on both sides, and its range.
@@ -178,8 +178,8 @@ def _dialled(
     """
 
     def tried(direction: Array, reach: float) -> NDArray[np.float64]:
-        dialled = replace(calibration, direction=direction, faithful=-reach, realistic=reach)
-        return _measure(samples, [_restore(engine, dialled, sample, float(np.sign(reach))) for sample in samples])
+        dialed = replace(calibration, direction=direction, faithful=-reach, realistic=reach)
+        return _measure(samples, [_restore(engine, dialed, sample, float(np.sign(reach))) for sample in samples])
 
     def trades(side: int, nearer: NDArray[np.float64], farther: NDArray[np.float64], least: float) -> bool:
         psnr, sharp = side * np.median(farther - nearer, 0)[:2]

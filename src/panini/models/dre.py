@@ -57,7 +57,7 @@ class DegradationEncoder(nn.Module):
 
     Degradations are local, so pictures may have any size that the strides divide. `input_size`: size to which pictures
     are averaged down first (the paper's 256); None: unchanged. `unshuffle` folds blocks of pixels into channels, which
-    makes the first convolutions cheap and preserves the finest detail. `normalise` removes the common part of all v_DR,
+    makes the first convolutions cheap and preserves the finest detail. `normalize` removes the common part of all v_DR,
     which is most of it (batch norm without weights), and then gives each v_DR the same length (layer norm), which
     bounds it. `spectrum` adds features that convolutions learn slowly.
     """
@@ -68,16 +68,16 @@ class DegradationEncoder(nn.Module):
         strides: Sequence[int] = (1, 1, 2, 1, 2, 1),
         input_size: int | None = 256,
         unshuffle: int = 1,
-        normalise: bool = False,
+        normalize: bool = False,
         spectrum: bool = False,
     ) -> None:
         super().__init__()
         self.input_size = input_size
         self.unshuffle = unshuffle
         self.dim = widths[-1]
-        self.normalise = (
+        self.normalise = (  # spelled as in weights files
             nn.Sequential(nn.BatchNorm1d(self.dim, affine=False), nn.LayerNorm(self.dim, elementwise_affine=False))
-            if normalise
+            if normalize
             else nn.Identity()
         )
         layers: list[nn.Module] = []

@@ -40,7 +40,7 @@ def toy() -> PaniniNet:
     """A tiny `default` for tests of training, 128 in, 256 out; its prior is random."""
     prior = ToyPrior()
     ife = TrunkExtractor({4: 32, 8: 32, 16: 16, 32: 16, 64: 16}, {8: 32, 16: 16, 32: 16, 64: 16}, input_size=128)
-    dre = DegradationEncoder((16, 32), (2, 2), input_size=None, unshuffle=4, normalise=True, spectrum=True)
+    dre = DegradationEncoder((16, 32), (2, 2), input_size=None, unshuffle=4, normalize=True, spectrum=True)
     fused = {r: prior.channels[r] for r in _PAPER_FUSED}
     return PaniniNet(
         prior=prior,
@@ -61,7 +61,7 @@ def _degradation_encoder() -> DegradationEncoder:
         strides=(2, 1, 2, 1, 2, 1),
         input_size=None,
         unshuffle=4,
-        normalise=True,
+        normalize=True,
         spectrum=True,
     )
 
