@@ -30,14 +30,16 @@ def test_every_field_is_explained(cls: type) -> None:
 
 def test_overrides_reach_every_level(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
-    path.write_text("steps = 7\n[judge]\nlr = 1e-3\n[optimizer]\nlr = 1e-3\nwarmup = 3\n[mixture]\npaper = 1.0\n")
+    tables = ("[discriminator_optimizer]\nlr = 1e-3", "[optimizer]\nlr = 1e-3\nwarmup = 3", "[mixture]\npaper = 1.0")
+    path.write_text("\n".join(("steps = 7", *tables)))
     overrides = ["optimizer.lr=2e-4", "output=some/where", 'preset="paper_mfr"', "losses.l1=3", "mixture.wild=0.5"]
     config = load(RestorerConfig, path, [*overrides, 'train=["ife"]', "batch = 2"])
     assert (config.steps, config.batch, config.output, config.preset) == (7, 2, "some/where", "paper_mfr")
     assert (config.optimizer.lr, config.optimizer.warmup, config.losses.l1) == (2e-4, 3, 3)
     assert config.mixture == {"paper": 1.0, "wild": 0.5}
     assert config.train == ("ife",)
-    assert (config.judge.lr, config.judge.momentum) == (1e-3, 0.0), "what a table leaves out is this table's default"
+    optimizer = config.discriminator_optimizer
+    assert (optimizer.lr, optimizer.momentum) == (1e-3, 0.0), "what a table leaves out is this table's default"
 
 
 @pytest.mark.parametrize(

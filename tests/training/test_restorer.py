@@ -187,7 +187,7 @@ def test_everything_of_the_paper_s_recipe_at_a_small_size(
             preset="paper_small",
             real=toy.real,
             encoder="",
-            discriminator="",
+            discriminator_weights="",
             size=128,
             compare=128,
             steps=2,
@@ -197,10 +197,10 @@ def test_everything_of_the_paper_s_recipe_at_a_small_size(
         training = RestorerTraining(replace(config, losses=replace(config.losses, r1=10.0)))
         before = {n: p.detach().clone() for n, p in training.network.named_parameters()}
         (adversary,) = training.adversaries
-        judge = {n: p.detach().clone() for n, p in adversary.module.named_parameters()}
+        discriminator = {n: p.detach().clone() for n, p in adversary.module.named_parameters()}
         for _ in range(2):
             training.update()
             training.step += 1
-        for module, old in ((training.network, before), (adversary.module, judge)):
+        for module, old in ((training.network, before), (adversary.module, discriminator)):
             still = [n for n, p in module.named_parameters() if torch.equal(p, old[n])]
             assert all("mapping" in n or "projection" in n or "noise_strength" in n for n in still), still

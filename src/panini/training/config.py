@@ -96,7 +96,7 @@ class RestorerConfig(RunConfig):
     prior: Annotated[str, "a GAN prior (`panini import-prior --help`); empty: the small prior, from its wheel"] = ""
     perceptual_weights: Annotated[str, "file of ST-LPIPS made by the GPU kit; empty: the stlpips-pytorch wheel"] = ""
     identity: Annotated[str, "mobilefacenet.safetensors, for losses.identity"] = ""
-    discriminator: Annotated[str, "StyleGAN2 checkpoint with the initial discriminator (paper)"] = ""
+    discriminator_weights: Annotated[str, "StyleGAN2 checkpoint with the initial discriminator (paper)"] = ""
     train: Annotated[tuple[str, ...], "trainable modules, by the first component of their names"] = (
         "ife",
         "lce",
@@ -122,10 +122,10 @@ class RestorerConfig(RunConfig):
     dial_share: Annotated[float, "share of samples with v_DR shifted along the dial direction"] = 0.0
     calm: Annotated[bool, "weight perceptual and adversarial terms less if the photo has kept its detail"] = False
     ema: Annotated[float, "decay per step of the moving average, which is validated and exported; 0: none"] = 0.997
-    judge: Annotated[Optimizer, "optimizer of the discriminators"] = field(
+    discriminator_optimizer: Annotated[Optimizer, "optimizer of the discriminators"] = field(
         default_factory=lambda: Optimizer("adamw", 4e-4, 0.0, weight_decay=0.0, schedule="constant", clip=0.0)
     )
-    judge_every: Annotated[int, "minimum number of steps between updates of the discriminators"] = 1
+    discriminator_every: Annotated[int, "minimum number of steps between updates of the discriminators"] = 1
     losses: Annotated[Losses, ""] = field(default_factory=Losses)
     # Faces.
     real: Annotated[str, "aligned faces: a folder of pictures or of tar files"] = "../shared/data/train"

@@ -53,10 +53,10 @@ STAGES = ("R", "A1", "A2", "B", "P", "C")
 _GPU = {  # changes to the config of a stage on a GPU
     "R": ("batch=64", "group=4"),
     "A1": ("batch=256", "group=16"),
-    "A2": ("batch=128", "group=8", "judge_every=1"),
-    "B": ("batch=64", "group=4", "judge_every=1", "compare=256", "depth=5", "window=0"),
+    "A2": ("batch=128", "group=8", "discriminator_every=1"),
+    "B": ("batch=64", "group=4", "discriminator_every=1", "compare=256", "depth=5", "window=0"),
     "P": ("batch=64", "group=4", "depth=5"),
-    "C": ("batch=32", "group=4", "judge_every=1", "window=0"),
+    "C": ("batch=32", "group=4", "discriminator_every=1", "window=0"),
 }
 _TOY = (
     *("preset=toy", "size=128", "batch=2", "group=2", "encoder=''", "least=0"),

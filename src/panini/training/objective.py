@@ -32,9 +32,9 @@ _PLACES = 8
 `PictureDAFI` splits a window like the whole picture."""
 PARTS = ((3, 2), (3, 4), (5, 3))
 """Row and column, in eighths of an aligned face, of windows of a quarter of the side that show an eye or the mouth."""
-JUDGED = (32, 64)
+DISCRIMINATOR_RESOLUTIONS = (32, 64)
 """Resolutions of the fused features that have a discriminator."""
-JUDGED_SIZE = 256
+DISCRIMINATOR_SIZE = 256
 """Size of whole faces for the discriminator, in pixels."""
 
 
@@ -104,7 +104,7 @@ class Objective:
         if config.view != "features" or weigh.fused or weigh.adversarial_features:
             weights = network.dafi.weights(edited)
             state, fused = self._fuse(w, own, weights)
-            terms |= {f".share_{r}": weights[r][:, 0].mean() for r in fused if r >= JUDGED[0]}
+            terms |= {f".share_{r}": weights[r][:, 0].mean() for r in fused if r >= DISCRIMINATOR_RESOLUTIONS[0]}
         if weigh.fused and len(batch.w):
             spread = {r: network.dafi.statistics(r)[1] for r in fused}
             known = {r: f[: len(batch.w)] for r, f in fused.items()}
@@ -210,7 +210,7 @@ class Objective:
             likeness = (helpers.identity(shown.generated[real]) * true).sum(1)
             terms["identity"] = weigh.identity * (1 - likeness).mean()
         if helpers.faces is not None:
-            face = _at(shown.generated, min(shown.generated.shape[-1], self._judged_side(shown)))
+            face = _at(shown.generated, min(shown.generated.shape[-1], self._discriminator_side(shown)))
             terms["adversarial"] = (helpers.faces.penalty(face) * looks).mean()
         picture = self.network.picture
         if picture is not None and weigh.bands:
@@ -231,16 +231,16 @@ class Objective:
     def _seen(self, batch: Batch, fused: Mapping[int, Tensor], shown: _Shown | None) -> Seen:
         faces = None
         if self.helpers.faces is not None and shown is not None:
-            side = self._judged_side(shown)
+            side = self._discriminator_side(shown)
             faces = _at(shown.truth, side), _at(shown.generated.detach(), side)
-        judged = self.helpers.features or {}
-        return Seen(faces, {r: (batch.features[r], fused[r].detach()) for r in judged if r in batch.features})
+        discriminators = self.helpers.features or {}
+        return Seen(faces, {r: (batch.features[r], fused[r].detach()) for r in discriminators if r in batch.features})
 
-    def _judged_side(self, shown: _Shown) -> int:
+    def _discriminator_side(self, shown: _Shown) -> int:
         """Size for the discriminator: 256 pixels for whole faces; unchanged for windows and for the paper's results."""
         if self.config.window or self.config.perceptual == "vgg":
             return shown.truth.shape[-1]
-        return min(JUDGED_SIZE, shown.truth.shape[-1])
+        return min(DISCRIMINATOR_SIZE, shown.truth.shape[-1])
 
     def _place(self, step: int, whole: int) -> tuple[int, int]:
         """Row and column of a random window of the fused features, which have `whole` rows and columns."""

@@ -26,7 +26,7 @@ from panini.training.data import FaceBank, Faces, aligned, check_disjoint
 from panini.training.identity import MobileFaceNet
 from panini.training.loop import Training, Validation, parameters_of
 from panini.training.losses import ShallowSTLPIPS, VGGDistance
-from panini.training.objective import JUDGED, JUDGED_SIZE, Helpers, Objective, Seen
+from panini.training.objective import DISCRIMINATOR_RESOLUTIONS, DISCRIMINATOR_SIZE, Helpers, Objective, Seen
 from panini.training.optim import Descent, MovingAverage, channels_last
 from panini.training.validation import Validator
 from panini.weights.checkpoint import build, load_network
@@ -89,26 +89,27 @@ class RestorerTraining(Training[RestorerConfig]):
 
     def _adversaries(self) -> list[Adversary]:
         config, found = self.config, []
+        optimizer, every = config.discriminator_optimizer, config.discriminator_every
         if config.losses.adversarial:
-            module, weight = self._judge_of_faces(), config.losses.adversarial
-            found.append(Adversary("faces", module, config.judge, weight, config.losses.r1, config.judge_every))
+            module, weight = self._face_discriminator(), config.losses.adversarial
+            found.append(Adversary("faces", module, optimizer, weight, config.losses.r1, every))
         if config.losses.adversarial_features:
-            for r in JUDGED:
+            for r in DISCRIMINATOR_RESOLUTIONS:
                 module = PriorFeatureDiscriminator(*self.network.dafi.statistics(r)).to(self.device)
                 channels_last(module)
-                weight = config.losses.adversarial_features / len(JUDGED)
-                found.append(Adversary(f"features_{r}", module, config.judge, weight, every=config.judge_every))
+                weight = config.losses.adversarial_features / len(DISCRIMINATOR_RESOLUTIONS)
+                found.append(Adversary(f"features_{r}", module, optimizer, weight, every=every))
         if config.start:
             _continue_adversaries(Path(config.start), found, self.device)
         return found
 
-    def _judge_of_faces(self) -> nn.Module:
+    def _face_discriminator(self) -> nn.Module:
         config = self.config
         module: nn.Module = PatchDiscriminator()
         if config.perceptual == "vgg":  # the paper's
-            module = Discriminator(config.size, 32768 if config.size > JUDGED_SIZE else 8192)
-            if config.discriminator:
-                load_released(config.discriminator, module)
+            module = Discriminator(config.size, 32768 if config.size > DISCRIMINATOR_SIZE else 8192)
+            if config.discriminator_weights:
+                load_released(config.discriminator_weights, module)
         channels_last(module)
         return module.to(self.device)
 
@@ -138,7 +139,7 @@ class RestorerTraining(Training[RestorerConfig]):
             self.sampled.deviation.square() if self.sampled is not None else None,
             direction,
             by_name.get("faces"),
-            {r: by_name[f"features_{r}"] for r in JUDGED if f"features_{r}" in by_name},
+            {r: by_name[f"features_{r}"] for r in DISCRIMINATOR_RESOLUTIONS if f"features_{r}" in by_name},
         )
 
     # --- steps --------------------------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ class RestorerTraining(Training[RestorerConfig]):
         self.descent.step(total, step, progress)
         self.moving.follow(step)
         logged = {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}
-        return logged | self._judge(seen, step, progress)
+        return logged | self._update_discriminators(seen, step, progress)
 
     def _next_batch(self, step: int) -> Batch:
         """The batch of a step. On a CPU, another thread prepares the next one meanwhile."""
@@ -162,7 +163,7 @@ class RestorerTraining(Training[RestorerConfig]):
         self._ahead = step + 1, self._maker.submit(self.batches, step + 1)
         return batch
 
-    def _judge(self, seen: Seen, step: int, progress: float) -> dict[str, Tensor]:
+    def _update_discriminators(self, seen: Seen, step: int, progress: float) -> dict[str, Tensor]:
         losses = {}
         for adversary in self.adversaries:
             pair = seen.faces if adversary.name == "faces" else seen.features.get(int(adversary.name.split("_")[1]))
@@ -171,7 +172,7 @@ class RestorerTraining(Training[RestorerConfig]):
             with self.objective.autocast():
                 loss = adversary.learn(*pair, step, progress)
             loss = torch.zeros((), device=self.device) if loss is None else adversary.balance.every * loss
-            losses[f".judge_{adversary.name}"] = loss  # the mean over all steps is that over its own
+            losses[f".discriminator_{adversary.name}"] = loss  # the mean over all steps is that over its own
         return losses
 
     def read(self) -> dict[str, float]:
