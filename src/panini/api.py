@@ -177,19 +177,19 @@ class RestoredFace:
     """One restored face."""
 
     face: Face
-    """Position and landmarks, in pixels of the photo."""
+    """Position and landmarks, in pixels of the photo. For an aligned photo: the whole photo, with NaN landmarks."""
     before: Pixels
-    """[512, 512, 3] RGB: the aligned crop, before restoration."""
+    """uint8 RGB [input_size, input_size, 3] (512 in the default network): the aligned crop, before restoration."""
     after: Pixels
-    """[1024, 1024, 3] RGB: the restored crop, with the color and light of the photo."""
+    """uint8 RGB [output_size, output_size, 3] (1024): the restored crop, with the color and light of the photo."""
     degradation: NDArray[np.float32]
-    """[256]: the degradation representation (v_DR) of the face, before the dial is applied."""
+    """[dim] (256): the degradation representation (v_DR) of the face, before the dial is applied."""
     prior_share: NDArray[np.float32]
     """[levels] in [0, 1], coarse to fine: the share of features from the GAN prior instead of the photo."""
     report: FaceReport
     """The damage, the share of imagined detail and the expected errors; see `panini.report.face_report.describe`."""
     inside: NDArray[np.bool_]
-    """[512, 512]: True where `before` shows the photo. Elsewhere, `before` is padded by reflection."""
+    """[input_size, input_size]: True where `before` shows the photo. Elsewhere, `before` is padded by reflection."""
     made: RestoredCrop = field(repr=False)
     """The output of the network: `after` before blending it with the photo."""
 
@@ -273,7 +273,8 @@ class Restoration:
         }
 
     def made_consistent(self, given: photo_io.Photo) -> Restoration:
-        """A copy that matches the photo `given` exactly when downsampled. Raises PaniniError."""
+        """A copy that matches the photo `given` exactly when downsampled. Raises PaniniError if it is not
+        larger than `given`, or if that is too large."""
         pixels = consistency.consistent(self.photo.pixels, given.pixels)
         aligned = self.photo.pixels  # for an aligned photo, these are also the pixels of the face
         faces = [replace(face, after=pixels) if face.after is aligned else face for face in self.faces]
@@ -386,7 +387,7 @@ class Restorer:
     def find(self, photo: photo_io.Photo, options: RestoreOptions, timings: dict[str, float]) -> FoundFaces:
         """Finds the faces that `options` select. Adds the seconds per step to `timings`.
 
-        Raises PaniniError if a selected face does not exist, NoFaceError if there is no face.
+        Raises PaniniError if a selected face does not exist, and NoFaceError if there is no face and `keep` is not set.
         """
         with _clock(timings, "detect"):
             if isinstance(self.detector, CenterFace):
@@ -404,7 +405,8 @@ class Restorer:
     ) -> Restoration:
         """Blends one restored face for each of `found` into the photo. Adds the seconds per step to `timings`.
 
-        Uses `scale`, `background`, `grain` and `consistent` of `options`. Raises PaniniError.
+        faces: as many as `found.faces`, in their order. Uses `scale`, `background`, `grain` and `consistent` of
+        `options`. Raises PaniniError if `background` cannot be used or the result cannot be made consistent.
         """
         photo, size = found.photo, self.engine.input_size
         with _clock(timings, "blend"):

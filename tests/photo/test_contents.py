@@ -15,7 +15,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from skimage import data
 
 from panini.cli import run
-from panini.photo import contents, file_types, xmp
+from panini.photo import contents, unreadable, xmp
 from panini.photo import io as photo_io
 from panini.photo.io import ImageError
 from programs import needed
@@ -380,11 +380,11 @@ def test_formats_are_known_by_content(faults, tmp_path, capsys):
 
 
 def test_what_to_install_for_a_format_is_said(faults):
-    assert "pip install '.[heif]'" in file_types.unreadable(faults / "heic-named-jpg-not-recognized.jpg", {"PNG"})
-    assert "pip install '.[jxl]'" in file_types.unreadable(faults / "jpeg-xl-message-misleads.jxl", {"PNG"})
+    assert "pip install '.[heif]'" in unreadable.reason(faults / "heic-named-jpg-not-recognized.jpg", {"PNG"})
+    assert "pip install '.[jxl]'" in unreadable.reason(faults / "jpeg-xl-message-misleads.jxl", {"PNG"})
     # Where it could be read, it is damaged.
-    assert "is a damaged HEIC file" in file_types.unreadable(faults / "heic-named-jpg-not-recognized.jpg", {"HEIF"})
-    assert file_types.kind((faults / "same-without-scratches.png").read_bytes()) == "PNG"
+    assert "is a damaged HEIC file" in unreadable.reason(faults / "heic-named-jpg-not-recognized.jpg", {"HEIF"})
+    assert unreadable.kind((faults / "same-without-scratches.png").read_bytes()) == "PNG"
 
 
 def test_without_the_extras_the_message_names_them(faults, tmp_path):

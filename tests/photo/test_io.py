@@ -8,8 +8,8 @@ from PIL import Image, ImageCms, ImageOps, IptcImagePlugin, PngImagePlugin, feat
 from skimage import data
 
 from panini.files import write_atomically
-from panini.photo import file_types
 from panini.photo import io as photo_io
+from panini.photo import unreadable
 from panini.photo.io import ImageError
 from panini.photo.sixteen_bit import WRITERS, eight_bits
 
@@ -353,8 +353,8 @@ def test_decompression_bomb(tmp_path, monkeypatch):
 
 def test_heic_without_its_extra_says_how_to_get_it():
     content = b"\x00\x00\x00\x18ftypheicnone of Pillow's"
-    assert "'.[heif]'" in file_types.unreadable(content, {"PNG", "JPEG"})
-    assert file_types.unreadable(content, {"HEIF"}) == "is a damaged HEIC file, and no part of it can be read"
+    assert "'.[heif]'" in unreadable.reason(content, {"PNG", "JPEG"})
+    assert unreadable.reason(content, {"HEIF"}) == "is a damaged HEIC file, and no part of it can be read"
 
 
 def test_bits_that_are_lost_are_told(tmp_path):

@@ -21,7 +21,7 @@ from panini.models.lce import LatentCodeEncoder
 from panini.models.panini_net import PaniniNet
 from panini.models.prior import StyleGAN2Prior
 from panini.training.config import Hardware, Losses, RestorerConfig, load
-from panini.training.losses import band_errors
+from panini.training.distances import band_errors
 from panini.training.restorer import RestorerTraining
 
 Toy = Callable[..., RestorerConfig]

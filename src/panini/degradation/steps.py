@@ -54,7 +54,11 @@ def _choice(*options: Any, default: Any = dataclasses.MISSING) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step of damage. Raises ValueError for fields out of range, and for fractions in ranges of integers."""
+    """One step of damage. Raises ValueError for fields out of range, and for fractions in ranges of integers.
+
+    A new kind belongs in `STEPS`, in `degradation/torch.py` (for training on a GPU), and in a distribution of
+    `recipes.py`, which draws it.
+    """
 
     kind: ClassVar[str] = ""  # steps of one kind have comparable strengths; "": no damage
     measure: ClassVar[str] = ""  # the field that is the strength, if it is one

@@ -32,8 +32,8 @@ def load_engine(
     name: `default` (the weights in the package), the path of a weights file (`.safetensors`, with its graphs in the
         same folder), `torch` (`default` in PyTorch) or `bicubic` (only enlarges).
     device: `auto`, `cpu`, `cuda`, `torch:cuda`, ..., as listed by `panini devices`. If it fails, the next best one is
-        used, and `tell` gets a one-line message. Without `tell`, this is a RuntimeWarning.
-    threads: number of cores; None: all available cores.
+        used, and `tell` gets a one-line message (without `tell`: a RuntimeWarning); `torch` raises PaniniError instead.
+    threads: number of cores; None: all available cores (PyTorch: its current setting).
     Raises PaniniError for any other name, or if the engine cannot run on this machine.
     """
     if name == "bicubic":

@@ -22,7 +22,7 @@ class EngineOutput:
     """Restored faces, and the shares that came from the prior and from the input."""
 
     images: Array
-    """[N, 3, T, T], RGB in [-1, 1]."""
+    """[N, 3, T, T], RGB, about [-1, 1]; not clipped."""
     prior_share: Array
     """[N, L] in [0, 1]: the share of each level of the network, coarse to fine, that came from the GAN prior."""
     image_share: Array

@@ -80,6 +80,7 @@ def restore_crop(
     monochrome: keep the single tone of the photo, such as gray or sepia.
     passes: number of passes to average, 1 to 8.
     own: the v_DR [dim] of the face, if it is already known or was smoothed over time.
+    Raises PaniniError if `passes` is out of range or the engine cannot apply `edit` (see `Edit.check`).
     """
     crop, scratched = scratches.cleaned(crop)
     faces = to_signed(crop)[None]

@@ -32,7 +32,7 @@ class OnnxEngine:
         self.output_size, self.levels, self.bands = (output.shape[-1] for output in self._restorer.get_outputs())
 
     def degradation(self, faces: Array, /) -> Array:
-        """v_DR [N, 256] of faces [N, 3, input_size, input_size]."""
+        """v_DR [N, dim] of faces [N, 3, input_size, input_size], float32 RGB in [-1, 1]."""
         v = np.empty((len(faces), self.dim), np.float32)
         for i in range(len(faces)):
             (v[i : i + 1],) = self._dre.run(["v"], {"faces": faces[i : i + 1]})

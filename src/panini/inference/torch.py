@@ -50,7 +50,7 @@ class TorchEngine:
         self.bands = 1 if network.picture is None else network.picture.bands
 
     def degradation(self, faces: Array, /) -> Array:
-        """v_DR [N, 256] of faces [N, 3, input_size, input_size]."""
+        """v_DR [N, dim] of faces [N, 3, input_size, input_size], float32 RGB in [-1, 1]."""
         with torch.inference_mode():
             rows = [self._restorer.network.dre(self._tensor(face[None])).cpu().numpy() for face in faces]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)

@@ -86,7 +86,8 @@ class DAFI(nn.Module):
         return list(self.prior_channels)
 
     def weights(self, v: Tensor) -> dict[int, Tensor]:
-        """v_DR [N, dr_dim] -> by resolution [N, 2, C]: (a_prior, a_image), which sum to 1 in each channel.
+        """v_DR [N, dr_dim] -> by resolution [N, 2, C]: (a_prior, a_image) in [0, 1]. They sum to 1 in each channel; with
+        the rule "add", both are 1.
 
         v may be [N, levels, dr_dim] too: a v_DR for each resolution, ascending.
         """
@@ -102,7 +103,8 @@ class DAFI(nn.Module):
         }
 
     def forward(self, resolution: int, prior: Tensor, image: Tensor, weights: Tensor) -> Tensor:
-        """F_DAFI [N, C, H, W] from the prior's [N, C, H, W] and the picture's features at `resolution`."""
+        """F_DAFI [N, C, H, W] from the prior's features [N, C, H, W] and the picture's [N, image_channels, H, W] at
+        `resolution`, and the `weights` [N, 2, C] of this resolution."""
         return self.interpolate(prior, self.image_features(resolution, image), weights)
 
     def interpolate(self, prior: Tensor, image: Tensor, weights: Tensor) -> Tensor:
@@ -149,9 +151,10 @@ class PictureDAFI(nn.Module):
         return self.mlp(v).sigmoid()
 
     def forward(self, x: Tensor, generated: Tensor, weights: Tensor) -> Tensor:
-        """x [N, 3, S, S] (the input), generated [N, 3, kS, kS] with k = 1 or 2 -> the size of `generated`.
+        """x [N, 3, S, S] (the input, S a multiple of 2^(bands - 1)), generated [N, 3, kS, kS] with k = 1 or 2, both about
+        [-1, 1] -> the size of `generated`, not clipped.
 
-        weights: [N, bands] or, for a smaller version of the picture, those of its bands.
+        weights: [N, bands], finest first; for a picture that is smaller by 2^i, without the first i.
         """
         ratio = generated.shape[-1] // x.shape[-1]
         reduced = F.avg_pool2d(generated, ratio)

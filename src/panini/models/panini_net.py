@@ -29,7 +29,8 @@ class Encoding:
 
 
 class PaniniNet(nn.Module):
-    """Damaged face [N, 3, S, S] in [-1, 1] -> restored face [N, 3, prior.size, prior.size].
+    """Damaged face [N, 3, S, S] in [-1, 1], S = `input_size` -> restored face [N, 3, prior.size, prior.size], about
+    [-1, 1], not clipped.
 
     One class for the paper's MFR and SR networks and the small default: what differs is the parts (`presets.py`).
     Not in the paper: picture, the interpolation with the input itself; deblur and removal, which come before all

@@ -26,7 +26,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from panini.errors import PaniniError, one_line
 from panini.files import write_atomically
-from panini.photo import file_types, xmp
+from panini.photo import unreadable, xmp
 from panini.photo.contents import Contents, examine
 from panini.photo.salvage import READING, empty_rows, in_words, salvaged
 from panini.photo.sixteen_bit import WRITERS, carried_over, eight_bits, read_sixteen_bit
@@ -180,7 +180,7 @@ def load(source: Source, *, salvage: bool = False) -> Photo:
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name} {file_types.unreadable(file, Image.OPEN)}") from None
+        raise ImageError(f"{name} {unreadable.reason(file, Image.OPEN)}") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{name} is too large: more than {limit} megapixels") from None

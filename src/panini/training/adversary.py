@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from panini.training.config import Optimizer
-from panini.training.losses import r1, seem_real, tell_apart
+from panini.training.distances import r1, seem_real, tell_apart
 from panini.training.optim import Descent
 
 R1_EVERY = 16

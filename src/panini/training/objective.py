@@ -17,7 +17,7 @@ from panini.training.adversary import Adversary
 from panini.training.batches import Batch
 from panini.training.config import RestorerConfig
 from panini.training.data import enlarged
-from panini.training.losses import band_errors, error_left, lost_detail, relative_l1
+from panini.training.distances import band_errors, error_left, lost_detail, relative_l1
 from panini.weights.calibration import DIAL_REACH, shift_v
 
 DIAL_WEIGHT = 4.0

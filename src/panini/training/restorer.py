@@ -23,9 +23,9 @@ from panini.training.adversary import Adversary
 from panini.training.batches import Batch, Batches, SampledFaces
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, Faces, aligned, check_disjoint
+from panini.training.distances import ShallowSTLPIPS, VGGDistance
 from panini.training.identity import MobileFaceNet
 from panini.training.loop import Training, Validation, parameters_of
-from panini.training.losses import ShallowSTLPIPS, VGGDistance
 from panini.training.objective import DISCRIMINATOR_RESOLUTIONS, DISCRIMINATOR_SIZE, Helpers, Objective, Seen
 from panini.training.optim import Descent, MovingAverage, channels_last
 from panini.training.validation import Validator

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Panel } from "./panel.js";
-import { Stage, refresh } from "./stage.js";
+import { Stage, refresh } from "./compare.js";
 
 const $ = (id) => document.getElementById(id);
 const AT_ONCE = 3; // uploads
@@ -122,7 +122,7 @@ function select(number) {
   if (face && zoom) stage.zoomTo(face);
 }
 
-/** A slider moves: its value counts when it rests. */
+/** Dial or strength moves: its value counts when it rests. */
 function later(name, value) {
   const photo = current;
   const { face } = photo;

@@ -57,7 +57,7 @@ def kind(file: Path | bytes) -> str:
     return next((words for start, words in _STARTS.items() if head.startswith(start)), "")
 
 
-def unreadable(file: Path | bytes, readable: Collection[str]) -> str:
+def reason(file: Path | bytes, readable: Collection[str]) -> str:
     """Explains why no decoder could open a file, in words that follow its name.
 
     readable: Pillow's names of the formats that can be read. A file of such a format must be damaged.

@@ -12,7 +12,7 @@ from panini.evaluation.stlpips import STLPIPS
 from panini.models.discriminator import PatchDiscriminator, PriorFeatureDiscriminator
 from panini.training.adversary import CERTAINTY, CHANCE, Adversary, Balance
 from panini.training.config import Optimizer
-from panini.training.losses import (
+from panini.training.distances import (
     ShallowSTLPIPS,
     VGGDistance,
     error_left,
