@@ -86,8 +86,8 @@ class DAFI(nn.Module):
         return list(self.prior_channels)
 
     def weights(self, v: Tensor) -> dict[int, Tensor]:
-        """v_DR [N, dr_dim] -> by resolution [N, 2, C]: (a_prior, a_image) in [0, 1]. They sum to 1 in each channel; with
-        the rule "add", both are 1.
+        """v_DR [N, dr_dim] -> by resolution [N, 2, C]: (a_prior, a_image) in [0, 1]. They sum to 1 in each channel;
+        with the rule "add", both are 1.
 
         v may be [N, levels, dr_dim] too: a v_DR for each resolution, ascending.
         """
@@ -151,8 +151,8 @@ class PictureDAFI(nn.Module):
         return self.mlp(v).sigmoid()
 
     def forward(self, x: Tensor, generated: Tensor, weights: Tensor) -> Tensor:
-        """x [N, 3, S, S] (the input, S a multiple of 2^(bands - 1)), generated [N, 3, kS, kS] with k = 1 or 2, both about
-        [-1, 1] -> the size of `generated`, not clipped.
+        """x [N, 3, S, S] (the input, S a multiple of 2^(bands - 1)), generated [N, 3, kS, kS] with k = 1 or 2, both
+        about [-1, 1] -> the size of `generated`, not clipped.
 
         weights: [N, bands], finest first; for a picture that is smaller by 2^i, without the first i.
         """
