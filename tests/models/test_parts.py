@@ -62,6 +62,12 @@ def test_picture_dafi_with_all_of_the_picture_averages_to_it(ratio: int) -> None
     torch.testing.assert_close(picture(x, generated, torch.zeros(2, 4)), generated)
 
 
+def test_picture_dafi_adds_no_finer_detail_to_a_picture_that_keeps_its_finest() -> None:
+    x, generated = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 64, 64)
+    result = PictureDAFI(8, bands=4)(x, generated, torch.ones(2, 4))
+    torch.testing.assert_close(result, enlarge(x), atol=1e-5, rtol=0)
+
+
 def test_picture_dafi_coarsest_band_alone_sets_the_coarse_colors() -> None:
     x, generated = torch.randn(1, 3, 32, 32), torch.randn(1, 3, 64, 64)
     result = PictureDAFI(8, bands=4)(x, generated, torch.tensor([[0.0, 0.0, 0.0, 1.0]]))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from skimage.data import astronaut
 
 from panini.errors import PaniniError
+from panini.faces.align import ffhq_transform
 from panini.models import presets
 from panini.models.dafi import DAFI
 from panini.models.dre import DegradationEncoder
@@ -22,6 +23,7 @@ from panini.models.panini_net import PaniniNet
 from panini.models.prior import StyleGAN2Prior
 from panini.training.config import Hardware, Losses, RestorerConfig, load
 from panini.training.distances import band_errors
+from panini.training.objective import PARTS
 from panini.training.restorer import RestorerTraining
 
 Toy = Callable[..., RestorerConfig]
@@ -79,6 +81,16 @@ def test_a_stage_trains_what_it_says(name: str, toy_config: Toy, identity_file: 
     moved_parts = {n.split(".")[0] for n, p in training.network.named_parameters() if not torch.equal(p, before[n])}
     assert {part.split(".")[0] for part in config.train} - {"lce" if name == "c" else ""} <= moved_parts
     training.read()
+
+
+def test_windows_of_parts_show_eyes_and_mouth() -> None:
+    left, right, mouth = (-45.0, 0.0), (45.0, 0.0), 100.0  # an upright face, 90 between the eyes, 100 down to the mouth
+    landmarks = np.array([left, right, (0, 50), (-30, mouth), (30, mouth)])
+    crop = ffhq_transform(landmarks, 8)
+    places = [crop[:, :2] @ point + crop[:, 2] for point in (left, right, (0.0, mouth))]
+    for (row, column), (x, y) in zip(PARTS, places, strict=True):
+        assert abs(x - (column + 1)) < 0.3, "the window has a side of two eighths, and this is its center"
+        assert abs(y - (row + 1)) < 0.3
 
 
 def test_the_loss_falls(toy_config: Toy) -> None:
