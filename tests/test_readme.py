@@ -46,8 +46,12 @@ def test_the_readmes_lines_work_one_after_another(tmp_path, faults, monkeypatch)
     """As they are written, in a folder that has nothing but the files that they name."""
     pytest.importorskip("av")
     face = Image.open(faults / "same-without-scratches.png").convert("RGB")
-    for name in ("grandmother.jpg", "group.jpg", "scan.jpg", "other-scan.jpg"):
+    for name in ("grandmother.jpg", "scan.jpg", "other-scan.jpg"):
         face.resize((120, 120)).save(tmp_path / name)
+    group = Image.new("RGB", (320, 150), "gray")
+    for x in (15, 180):
+        group.paste(face.resize((120, 120)), (x, 15))
+    group.save(tmp_path / "group.jpg")
     face.save(tmp_path / "face.png")
     face.resize((64, 64)).save(tmp_path / "small.png")
     (tmp_path / "Photos" / "1962").mkdir(parents=True)
