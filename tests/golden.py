@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DATA = Path(__file__).parents[0] / "data"
+DATA = Path(__file__).parent / "data"
 
 
 def stream(name: str, shape: tuple[int, ...]) -> np.ndarray:
