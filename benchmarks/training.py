@@ -25,7 +25,7 @@ from panini.weights import DEFAULT
 BEFORE: dict[str, float] = {"b": 0.487, "c": 0.487, "udrl": 10.4}
 """Samples per second of version 0.1's code: its one restorer stage stands for b and c."""
 BEFORE_WHERE = "2026-11-26, one thread of a Xeon with AMX under load, batch 2"
-STAGES = ("r", "a1", "a2", "b", "c", "udrl")
+STAGES = ("r", "a1", "a2", "b", "p", "c", "udrl")
 _CONFIGS = Path(__file__).parents[1] / "configs"
 
 

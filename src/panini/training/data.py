@@ -25,6 +25,8 @@ from panini.photo.pixels import Pixels, decode_rgb, resize
 from panini.weights.downloads import cache_folder
 
 FACE_SIZE = 512
+INDEX = "index.json"
+"""Name of the list of faces beside tar files: [{name, size, …}, …]."""
 SMALL_SIZE = 256
 """Pixels of the smaller faces of the training set."""
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -93,7 +95,7 @@ class Faces:
 
 
 def _in_archives(folder: Path, archives: Iterable[Path], least: int) -> dict[str, _Place]:
-    index, wanted = folder / "index.json", None
+    index, wanted = folder / INDEX, None
     if index.exists():
         wanted = {row["name"] for row in json.loads(index.read_text()) if row["size"] >= least}
     places = {}

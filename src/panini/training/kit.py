@@ -38,7 +38,7 @@ from panini.models.prior import Prior, ToyPrior
 from panini.photo.pixels import Pixels, from_signed
 from panini.training import config as configs
 from panini.training.config import RestorerConfig
-from panini.training.data import FACE_SIZE, Faces
+from panini.training.data import FACE_SIZE, INDEX, Faces
 from panini.training.loop import Log, device_of, save
 from panini.training.pieces import LIMIT, cut, put_together, read_manifest, write, write_manifest
 from panini.training.restorer import RestorerTraining, starting_network
@@ -82,7 +82,6 @@ _PARITY = 0.02
 _STEPS = 50
 _CHECK_SECONDS = 55.0
 _RESULT = "result.tar"
-_INDEX = "index.json"
 
 
 # --- pack ------------------------------------------------------------------------------------------------------------
@@ -173,7 +172,7 @@ def faces_tar(folder: Path, least: int, limit: int) -> bytes:
                 data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])[1].tobytes()
             sizes.append({"name": f"{i:05d}.webp", "size": len(face)})
             _add(archive, f"{i:05d}.webp", data)
-        _add(archive, _INDEX, json.dumps(sizes).encode())
+        _add(archive, INDEX, json.dumps(sizes).encode())
     return buffer.getvalue()
 
 
@@ -311,7 +310,7 @@ def run_config(
     faces = whole / "faces"
     write(faces / _FACES, (whole / _FACES).read_bytes())
     with tarfile.open(faces / _FACES) as archive:  # stages differ in the smallest faces that they use
-        write(faces / _INDEX, _content(archive, archive.getmember(_INDEX)))
+        write(faces / INDEX, _content(archive, archive.getmember(INDEX)))
     _, network = _whole_network(whole, config)
     start = from_8bit(load_tensors((whole / _START).read_bytes()))
     state = {"modules": {"average": network.state_dict()}, "adversaries": _adversary_states(start)}

@@ -110,12 +110,7 @@ class MobilePrior(Prior):
         self.conv = StyledConv(self.channels[4], self.channels[4], dim, 4, separable=False)
         self.blocks = nn.ModuleDict(
             {
-                str(resolution): MobileBlock(
-                    self.channels[resolution // 2],
-                    self.channels[resolution],
-                    dim,
-                    resolution,
-                )
+                str(resolution): MobileBlock(self.channels[resolution // 2], self.channels[resolution], dim, resolution)
                 for resolution in self.resolutions[1:]
             }
         )
