@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import golden
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import golden
 from panini.models import presets
 from panini.models.dafi import DAFI
 from panini.models.dre import DegradationEncoder, FixedDegradation

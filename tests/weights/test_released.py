@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import golden
 import pytest
 import torch
 from torch import Tensor, nn
 
+import golden
 from panini.errors import PaniniError
 from panini.models import presets
 from panini.models.dre import DegradationEncoder
