@@ -34,9 +34,17 @@ class Log(NamedTuple):
     hi: float
 
 
+class Factor(NamedTuple):
+    """A downsampling factor: half of them log-uniform, half of them powers of two. After these, all pixels of an
+    enlarged picture have the same size, which looks different to the degradation encoder."""
+
+    lo: float
+    hi: float
+
+
 class Maybe(NamedTuple):
-    """A step with probability `p`. Its arguments are drawn: (lo, hi) uniformly, `Log` log-uniformly, ranges and lists
-    by choosing an item; other values are fixed."""
+    """A step with probability `p`. Its arguments are drawn: (lo, hi) uniformly, `Log` log-uniformly, `Factor` (see there),
+    ranges and lists by choosing an item; other values are fixed."""
 
     p: float
     step: type[Step]
@@ -79,7 +87,7 @@ PAPER = (
     Recipe(0.09, "noise", (
         always(Noise, sigma=(2.0, 32.0), gray=[False, False, False, True], shot=[False, False, False, True]),)),
     Recipe(0.10, "pixelated", (
-        always(Downsample, factor=Log(2.0, 14.0), kernel="area"),
+        always(Downsample, factor=Factor(2.0, 14.0), kernel="area"),
         maybe(0.3, Jpeg, quality=range(15, 91)),
         always(Enlarge, kernel="nearest"))),
     Recipe(0.125, "near-clean", (
@@ -88,14 +96,14 @@ PAPER = (
         maybe(0.8, Jpeg, quality=range(70, 99), subsampling=_CHROMA))),
     Recipe(0.125, "all-heavy", (
         always(Blur, sigma=Log(1.8, 7.0)),
-        always(Downsample, factor=Log(6.0, 16.0), kernel=_ANY),
+        always(Downsample, factor=Factor(6.0, 16.0), kernel=_ANY),
         always(Noise, sigma=(8.0, 28.0)),
         always(Jpeg, quality=range(15, 56)),
         always(Enlarge, kernel=_SMOOTH))),
     Recipe(0.46, "any", (
         maybe(0.60, Blur, sigma=Log(0.6, 9.0)),
         maybe(0.10, Motion, length=Log(4.0, 30.0), angle=_ANGLE),
-        maybe(0.60, Downsample, factor=Log(1.5, 16.0), kernel=_ANY),
+        maybe(0.60, Downsample, factor=Factor(1.5, 16.0), kernel=_ANY),
         maybe(0.55, Noise, sigma=(1.0, 28.0), gray=[False, False, False, True], shot=[False, False, False, True]),
         maybe(0.65, Jpeg, quality=range(12, 96), subsampling=_CHROMA),
         always(Enlarge, kernel=_UP))),
@@ -111,7 +119,7 @@ WILD = (
         maybe(0.4, Jpeg, quality=range(30, 80)),
         always(Enlarge, kernel=_SMOOTH))),
     Recipe(0.07, "screenshot", (  # shown at another size, then saved
-        always(Downsample, factor=Log(1.5, 8.0), kernel=_ANY),
+        always(Downsample, factor=Factor(1.5, 8.0), kernel=_ANY),
         maybe(0.5, Jpeg, quality=range(30, 90)),
         always(Enlarge, kernel=_UP),
         always(Downsample, factor=Log(1.0, 3.0), kernel=[*_SMOOTH, *_AA]),
@@ -212,6 +220,9 @@ def _draw(spec: Any, rng: np.random.Generator) -> Any:
             return spec[rng.integers(len(spec))]
         case Log(lo, hi):
             return round(math.exp(rng.uniform(math.log(lo), math.log(hi))), 3)
+        case Factor(lo, hi):
+            powers = [float(2**i) for i in range(math.ceil(math.log2(lo)), math.floor(math.log2(hi)) + 1)]
+            return _draw(Log(lo, hi) if rng.random() < 0.5 else powers, rng)
         case (lo, hi):
             return round(rng.uniform(lo, hi), 3)
     return spec
