@@ -201,16 +201,12 @@ def test_shares_add_up(distribution: str) -> None:
 
 def test_half_of_the_factors_are_powers_of_two() -> None:
     rng = np.random.default_rng(0)
-    factors = [
-        step.factor
-        for _ in range(2000)
-        for step in draw("paper", rng).steps
-        if isinstance(step, Downsample)
-    ]
+    factors = [step.factor for _ in range(2000) for step in draw("paper", rng).steps if isinstance(step, Downsample)]
     whole = [factor for factor in factors if factor in (2, 4, 8, 16)]
     assert 0.4 < len(whole) / len(factors) < 0.6
     assert set(whole) == {2, 4, 8, 16}
-    assert 1.5 <= min(factors) and max(factors) <= 16
+    assert min(factors) >= 1.5
+    assert max(factors) <= 16
 
 
 def test_wild_reaches_every_kind() -> None:

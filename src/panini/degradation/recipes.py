@@ -43,8 +43,8 @@ class Factor(NamedTuple):
 
 
 class Maybe(NamedTuple):
-    """A step with probability `p`. Its arguments are drawn: (lo, hi) uniformly, `Log` log-uniformly, `Factor` (see there),
-    ranges and lists by choosing an item; other values are fixed."""
+    """A step with probability `p`. Its arguments are drawn: (lo, hi) uniformly, `Log` log-uniformly, `Factor` as it
+    says, ranges and lists by choosing an item; other values are fixed."""
 
     p: float
     step: type[Step]
