@@ -113,6 +113,19 @@ def test_bands_go_to_what_is_nearer_to_the_truth() -> None:
     assert same.abs().max() == 0
 
 
+def test_removal_is_compared_perceptually_only_if_detail_is_left(toy_config: Toy) -> None:
+    losses = Losses(removal=1.0, perceptual=1.0)
+    training = RestorerTraining(toy_config(view="picture", real_share=1.0, losses=losses))
+    batch = training.batches(0)
+    small = F.avg_pool2d(batch.truth, 16)
+    lost = replace(batch, given=F.interpolate(small, batch.truth.shape[-1], mode="bicubic").clamp(-1, 1))
+    noisy = replace(batch, given=batch.truth + 0.1 * torch.randn_like(batch.truth))
+    with torch.no_grad():
+        of_lost, of_noisy = (training.objective(each, 0)[0] for each in (lost, noisy))
+    assert of_lost["perceptual"] < 0.1 * of_noisy["perceptual"]
+    assert of_noisy["perceptual"] > 0.01
+
+
 def test_the_fused_state_is_the_network_s(toy_config: Toy) -> None:
     losses = Losses(l1=1.0)
     config = toy_config(view="full", compare=128, losses=losses, hardware=Hardware(device="cpu", bf16=False))

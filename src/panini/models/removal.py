@@ -34,14 +34,16 @@ def _blocks(channels: int, count: int) -> nn.Sequential:
 
 
 class DegradationRemoval(nn.Module):
-    """Picture [N, 3, S, S] and v_DR -> estimated undamaged picture, [N, 3, S, S]: a U-Net, trained with L1 only.
+    """Picture [N, 3, S, S] and v_DR -> estimated undamaged picture, [N, 3, S, S]: a U-Net.
 
-    Because of L1, it removes artifacts and adds no detail: the result is smooth where detail is lost, and the prior
-    generates that detail. GFPGAN (arXiv 2101.04061) has such a network under this name. v_DR scales and shifts the
-    features of each level (FiLM, arXiv 1709.07871), so that the U-Net does not have to estimate the degradation again.
-    It also decides how much of each frequency of the input passes around the U-Net, as in a Wiener filter: the U-Net
-    would learn slowly to reproduce noise only to subtract it. The frequencies are those of the cosine transform of
-    blocks of pixels, of luma and two color differences.
+    It is trained with L1 and, for pictures that have kept their detail, with a perceptual distance. So it is crisp for
+    light damage; where detail is lost, it removes artifacts but stays smooth, and the prior generates that detail.
+    GFPGAN (arXiv 2101.04061) has such a network under this name.
+
+    v_DR scales and shifts the features of each level (FiLM, arXiv 1709.07871), so that the U-Net does not have to
+    estimate the degradation again. It also decides how much of each frequency of the input passes around the U-Net, as
+    in a Wiener filter: the U-Net would learn slowly to reproduce noise only to subtract it. The frequencies are those
+    of the cosine transform of blocks of pixels, of luma and two color differences.
 
     channels: by downsampling factor, which doubles from level to level. down, up: number of blocks of the encoder and
     of the decoder, by factor. S is a multiple of the largest factor.

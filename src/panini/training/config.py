@@ -74,7 +74,11 @@ class Losses:
     features: Annotated[float, "sampled faces: L1 of the image features before fusion, relative to the spread"] = 0.0
     fused: Annotated[float, "sampled faces: L1 of the fused features, relative to the spread"] = 0.0
     l1: Annotated[float, "L1 of the generated face, at `compare` pixels"] = 0.0
-    perceptual: Annotated[float, "perceptual distance of the generated face, at `compare` pixels"] = 0.0
+    perceptual: Annotated[
+        float,
+        'perceptual distance of the generated face, at `compare` pixels; for view "picture", of the picture after '
+        "degradation removal, weighted by the square of its remaining detail (R² at half the size)",
+    ] = 0.0
     identity: Annotated[float, "real faces: 1 - cosine of the identity network's embeddings (needs `identity`)"] = 0.0
     removal: Annotated[float, "L1 of the picture after degradation removal, relative to that before"] = 0.0
     bands: Annotated[

@@ -90,10 +90,10 @@ class Objective:
         if weigh.removal or config.view == "picture":
             of_removal["removal"] = weigh.removal * error_left(picture, given, truth)
         if config.view == "picture":
-            if weigh.perceptual:
-                shrink = truth.shape[-1] * _DETAIL_SIZE // self.network.input_size
-                lost = lost_detail(_at(picture, shrink), _at(truth, shrink))
-                of_removal["perceptual"] = weigh.perceptual * self._distance(picture, truth, 1 - lost)
+            if weigh.perceptual:  # where detail is lost, it would reward invented texture
+                half = truth.shape[-1] // 2
+                kept = 1 - lost_detail(_at(picture, half), _at(truth, half))
+                of_removal["perceptual"] = weigh.perceptual * self._distance(picture, truth, kept.square())
             return of_removal, Seen(None, {})
         edited = v
         if self.helpers.direction is not None:
