@@ -212,6 +212,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, choices=range(len(EVENTS)), help="only the event with this number")
     arguments = parser.parse_args()
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    os.environ["RAY_raylet_start_wait_time_s"] = "120"  # for busy machines
     with tempfile.TemporaryDirectory() as folder:
         if arguments.what == "crashes":
             events = list(EVENTS) if arguments.only is None else [list(EVENTS)[arguments.only]]
