@@ -35,8 +35,8 @@ from ray.cluster_utils import Cluster
 from skimage import data
 
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
-_SPARE = 1_500_000_000
-"""Bytes of memory that may be used, beyond those in use at the start, before Ray kills a worker."""
+_MEMORY_LIMIT = 0.87
+"""Share of the memory of the machine that may be used before Ray kills a worker."""
 
 
 def make_files(folder: Path, count: int, every: int) -> None:
@@ -92,8 +92,7 @@ class Watch:
 
 def start_cluster(nodes: int = 3) -> Cluster:
     """Starts the nodes. The first one, the head, has no core for workers."""
-    used, total = ray._private.utils.get_used_memory(), ray._private.utils.get_system_memory()
-    limits = {"memory_usage_threshold": (used + _SPARE) / total, "memory_monitor_refresh_ms": 250}
+    limits = {"memory_usage_threshold": _MEMORY_LIMIT, "memory_monitor_refresh_ms": 250}
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "_system_config": limits})
     for _ in range(nodes - 1):
         cluster.add_node(**NODE)
@@ -107,7 +106,11 @@ def command(source: Path, target: Path, *options: str) -> list[str]:
 
 def workers() -> set[int]:
     """The processes of the workers: Ray names them after the actor."""
-    return {p.pid for p in psutil.process_iter(["cmdline"]) if " ".join(p.info["cmdline"] or ()).startswith("ray::Map")}
+    return {
+        p.pid
+        for p in psutil.process_iter(["cmdline"])
+        if " ".join(p.info["cmdline"] or ()).startswith(("ray::Map", "ray::_Map"))
+    }
 
 
 def kill_node(cluster: Cluster, driver: subprocess.Popen[str]) -> None:
@@ -118,11 +121,11 @@ def kill_node(cluster: Cluster, driver: subprocess.Popen[str]) -> None:
 def kill_for_memory(cluster: Cluster, driver: subprocess.Popen[str]) -> None:
     """Uses memory until Ray kills a worker."""
     before, blocks, started = workers(), list[bytes](), time.monotonic()
+    limit = (_MEMORY_LIMIT + 0.01) * psutil.virtual_memory().total
     while before <= workers():
-        if len(blocks) < 30:
-            blocks.append(b"x" * (_SPARE // 20))
-        time.sleep(0.1)
-        if time.monotonic() - started > 60:
+        if ray._private.utils.get_used_memory() < limit:
+            blocks.append(b"x" * 250_000_000)
+        elif time.monotonic() - started > 60:
             raise SystemExit("Ray killed no worker")
 
 
@@ -212,7 +215,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, choices=range(len(EVENTS)), help="only the event with this number")
     arguments = parser.parse_args()
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-    os.environ["RAY_raylet_start_wait_time_s"] = "120"  # for busy machines
+    os.environ |= {"RAY_raylet_start_wait_time_s": "120"}  # for busy machines
     with tempfile.TemporaryDirectory() as folder:
         if arguments.what == "crashes":
             events = list(EVENTS) if arguments.only is None else [list(EVENTS)[arguments.only]]
