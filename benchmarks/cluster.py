@@ -176,7 +176,8 @@ def crash(folder: Path, source: Path, event: str) -> str:
     seconds = time.monotonic() - started
     reported = {file["source"] for file in json.loads((target / "report.json").read_text())["files"]}
     lost = len([name for name in before if not (target / name).exists() or name not in reported])
-    changed = sum(digests(source).get(name) != digest for name, digest in before.items())
+    after = digests(source)
+    changed = sum(after.get(name) != digest for name, digest in before.items())
     return (
         f"| {event} | {len(before)} | {runs} | {lost} | {watch.twice} | {changed} | {len(reported)} | {seconds:.0f} |"
     )
