@@ -20,7 +20,7 @@ from panini.faces.detect import CenterFace
 from panini.inference import BicubicEngine
 from panini.jobs.cluster import ClusterJob, Plan, Worker, WorkerPool, in_this_process, open_places
 from panini.jobs.folder import FolderJob
-from panini.jobs.journal import BEGUN, Entry, read_shard
+from panini.jobs.journal import BEGUN, Entry, read_shard, write_shard
 from panini.jobs.places import Folder, place, url_of
 
 ENGINE = ["--network", "bicubic", "--min-face", "60"]
@@ -122,6 +122,17 @@ def test_who_takes_over_a_shard_goes_on_from_its_journal(album, restorer):
     failed = {"broken.jpg", "1969/empty.png"}
     assert set(job_of(album, out, lambda: restorer).todo) == failed
     assert not [*(out / ".panini/shards").iterdir()]
+
+
+def test_a_crash_between_the_result_and_the_journal(album, restorer):
+    out = album.with_name("out")
+    (out / "1969").mkdir(parents=True)
+    (out / "one.jpg").write_bytes(b"a result that is not in the journal")
+    (out / "1969/one.jpg").write_bytes(b"the user's")
+    write_shard(Folder(out), "s", [Entry("one.jpg", "one.jpg", BEGUN)])
+    made = results(job_of(album, out, lambda: restorer))
+    assert made["one.jpg"].outcome == "restored"
+    assert "already exists" in made["1969/one.jpg"].error
 
 
 def test_a_result_of_panini_is_left_alone(album, restorer):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import sys
-import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +67,9 @@ def serve(
 
 def run_server(settings: ServerSettings, engine: str, min_face: float, browser: bool) -> None:
     """Serves until Ctrl-C or SIGTERM. Raises PaniniError if it cannot listen or load the network."""
+    import asyncio  # slow to import
+    import webbrowser
+
     import uvicorn
 
     from panini.server.app import close, create_app

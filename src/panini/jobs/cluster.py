@@ -313,12 +313,11 @@ class ClusterJob:
             elif first != name:
                 words = f"its result would have the same name as the result for {first}"
             for path in places:
-                if path not in self._there:
-                    continue
-                mine = earlier is not None and (earlier.outcome == BEGUN or earlier.output == path)
-                if not mine:
+                if path not in self._there or (earlier is not None and earlier.outcome == BEGUN):
+                    continue  # a worker that crashed checked the path, and may have written the result
+                if earlier is None or earlier.output != path:
                     words = f"{path} already exists (use --overwrite to replace it)"
-                elif earlier is not None and earlier.output == path and earlier.output_stamp != self._there[path]:
+                elif earlier.output_stamp != self._there[path]:
                     words = f"{path} was edited since Panini wrote it (use --overwrite to replace it)"
             if words:
                 entry = Entry(name, error=words, source_stamp=self._stamps[name], settings=self._digest)

@@ -36,22 +36,25 @@ def read_header(path: Path) -> WeightsHeader:
     Raises PaniniError if the file is missing, damaged, of another format, or not a weights file.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            length = file.read(8)
+            text = file.read(min(int.from_bytes(length, "little"), path.stat().st_size))
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # of the tensors
     except OSError as error:
         raise PaniniError(f"cannot read the weights {path}: {error.strerror}") from error
-    start = 8 + int.from_bytes(data[:8], "little")
+    start = 8 + len(text)
     try:
-        entries = json.loads(data[8:start])
+        entries = json.loads(text)
         metadata = entries.pop("__metadata__", {})
         places = {name: tuple(entry["data_offsets"]) for name, entry in entries.items()}
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise PaniniError(f"{path} is not a safetensors file, or damaged") from error
     if metadata.get("format") != FORMAT:
         raise PaniniError(f"{path} has format {metadata.get('format')}, this version of panini reads {FORMAT}")
-    if metadata.get("sha256") != hashlib.sha256(memoryview(data)[start:]).hexdigest():
+    if metadata.get("sha256") != sha256:
         raise PaniniError(f"{path} is damaged: its tensors do not match their sha256")
     return WeightsHeader(
         metadata=metadata,
         places={name: (start + begin, end - begin) for name, (begin, end) in places.items()},
-        digest=hashlib.sha256(data[:start]).hexdigest(),
+        digest=hashlib.sha256(length + text).hexdigest(),
     )
