@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini.faces.align import Transform, invert, scale_of, scaled, warp
-from panini.photo.pixels import Pixels
+from panini.photo.pixels import Pixels, resize
 
 _FEATHER = 0.12  # of the crop's side: distance from the border at which the mask reaches 1
 _MASK_SIZE = 256
@@ -65,7 +65,7 @@ def share_around(before: Pixels, after: Pixels, pixel: float, yaw: float = 0.0) 
     yaw: see `Face.yaw`. A face in partial profile is narrower on the far side.
     """
     side = before.shape[0]
-    small = cv2.resize(after, (side, side), interpolation=cv2.INTER_AREA)
+    small = resize(after, side, cv2.INTER_AREA)
     y, x = (np.mgrid[:side, :side] + 0.5) / side
     turned, far = min(abs(yaw) / _TURNED, 1.0), (x - _FACE[0]) / _FACE[2] * np.sign(yaw)  # > 0: the far cheek
     axis = _FACE[2] * (1 + turned * (np.where(far > 0, _FAR_AXIS, _NEAR_AXIS) - 1))
