@@ -18,6 +18,7 @@ from panini.cli import run
 from panini.photo import contents, unreadable, xmp
 from panini.photo import io as photo_io
 from panini.photo.io import ImageError
+from panini.photo.own_results import kind_of_output
 from programs import needed
 
 BICUBIC = ["--network", "bicubic"]
@@ -497,3 +498,104 @@ def test_captions_of_a_tiff_stay_in_tiff_and_their_loss_elsewhere_is_said(tmp_pa
     assert IptcImagePlugin.getiptcinfo(Image.open(tmp_path / "out.tif"))[2, 120] == b"Grandma, 1931.."
     np.testing.assert_array_equal(photo_io.load(tmp_path / "out.tif").pixels, photo.pixels)
     assert "without IPTC captions" in photo_io.not_kept(photo, tmp_path / "out.jpg")
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:source="attic"/>'
+    b"</rdf:RDF></x:xmpmeta>"
+)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_a_photo_with_damaged_xmp_is_marked_all_the_same(tmp_path, suffix, capsys):
+    tags = Image.Exif()
+    damaged = XMP.replace(b"</rdf:RDF>", b"</rdg:RDF>")
+    tags[700] = damaged
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", damaged.decode())
+    options = {".png": {"pnginfo": text}, ".tif": {"exif": tags.tobytes()}}.get(suffix, {"xmp": damaged})
+    saved(tmp_path / f"in{suffix}", **options)
+    restored(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}")
+    assert "without XMP, which is damaged" in capsys.readouterr().err
+    assert kind_of_output(tmp_path / f"out{suffix}") == "result"
+
+
+@pytest.mark.parametrize(
+    "packet", [XMP.replace(b"attic", b"\xe9t\xe9"), b"\xff\xfe" + XMP.decode().encode("utf-16-le")]
+)
+def test_xmp_in_another_encoding_stays_and_is_marked(tmp_path, packet, capsys):
+    saved(tmp_path / "in.jpg", xmp=packet)
+    restored(tmp_path / "in.jpg", tmp_path / "out.jpg")
+    assert capsys.readouterr().err == ""
+    assert b'dc:source="' in Image.open(tmp_path / "out.jpg").info["xmp"]
+    assert kind_of_output(tmp_path / "out.jpg") == "result"
+
+
+def test_damaged_exif_is_said_to_be_gone(tmp_path, capsys):
+    tags = Image.Exif()
+    tags[0x010F] = "Camera"
+    tags.get_ifd(0x8769)[0x9003] = "1969:07:20 20:17:40"
+    whole = tags.tobytes()
+    pointer = whole.index(b"\x69\x87" if whole[6:8] == b"II" else b"\x87\x69") + 8
+    for name, exif in {
+        "whole": whole,
+        "folder": whole[:pointer] + b"\x7f" * 4 + whole[pointer + 4 :],
+        "head": whole[:6] + b"XX" + whole[8:],
+        "end": whole[:30],
+    }.items():
+        saved(tmp_path / f"{name}.jpg", exif=exif)
+        restored(tmp_path / f"{name}.jpg", tmp_path / f"{name}-out.jpg")
+        assert ("without EXIF entries that are damaged" in capsys.readouterr().err) == (name != "whole"), name
+    saved(tmp_path / "empty.jpg", exif=Image.Exif().tobytes())
+    restored(tmp_path / "empty.jpg", tmp_path / "empty-out.jpg")
+    assert capsys.readouterr().err == ""
+
+
+def with_segments(*segments: tuple[int, bytes]) -> bytes:
+    """A JPEG with more segments: marker and content."""
+    buffer = BytesIO()
+    FACE.save(buffer, "JPEG")
+    made = [b"\xff" + bytes([marker]) + (len(body) + 2).to_bytes(2, "big") + body for marker, body in segments]
+    return buffer.getvalue()[:2] + b"".join(made) + buffer.getvalue()[2:]
+
+
+def test_unknown_data_of_a_jpeg_is_said_to_be_gone(tmp_path, capsys):
+    (tmp_path / "in.jpg").write_bytes(with_segments((0xE1, b"FLIR\0\1\0\0" + bytes(50)), (0xE7, b"\0\1")))
+    restored(tmp_path / "in.jpg", tmp_path / "out.jpg")
+    assert "without data that Panini does not know (FLIR, APP7)" in capsys.readouterr().err
+
+
+def test_all_comments_of_a_jpeg_stay(tmp_path, capsys):
+    (tmp_path / "in.jpg").write_bytes(with_segments((0xFE, b"by the lake"), (0xFE, b"scanned 1999")))
+    restored(tmp_path / "in.jpg", tmp_path / "out.jpg")
+    assert Image.open(tmp_path / "out.jpg").info["comment"] == b"by the lake\nscanned 1999"
+    assert capsys.readouterr().err == ""
+
+
+def test_unknown_chunks_of_png_and_webp_are_said_to_be_gone(tmp_path, capsys):
+    content = saved(tmp_path / "in.png").read_bytes()
+    chunk = b"prVW" + b"layers"
+    chunk = len(b"layers").to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    (tmp_path / "in.png").write_bytes(content[:33] + chunk + content[33:])
+    restored(tmp_path / "in.png", tmp_path / "out.png")
+    assert "without data that Panini does not know (prVW)" in capsys.readouterr().err
+    content = saved(tmp_path / "in.webp", exif=b"").read_bytes() + b"ABCD\4\0\0\0data"
+    (tmp_path / "in.webp").write_bytes(content[:4] + (len(content) - 8).to_bytes(4, "little") + content[8:])
+    restored(tmp_path / "in.webp", tmp_path / "out.webp")
+    assert "without data that Panini does not know (ABCD)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["BMP", "TGA"])
+def test_how_much_is_left_of_a_picture_stored_from_below(tmp_path, format, capsys):
+    buffer = BytesIO()
+    FACE.save(buffer, format)
+    (tmp_path / "in.bmp").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) * 3 // 10])
+    assert "about 30% of it is readable" in fails(capsys, tmp_path / "in.bmp")
+
+
+def test_half_of_a_jpeg_xl_is_called_damaged(faults, tmp_path, capsys):
+    pytest.importorskip("pillow_jxl")
+    content = (faults / "jpeg-xl-message-misleads.jxl").read_bytes()
+    (tmp_path / "in.jxl").write_bytes(content[: len(content) // 2])
+    assert "is a damaged JPEG XL file, and no part of it can be read" in fails(capsys, tmp_path / "in.jxl")

@@ -101,6 +101,16 @@ def test_a_head_before_a_plain_wall_is_taken_whole():
     assert align.scale_of(np.eye(2, 3)) == 1
 
 
+@pytest.mark.parametrize("blob", [1, 2, 4])
+def test_colored_and_coarse_grain_leaves_no_smooth_patch(blob):
+    plain = np.full((512, 512, 3), 120, np.uint8)
+    grain = np.random.default_rng(0).normal(0, 5, (512 // blob, 512 // blob, 3))
+    grainy = np.clip(120 + cv2.resize(grain, (512, 512), interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
+    share = blend.share_around(grainy, plain, 1.0)
+    assert share[128, 128] == 1
+    assert share[:5, :5].max() < 0.15
+
+
 def test_a_turned_face_is_narrower_on_the_side_that_it_turns_to(restorer):
     grainy = np.clip(np.random.default_rng(0).normal(120, 12, (512, 512, 3)), 0, 255).astype(np.uint8)
     plain = np.full_like(grainy, 120)

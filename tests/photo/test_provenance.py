@@ -71,8 +71,10 @@ def test_a_second_mark_replaces_the_first():
 
 
 @pytest.mark.parametrize("xmp", [b"<x:xmpmeta", b"\xff\xfe", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"])
-def test_what_cannot_be_read_is_left(xmp):
-    assert provenance.add_to_metadata(Metadata(xmp=xmp, exif=b"junk"), SAID).xmp == xmp
+def test_xmp_that_cannot_be_read_is_replaced_and_exif_is_left(xmp):
+    marked = provenance.add_to_metadata(Metadata(xmp=xmp, exif=b"junk"), SAID)
+    assert provenance.read(marked.xmp)["Weights"] == SAID["Weights"]
+    assert marked.exif == b"junk"
     assert provenance.read(xmp) == {}
 
 

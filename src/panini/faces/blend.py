@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini.faces.align import Transform, invert, scale_of, scaled, warp
-from panini.photo.pixels import LUMA, Pixels
+from panini.photo.pixels import Pixels, resize
 
 _FEATHER = 0.12  # of the crop's side: distance from the border at which the mask reaches 1
 _MASK_SIZE = 256
@@ -19,7 +19,7 @@ _FACE = (0.5, 0.52, 0.19, 0.3)  # relative to the crop: center and semi-axes of 
 _FACE_EDGE = 0.7  # width of the ellipse's soft edge, relative to the semi-axes
 _TURNED = 0.33  # `Face.yaw` at which the far cheek ends next to the eye
 _FAR_AXIS, _FAR_EDGE, _NEAR_AXIS = 0.84, 0.3, 1.25  # factors of the ellipse's horizontal axis and edge in such a face
-_TEXTURE = 2.0  # pixels of the photo: sigma of the Gaussian that texture is the difference to
+_TEXTURES = (2.0, 4.0)  # pixels of the photo: sigmas of Gaussians that texture is the difference to, fine and coarse
 _VISIBLE = (1.0, 3.0)  # of 255: spread of texture that is just visible, and plainly so
 _BAND = 1 << 20  # pixels blended at once
 
@@ -65,22 +65,30 @@ def share_around(before: Pixels, after: Pixels, pixel: float, yaw: float = 0.0) 
     yaw: see `Face.yaw`. A face in partial profile is narrower on the far side.
     """
     side = before.shape[0]
-    small = cv2.resize(after, (side, side), interpolation=cv2.INTER_AREA)
+    small = resize(after, side, cv2.INTER_AREA)
     y, x = (np.mgrid[:side, :side] + 0.5) / side
     turned, far = min(abs(yaw) / _TURNED, 1.0), (x - _FACE[0]) / _FACE[2] * np.sign(yaw)  # > 0: the far cheek
     axis = _FACE[2] * (1 + turned * (np.where(far > 0, _FAR_AXIS, _NEAR_AXIS) - 1))
     edge = _FACE_EDGE * (1 + turned * np.clip(far, 0, 1) * (_FAR_EDGE - 1))
     distance = np.hypot((x - _FACE[0]) / axis, (y - _FACE[1]) / _FACE[3])
     outside = np.clip((distance - 1) / edge, 0, 1).astype(np.float32)
-    spreads = []
-    for picture in (before, small):
-        luma = picture.astype(np.float32) @ LUMA
-        texture = luma - cv2.GaussianBlur(luma, (0, 0), _TEXTURE * max(pixel, 1.0))
-        spreads.append(1.4826 * float(np.median(np.abs(texture[outside == 1]))) + 1e-6)
-    lost = np.sqrt(max(0.0, 1 - (spreads[1] / spreads[0]) ** 2))
-    lost *= np.clip((spreads[0] - _VISIBLE[0]) / (_VISIBLE[1] - _VISIBLE[0]), 0, 1)
+    lost = max(_lost_texture(before, small, outside == 1, sigma * max(pixel, 1.0)) for sigma in _TEXTURES)
     share = cv2.resize(1 - np.float32(lost) * outside, (_MASK_SIZE, _MASK_SIZE), interpolation=cv2.INTER_AREA)
     return np.asarray(share, np.float32)
+
+
+def _lost_texture(before: Pixels, after: Pixels, where: NDArray[np.bool_], sigma: float) -> float:
+    """How much of the visible texture of `before` [S, S, 3] is lost in `after`, in [0, 1]. Colored grain counts, too.
+
+    sigma: of the Gaussian that texture is the difference to, in pixels.
+    """
+    spreads = []
+    for picture in (before, after):
+        values = picture.astype(np.float32)
+        texture = values - cv2.GaussianBlur(values, (0, 0), sigma)
+        spreads.append(1.4826 * float(np.median(np.abs(texture[where]))) + 1e-6)
+    visible = float(np.clip((spreads[0] - _VISIBLE[0]) / (_VISIBLE[1] - _VISIBLE[0]), 0, 1))
+    return visible * float(np.sqrt(max(0.0, 1 - (spreads[1] / spreads[0]) ** 2)))
 
 
 @dataclass(frozen=True)

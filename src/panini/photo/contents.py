@@ -13,6 +13,16 @@ _CARRIED = {b"tEXt", b"zTXt", b"iTXt", b"cHRM", b"gAMA", b"sRGB", b"cICP"}
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _CREDENTIALS = "without Content Credentials (C2PA), which are invalid for a changed picture"
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+_KNOWN_APPS = (
+    *(b"JFIF\0", b"JFXX\0", b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0", b"Adobe"),
+    *(b"Ducky", b"Photoshop 3.0\0", _EXTENDED_XMP, _GAIN_MAP, b"JP"),
+)
+"""How those application segments of a JPEG begin that are kept, described elsewhere, or only describe the encoding."""
+_KNOWN_CHUNKS = _CARRIED | {
+    *(b"eXIf", b"iCCP", b"pHYs", b"tRNS", b"caBX", b"acTL", b"fcTL", b"fdAT"),
+    *(b"tIME", b"bKGD", b"hIST", b"sBIT", b"sPLT", b"iDOT"),  # these only describe the encoding, or the last change
+}
+_KNOWN_WEBP = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP ", b"C2PA")
 _PREVIEWS = (0x010001, 0x010002)  # the types of a large thumbnail in a multi-picture file
 
 
@@ -27,6 +37,7 @@ class Contents:
     chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
     """The text and color chunks of a PNG: name and content."""
     blocks: bytes = b""  # the segments of a JPEG that are copied (captions, extended XMP)
+    comments: list[bytes] = field(default_factory=list)  # all comments of a JPEG
     trailer: bytes = b""  # the video of a motion photo, which follows the picture in a JPEG
     lossless: bool = False  # whether it is a lossless WebP
     xmp: bytes = b""  # the XMP of a JPEG XL file, which its decoder does not return
@@ -55,7 +66,7 @@ def examine(file: Path | bytes) -> Contents:
 
 
 def _png(data: bytes) -> Contents:
-    found, at, name, kept = Contents(), len(PNG_START), b"", [PNG_START]
+    found, at, name, kept, unknown = Contents(), len(PNG_START), b"", [PNG_START], []
     for chunk in png_chunks(data):
         at += len(chunk)
         name, body = chunk[4:8], chunk[8:-4]
@@ -71,6 +82,9 @@ def _png(data: bytes) -> Contents:
             found.chunks.append((name, body))
         elif name == b"caBX":
             found.left_out.append(_CREDENTIALS)
+        elif name[:1].islower() and name not in _KNOWN_CHUNKS:
+            unknown.append(name)
+    found.left_out += _without(unknown)
     if name != b"IEND":
         found.damage = "is cut short: the end of the PNG file is missing"
         return found
@@ -93,7 +107,7 @@ def png_chunks(data: bytes) -> Iterator[bytes]:
 
 
 def _webp(data: bytes) -> Contents:
-    found = Contents()
+    found, unknown = Contents(), []
     size = 8 + int.from_bytes(data[4:8], "little")
     if size > len(data):
         found.damage = f"is cut short: it has only {len(data)} of {size} bytes"
@@ -107,7 +121,10 @@ def _webp(data: bytes) -> Contents:
         found.lossless |= name == b"VP8L"
         if name == b"C2PA":
             found.left_out.append(_CREDENTIALS)
+        elif name not in _KNOWN_WEBP:
+            unknown.append(name)
         at += 8 + length + (length & 1)
+    found.left_out += _without(unknown)
     return found
 
 
@@ -150,7 +167,7 @@ def _jxl(data: bytes) -> Contents:
 
 
 def _jpeg(data: bytes) -> Contents:
-    found, at, kinds = Contents(), 0, []
+    found, at, kinds, unknown = Contents(), 0, [], []
     for marker, body, end in _segments(data):
         at = end
         if marker == 0xED or (marker == 0xE1 and body.startswith(_EXTENDED_XMP)):
@@ -159,9 +176,14 @@ def _jpeg(data: bytes) -> Contents:
             found.left_out.append(_CREDENTIALS)
         elif marker == 0xE2 and body.startswith(b"MPF\0"):
             kinds = _picture_kinds(body[4:])
+        elif marker == 0xFE:
+            found.comments.append(body)
+        elif 0xE0 <= marker <= 0xEF and not body.startswith(_KNOWN_APPS):
+            unknown.append(body[:20].partition(b"\0")[0] or b"APP%d" % (marker - 0xE0))
         elif marker == _NO_MARKER:
             found.damage = "is damaged: a JPEG marker is missing"
             return found
+    found.left_out += _without(unknown)
     if data[at - 2 : at] == b"\xff\xd9":  # else the file may be truncated, which the decoder notices
         _examine_rest(data, at, kinds, found)
     return found
@@ -240,6 +262,13 @@ def _examine_rest(data: bytes, at: int, kinds: list[int], found: Contents) -> No
         found.trailer = rest
     elif rest.strip(b"\0\r\n "):
         found.left_out.append(_behind(len(rest)))
+
+
+def _without(names: list[bytes]) -> list[str]:
+    """A note about parts of a file with these names, which are not kept."""
+    said = ("".join(c for c in name.decode("latin-1") if c.isascii() and c.isprintable()).strip() for name in names)
+    words = ", ".join(dict.fromkeys(name or "without a name" for name in said))
+    return [f"without data that Panini does not know ({words})"] if words else []
 
 
 def _behind(size: int) -> str:

@@ -61,6 +61,7 @@ _OPAQUE = {"JPEG", "BMP"}
 _EMPTY = 16  # rows of one gray at the end of a JPEG: from here on, its data probably ended early
 _DNG = 50706  # the TIFF tag that marks DNG files
 _NO_DENSITY = {"WEBP", "AVIF", "HEIF"}
+_EMPTY_EXIF = 20  # bytes of EXIF without entries
 _EXTENDED = b"http://ns.adobe.com/xmp/extension/"
 _REDUCED = "reduced to 8 bits"
 OURS = "Faces restored by Panini"  # our comments begin with this
@@ -196,7 +197,7 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
     contents = examine(file)
     damage, opened = contents.damage, contents.whole or file
     if not damage:
-        with Image.open(io.BytesIO(opened) if isinstance(opened, bytes) else opened) as image:
+        with _opened(opened) as image:
             if _DNG in getattr(image, "tag_v2", {}):
                 raise ImageError(f"{name} is a RAW file: convert it to JPEG, PNG or TIFF first")
             try:
@@ -219,6 +220,18 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
         raise DamagedImageError(f"{name} {damage}; {in_words(share)} (use --salvage, or salvage=True in Python)")
     photo = _decode(left, None, contents)
     return replace(photo, path=path, left_out=(f"the file {damage}; {in_words(share)}", *photo.left_out))
+
+
+def _opened(file: Path | bytes) -> Image.Image:
+    """Opens a picture. Raises UnidentifiedImageError for all kinds of damage to the head of the file."""
+    try:
+        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+    except (Image.DecompressionBombError, MemoryError):
+        raise
+    except Exception as error:
+        if getattr(error, "errno", None):  # an error of the file system
+            raise
+        raise UnidentifiedImageError from error
 
 
 def save(
@@ -386,7 +399,8 @@ def _decode(image: Image.Image, file: Path | bytes | None, contents: Contents) -
     tiles = getattr(image, "tile", ())  # loading the pixels removes them
     if image.format != "TIFF":  # loading would make its tags unreadable
         image.load()  # now, because `_exif` would hide damage
-    exif, tiff_xmp = _exif(image)
+    exif, tiff_xmp, unreadable_exif = _exif(image)
+    left_out += ["without EXIF entries that are damaged"] if unreadable_exif else []
     pixels16 = None if file is None else read_sixteen_bit(image, tiles, file)
     if file is None:
         upright = ImageOps.exif_transpose(image)
@@ -399,6 +413,9 @@ def _decode(image: Image.Image, file: Path | bytes | None, contents: Contents) -
     icc_profile = info.get("icc_profile") or b""
     said = info.get("xmp") or info.get("XML:com.adobe.xmp") or tiff_xmp or contents.xmp
     said = said.encode() if isinstance(said, str) else bytes(said)
+    if said.strip(b"\0 \r\n") and xmp.parse(said) is None:
+        left_out.append("without XMP, which is damaged")
+        said = b""
 
     if upright.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
         left_out.append(f"converted from {upright.mode} to sRGB")
@@ -427,7 +444,7 @@ def _decode(image: Image.Image, file: Path | bytes | None, contents: Contents) -
             jpeg_subsampling=subsampling,
             jpeg_blocks=contents.blocks,
             iptc=_iptc(image),
-            comment=_comment(info.get("comment")) if image.format in ("JPEG", "MPO", "GIF") else b"",
+            comment=_comment(image, contents),
             lossless=contents.lossless,
             chunks=tuple(contents.chunks),
             trailer=contents.trailer,
@@ -469,7 +486,11 @@ def _rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else np.ascontiguousarray(array[..., :3])
 
 
-def _comment(comment: Any) -> bytes:
+def _comment(image: Image.Image, contents: Contents) -> bytes:
+    """The comment of a GIF, or all comments of a JPEG, one per line."""
+    if contents.comments:
+        return b"\n".join(contents.comments)
+    comment = image.info.get("comment") if image.format in ("JPEG", "MPO", "GIF") else None
     return comment.encode() if isinstance(comment, str) else bytes(comment or b"")
 
 
@@ -526,8 +547,9 @@ def _dpi(image: Image.Image, exif: bytes) -> tuple[float, float] | None:
     return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None
 
 
-def _exif(image: Image.Image) -> tuple[bytes, Any]:
-    """EXIF without the tags that describe the pixels of this file, and the XMP of a TIFF."""
+def _exif(image: Image.Image) -> tuple[bytes, Any, bool]:
+    """EXIF without the tags that describe the pixels of this file, the XMP of a TIFF, and whether EXIF is damaged."""
+    block = image.info.get("exif") or b""
     try:
         exif, kept = image.getexif(), Image.Exif()
         for tag, value in exif.items():
@@ -536,9 +558,10 @@ def _exif(image: Image.Image) -> tuple[bytes, Any]:
         folders = {folder: exif.get_ifd(folder) for folder in _EXIF_FOLDERS if folder in exif}
         for folder, entries in folders.items():
             kept.get_ifd(folder).update(entries)
-        return (kept.tobytes() if kept or any(folders.values()) else b""), exif.get(XMP_TAG, b"")
+        damaged = not all(folders.values()) or (not exif and len(block.strip(b"\0")) > _EMPTY_EXIF)
+        return (kept.tobytes() if kept or any(folders.values()) else b""), exif.get(XMP_TAG, b""), damaged
     except Exception:  # restore photos with unreadable EXIF, too
-        return b"", b""
+        return b"", b"", bool(block) or image.format == "TIFF"
 
 
 _EXIF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)

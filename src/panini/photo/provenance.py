@@ -64,7 +64,7 @@ def entries(
 def add_to_metadata(metadata: Metadata, said: Mapping[str, str]) -> Metadata:
     """Adds the mark `said`, made by `entries`, to `metadata`, combined with any earlier mark; see `with_earlier`.
 
-    XMP or EXIF that cannot be read stays unchanged, so no metadata is lost.
+    EXIF that cannot be read stays unchanged. XMP that cannot be read is replaced.
     """
     said = with_earlier(said, read(metadata.xmp))
     software = f"Panini {_maker(said)}"
@@ -164,9 +164,9 @@ def read(xmp: bytes) -> dict[str, str]:
 def _in_xmp(xmp: bytes, said: Mapping[str, str]) -> bytes:
     for prefix, space in (("x", META), ("rdf", RDF), ("Iptc4xmpExt", _IPTC), ("panini", NAMESPACE)):
         ElementTree.register_namespace(prefix, space)
-    root = packets.parse(xmp) if xmp else ElementTree.Element(f"{{{META}}}xmpmeta")
-    if root is None:
-        return xmp
+    root = packets.parse(xmp)
+    if root is None:  # there is no XMP, or it is damaged
+        root = ElementTree.Element(f"{{{META}}}xmpmeta")
     rdf = root if root.tag == f"{{{RDF}}}RDF" else root.find(f"{{{RDF}}}RDF")
     if rdf is None:
         rdf = ElementTree.SubElement(root, f"{{{RDF}}}RDF")

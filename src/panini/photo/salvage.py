@@ -12,6 +12,9 @@ from PIL import Image, ImageFile
 
 _NO_DATA = 128  # the gray that JPEG decoders return for missing data
 
+_BOTTOM_UP = ("BMP", "TGA")
+"""Formats that usually store the last row first. Missing rows are black."""
+
 READING = threading.RLock()
 """Held while a file is read, because Pillow has one setting for damaged files per process."""
 
@@ -31,7 +34,11 @@ def salvaged(file: Path | bytes) -> tuple[Image.Image, float]:
             image.load()
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = before
-    share = 1 - _plain_rows(np.asarray(image.convert("RGB"))) / image.height
+    pixels = np.asarray(image.convert("RGB"))
+    missing = _plain_rows(pixels)
+    if image.format in _BOTTOM_UP and not pixels[0].any():
+        missing = max(missing, _plain_rows(pixels[::-1]))
+    share = 1 - missing / image.height
     if not share:
         raise OSError("nothing can be decoded")
     return image, share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
@@ -39,7 +40,8 @@ _SEMANTICS = {VIDEO: {"MotionPhoto"}, PICTURES: {"GainMap", "Depth", "Confidence
 def parse(xmp: bytes) -> ElementTree.Element | None:
     """Parses a packet and registers its namespace prefixes. None if it cannot be read."""
     try:
-        text = xmp.decode("utf-8").strip("\ufeff \t\r\n\0")
+        encoding = "utf-16" if xmp.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+        text = xmp.decode(encoding, "replace").strip("\ufeff \t\r\n\0")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities could expand without limit
             return None
         root = ElementTree.fromstring(text)

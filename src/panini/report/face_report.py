@@ -27,9 +27,9 @@ REGIONS: dict[str, tuple[float, float, float, float]] = {
 face. Everything else is "hair and surroundings"."""
 
 _LIKELY = 0.5  # probability above which damage counts as found
-NEARLY_ALL = 0.55
-"""Share of imagined detail above which nearly all of a face counts as imagined. Faces of 24 pixels and strongly blurred
-ones measure 0.56 to 0.7, because they keep some light and color."""
+NEARLY_ALL = 0.5
+"""Share of imagined detail above which nearly all of a face counts as imagined. The share is lower than it looks,
+because light and color, which the photo still has, count as well. Strongly blurred faces measure 0.54 to 0.7."""
 _UNLIKE = "it may not look like the person"
 _LITTLE = 0.075  # share of imagined detail that is indistinguishable from none
 _UNSURE = 6.0  # of 255: mean of the map above which a face with little imagined detail may still be wrong
