@@ -269,7 +269,7 @@ class UDRLTraining(Training[UDRLConfig]):
         """Probes of v_DR, fitted on training faces and scored on validation faces."""
         truths = load_truths(Path(self.config.validation))
         known, _ = examine_encoder(self.udrl.encoder, self.faces, truths, self.config.probes)
-        scalars = {f"{kind} there": value for kind, value in known.presence.items()}
-        scalars |= {f"{kind} strength": value for kind, value in known.strength.items()}
-        scalars |= {"neighbor": known.neighbor, "same face": known.same_face}
+        scalars = {"neighbor": known.neighbor, "same face": known.same_face}
+        for kind, probe in known.probes.items():
+            scalars |= {f"{kind} there": probe.accuracy, f"{kind} strength": probe.correlation}
         return Validation(known.neighbor, table({f"step {self.step}": known}), scalars)
