@@ -93,16 +93,19 @@ def pack(arguments: argparse.Namespace) -> None:
     config = stage_config(arguments.stage, toy, arguments.set)
     prior = _packed_prior(arguments.prior, toy)
     network = starting_network(replace(config, start=arguments.start), prior)
-    files = {
-        _PRIOR: _prior_bytes(prior),
-        _PERCEPTUAL: save_tensors(to_8bit(STLPIPS(arguments.perceptual).state_dict())),
-        _START: save_tensors(to_8bit(_halves(network, prior)) | _adversaries(arguments.start)),
+    with tempfile.TemporaryDirectory() as name:
+        made = Path(name)
+        write_prior(prior, WheelOrigin("kit", "", ""), made / _PRIOR, half=True)
+        write(made / _PERCEPTUAL, save_tensors(to_8bit(STLPIPS(arguments.perceptual).state_dict())))
+        write(made / _START, save_tensors(to_8bit(_halves(network, prior)) | _adversaries(arguments.start)))
+        write(made / _GOLDEN, save_tensors(golden(made, config, torch.device("cpu"))))
+        files = {path.name: path.read_bytes() for path in sorted(made.iterdir())}
+    files |= {
         _FACES: faces_tar(Path(arguments.real), config.least, arguments.faces),
         _CONFIG: json.dumps({"stage": arguments.stage, "toy": toy, "set": arguments.set}).encode(),
     }
     if arguments.identity:
         files[_IDENTITY] = Path(arguments.identity).read_bytes()
-    files[_GOLDEN] = save_tensors(_golden_of_files(files, config))
     parts = _distribute(files, _room(arguments.limit))
     manifest: dict[str, Any] = {"files": {name: entry for name, (entry, _) in cut(files).items()}}
     manifest["parts"] = {str(i): sorted(part) for i, part in enumerate(parts, 1)}
@@ -128,13 +131,6 @@ def _packed_prior(path: str, toy: bool) -> Prior:
         return prior_of(path)
     torch.manual_seed(0)
     return ToyPrior().eval()
-
-
-def _prior_bytes(prior: Prior) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _PRIOR
-        write_prior(prior, WheelOrigin("kit", "", ""), path, half=True)
-        return path.read_bytes()
 
 
 def _halves(network: PaniniNet, prior: Prior) -> dict[str, Tensor]:
@@ -184,14 +180,6 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(data)
     archive.addfile(info, io.BytesIO(data))
-
-
-def _golden_of_files(files: dict[str, bytes], config: RestorerConfig) -> dict[str, Tensor]:
-    """The golden values of the packed files on this machine, in float32."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name in (_PRIOR, _PERCEPTUAL, _START):
-            (Path(folder) / name).write_bytes(files[name])
-        return golden(Path(folder), config, torch.device("cpu"))
 
 
 @torch.no_grad()
