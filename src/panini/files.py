@@ -30,6 +30,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file atomically. Raises PaniniError."""
+    try:
+        write_atomically(path, lambda file: file.write(data))
+    except OSError as error:
+        raise PaniniError(f"cannot write {path}: {one_line(error)}") from error
+
+
 def make_folder(path: Path) -> None:
     """Creates a folder and its parents unless they exist. Raises PaniniError."""
     try:

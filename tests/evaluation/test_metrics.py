@@ -1,4 +1,4 @@
-"""The metrics against reference implementations, ST-LPIPS as a distance, and the table of validation."""
+"""The metrics against reference implementations, and ST-LPIPS as a distance."""
 
 import sys
 import types
@@ -13,7 +13,7 @@ from skimage.data import astronaut
 
 from panini.evaluation.stlpips import STLPIPS
 from panini.evaluation.table import frechet_distance
-from panini.evaluation.validation import Face, Row, Scorer, Scores, table
+from panini.evaluation.validation import Scorer
 from panini.weights import downloads
 
 
@@ -76,15 +76,3 @@ def test_stlpips_is_zero_for_equal_pictures_grows_with_damage_and_forgives_a_shi
     assert same.ssim == pytest.approx(1)
     assert 0 < mild.stlpips < strong.stlpips
     assert shifted.stlpips < mild.stlpips
-
-
-def test_table_averages_by_task_and_kind() -> None:
-    nothing = np.zeros((1, 1, 3), np.uint8)
-
-    def row(kind: str, given: float, result: float) -> Row:
-        face = Face("000", "mfr", kind, nothing, nothing)
-        return Row(face, Scores(20, 0.5, given), Scores(22, 0.6, result), nothing)
-
-    lines = table([row("blur", 0.4, 0.2), row("noise", 0.6, 0.3)]).splitlines()
-    assert "| mfr | 2 | 20.00 -> 22.00 | 0.500 -> 0.600 | 0.500 -> 0.250 | 0.500 |" in lines
-    assert any(line.startswith("| mfr: blur | 1 |") and line.endswith("| 0.500 |") for line in lines)

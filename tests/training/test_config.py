@@ -21,7 +21,7 @@ def test_the_configs_that_ship_are_valid(path: Path) -> None:
 
 @pytest.mark.parametrize("cls", [RestorerConfig, UDRLConfig])
 def test_every_field_is_explained(cls: type) -> None:
-    settings = {setting.name: setting for setting in describe(cls)}
+    settings = {setting.name: setting for setting in describe(cls())}
     assert all(setting.meaning for setting in settings.values())
     assert settings["optimizer.lr"].default == "0.0004"
     assert settings["hardware.bf16"].default == "true"

@@ -48,7 +48,7 @@ def test_trust_is_one_where_nothing_happened_and_small_where_detail_is_gone(bank
 
 def test_the_paper_s_loss_is_infonce() -> None:
     """Against a plain reading of MoCo: one positive, the queue's keys as negatives."""
-    udrl = UDRL(_encoder(), queue=6, temperature=0.2, batch_negatives=False).train()
+    udrl = UDRL(_encoder(), UDRLConfig(queue=6, temperature=0.2, batch_negatives=False)).train()
     udrl.filled += 6
     v, key = torch.randn(3, 16), torch.randn(3, 16)
     q = torch.nn.functional.normalize(udrl.encoder.projection(v), dim=1)
@@ -63,8 +63,8 @@ def test_the_paper_s_loss_is_infonce() -> None:
 
 def test_contrast_is_learned_and_the_key_encoder_follows(bank: FaceBank) -> None:
     samples = Canvases(bank, {"paper": 1.0}, 0, tiles=4)
-    deblur = Deblur(16)
-    udrl = UDRL(_encoder(), PictureDAFI(16, bands=5), 64, 0.9, 0.2, tiles=4, deblur=deblur).train()
+    config = UDRLConfig(queue=64, key_momentum=0.9, temperature=0.2, tiles=4)
+    udrl = UDRL(_encoder(), config, PictureDAFI(16, bands=5), Deblur(16)).train()
     given, truth = samples.batch(0, 6)
     optimizer = torch.optim.Adam((p for p in udrl.parameters() if p.requires_grad), 3e-3)
     before = udrl.key_encoder.convs[0].weight.clone()

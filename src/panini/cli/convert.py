@@ -17,7 +17,10 @@ def degrade(
     seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same damage.")] = 0,
     copies: Annotated[int, typer.Option(help="Number of copies of each picture.")] = 1,
 ) -> None:
-    """Write degraded copies of the face crops in FOLDER and a manifest that describes the damage."""
+    """Write degraded copies of face crops.
+
+    FOLDER has the crops. A manifest in OUT describes the damage of each copy.
+    """
     from panini.degradation.folder import MANIFEST, degrade_folder
 
     entries = degrade_folder(folder, output, distribution, seed, copies)
@@ -33,7 +36,10 @@ def export(
     preset: Annotated[str, typer.Option(help="Network preset of a training checkpoint.")] = "default",
     samples: Annotated[int | None, typer.Option(help="Number of training samples, for the file's metadata.")] = None,
 ) -> None:
-    """Export the ONNX graphs of a weights file, or the weights and graphs of a training checkpoint (.pt)."""
+    """Export trained weights for use.
+
+    Writes the ONNX graphs of a weights file, or the weights file and the graphs of a training checkpoint (.pt).
+    """
     with needs_train_extra("export"):
         from panini.weights.export import export as write
 

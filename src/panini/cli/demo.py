@@ -26,7 +26,7 @@ def demo(
     ),
     network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
-    """Restore a sample photo and write before, after and side-by-side pictures."""
+    """Restore a sample photo. Writes the pictures before, after and side by side."""
     import numpy as np
     from PIL import Image
 

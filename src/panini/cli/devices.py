@@ -13,7 +13,7 @@ def devices(
         Path | None, typer.Option(metavar="FILE", help="Measure a weights file written by `panini export`.")
     ] = None,
 ) -> None:
-    """List the devices that can run the network on this machine, with the seconds per face."""
+    """List the devices that can run the network. Measures the seconds per face of each."""
     from panini.inference.devices import measure, ways
 
     chosen = ways("auto")[0].name

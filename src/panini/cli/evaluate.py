@@ -87,7 +87,7 @@ def evaluate(
     chart: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Write a bar chart.")] = None,
     sheet: Annotated[Path | None, typer.Option("--grid", metavar="FILE", help="Write a picture of ten faces.")] = None,
 ) -> None:
-    """Score restored faces and their inputs against the ground truth, by type and strength of damage."""
+    """Score restored faces against their originals. Also scores the inputs, by type and strength of damage."""
     # Long, because each option of the command line is an argument.
     with needs_train_extra("evaluate"):
         from panini.evaluation import table

@@ -34,7 +34,10 @@ def inspect(
     salvage: Salvage = False,
     device: Device = "auto",
 ) -> None:
-    """List the faces in PHOTO, largest first, with position, damage and the share of detail to imagine."""
+    """List the faces in PHOTO, largest first.
+
+    Prints the position and the damage of each, and the share of detail that a restoration would imagine.
+    """
     from panini.api import FaceSettings
     from panini.photo import io as photo_io
     from panini.photo.color import is_monochrome

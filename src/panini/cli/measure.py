@@ -50,7 +50,11 @@ def figures(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Output folder.")],
     weights: WeightsFile = None,
 ) -> None:
-    """Plot DAFI's fusion weights against damage strength, and the clusters of v_DR."""
+    """Plot how a network responds to damage.
+
+    Plots the weights with which DAFI mixes photo and prior by strength of damage, the clusters of v_DR (the network's
+    description of the damage), and the gains of deblurring.
+    """
     with needs_train_extra("figures"):
         from panini.evaluation.figures import write_figures
         from panini.evaluation.validation import load_truths
@@ -70,9 +74,10 @@ def probe(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Output folder.")] = Path("probe"),
     count: Annotated[int, typer.Option(min=100, help="Number of degraded faces to fit on, and to test on.")] = 2000,
 ) -> None:
-    """Evaluate degradation encoders: linear probes, nearest neighbors, and plots of v_DR by damage.
+    """Evaluate degradation encoders.
 
-    The table includes an untrained encoder of each preset as a baseline.
+    Fits linear probes of v_DR (the encoder's description of the damage), compares nearest neighbors, and plots v_DR by
+    damage. The table includes an untrained encoder of each preset as a baseline.
     """
     with needs_train_extra("probe"):
         from panini.evaluation.probe import report

@@ -18,7 +18,7 @@ _DEFAULTS = ServerSettings()
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; needs --token unless loopback.")] = _DEFAULTS.host,
+    host: Annotated[str, typer.Option(help="Address to listen on; a public one needs --token.")] = _DEFAULTS.host,
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = _DEFAULTS.port,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
     token: Annotated[
@@ -40,7 +40,7 @@ def serve(
     min_face: MinFace = DEFAULT_MIN_FACE,
     network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
-    """Restore photos on a page in the browser, or over an HTTP API. Nothing leaves this machine."""
+    """Restore photos in the browser or over an HTTP API. Nothing leaves this machine."""
     try:
         import fastapi  # noqa: F401
         import fastapi_swagger  # noqa: F401

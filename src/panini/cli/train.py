@@ -27,7 +27,7 @@ def config_fields() -> str:
     parts = []
     for network, cls in (("restorer", RestorerConfig), ("udrl", UDRLConfig)):
         lines = [f"Recipe fields for {network} (--set KEY=VALUE):"]
-        lines += [f"  {s.name} = {s.default or repr('')} ({s.kind}): {s.meaning}" for s in describe(cls)]
+        lines += [f"  {s.name} = {s.default or repr('')} ({s.kind}): {s.meaning}" for s in describe(cls())]
         parts.append("\b\n" + "\n".join(lines))  # \b: lines are not joined
     return "\n\n".join(parts)
 
@@ -57,7 +57,10 @@ def train(
 
 
 def ablate(config: Recipe, overrides: Overrides = None) -> None:
-    """Train the paper's ablations with equal compute, print their scores and plot DAFI's weights by damage."""
+    """Train the paper's ablations, with equal compute.
+
+    Prints their scores, and plots the weights with which DAFI mixes photo and prior, by damage.
+    """
     with needs_train_extra("ablate"):
         from panini.training import config as configs
         from panini.training.ablation import ablate as compare

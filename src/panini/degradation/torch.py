@@ -86,10 +86,13 @@ def _run(x: Tensor, step: Step, full: Size, generator: torch.Generator | None) -
     raise TypeError(f"{step!r} has no version for tensors")
 
 
-def _put(array: np.ndarray, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copies from host memory without synchronizing with a GPU."""
-    tensor = torch.from_numpy(np.array(array))  # a copy: the input may be read-only
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _put(array: np.ndarray, device: torch.device) -> Tensor:
+    return to_device(torch.from_numpy(np.array(array)), device)  # a copy: the input may be read-only
 
 
 def _to_8bit(x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.errors import PaniniError
+from panini.evaluation.plotting import figure_file
 from panini.evaluation.probe import Damaged, Pictures, damaged, damaged_faces, fit_linear, fit_probes
 from panini.inference import Edit, Engine, RestoredCrop, restore_crop
 from panini.photo.color import is_monochrome
@@ -268,21 +269,16 @@ def _examine_truth(
 
 def plot_dial(calibration: Calibration, path: Path) -> None:
     """Plots the curve of the dial on the validation faces; the suffix of `path` is the format. Raises PaniniError."""
-    from matplotlib.figure import Figure
-
-    from panini.evaluation.plotting import save_figure
-
     rows = calibration.measured["dial"]
     panels = {
         "PSNR to the truth, dB": {"psnr": ""},
         "sharpness (log detail)": {"sharpness": ""},
         "share of the prior": {"prior": "all interpolations", "picture": "the picture's bands", "features": "features"},
     }
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
-    for axes, (title, lines) in zip(figure.subplots(1, 3).flat, panels.items(), strict=True):
-        for name, label in lines.items():
-            axes.plot([row["dial"] for row in rows], [row[name] for row in rows], "o-", label=label)
-        axes.set(title=title, xlabel="dial: faithful … realistic")
-        if len(lines) > 1:
-            axes.legend(fontsize=8)
-    save_figure(figure, path, 100)
+    with figure_file(path, (12, 3.4), 100) as figure:
+        for axes, (title, lines) in zip(figure.subplots(1, 3).flat, panels.items(), strict=True):
+            for name, label in lines.items():
+                axes.plot([row["dial"] for row in rows], [row[name] for row in rows], "o-", label=label)
+            axes.set(title=title, xlabel="dial: faithful … realistic")
+            if len(lines) > 1:
+                axes.legend(fontsize=8)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
 from panini.evaluation import probe
 from panini.evaluation.interpolation import plot_shares
-from panini.evaluation.plotting import save_figure
+from panini.evaluation.plotting import figure_file
 from panini.models.deblur import radii, spectra
 from panini.models.panini_net import PaniniNet
 from panini.photo.pixels import Pixels, to_signed
@@ -54,18 +53,18 @@ def plot_gains(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None:
     which needs the original; geometric means over faces [512, 512, 3]. Raises PaniniError."""
     assert network.deblur is not None
     radius = radii()
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
-    for axes, (name, damages) in zip(figure.subplots(1, 3, sharey=True).flat, _DAMAGES.items(), strict=True):
-        for color, damage in enumerate(damages):
-            ours, best = [], []
-            for seed, face in enumerate(faces):
-                given, truth = (torch.from_numpy(to_signed(p))[None] for p in (damage.apply(face, seed), face))
-                ours.append(network.deblur.log_gains(network.dre(given)) @ network.deblur.at(radius))
-                xx, xt, _ = spectra(given, truth)[0]
-                best.append((xt / xx).clamp(1.0, 30.0).log()[None])
-            for rows, style, label in ((ours, "-", str(damage)), (best, ":", None)):
-                axes.plot(radius, torch.cat(rows).mean(0).exp(), style, color=f"C{color}", label=label)
-        axes.set(title=name, xscale="log", yscale="log", xlim=(0.01, 1.4), xlabel="frequency (1: a wave of 2 pixels)")
-        axes.legend(fontsize=8, loc="upper left")
-    figure.axes[0].set_ylabel("gain (dotted: the best)")
-    save_figure(figure, path, 100)
+    label = "frequency (1: a wave of 2 pixels)"
+    with figure_file(path, (12, 3.4), 100) as figure:
+        for axes, (name, damages) in zip(figure.subplots(1, 3, sharey=True).flat, _DAMAGES.items(), strict=True):
+            for color, damage in enumerate(damages):
+                ours, best = [], []
+                for seed, face in enumerate(faces):
+                    given, truth = (torch.from_numpy(to_signed(p))[None] for p in (damage.apply(face, seed), face))
+                    ours.append(network.deblur.log_gains(network.dre(given)) @ network.deblur.at(radius))
+                    xx, xt, _ = spectra(given, truth)[0]
+                    best.append((xt / xx).clamp(1.0, 30.0).log()[None])
+                axes.plot(radius, torch.cat(ours).mean(0).exp(), "-", color=f"C{color}", label=str(damage))
+                axes.plot(radius, torch.cat(best).mean(0).exp(), ":", color=f"C{color}")
+            axes.set(title=name, xscale="log", yscale="log", xlim=(0.01, 1.4), xlabel=label)
+            axes.legend(fontsize=8, loc="upper left")
+        figure.axes[0].set_ylabel("gain (dotted: the best)")

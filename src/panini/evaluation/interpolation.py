@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from panini.degradation import Blur, Degradation, Downsample, Enlarge, Jpeg, Noise
+from panini.degradation.steps import Step
+from panini.evaluation.plotting import figure_file
 from panini.models.panini_net import PaniniNet
 from panini.photo.pixels import Pixels, to_signed
 
@@ -21,15 +23,12 @@ _SWEEPS: Mapping[str, tuple[str, Sequence[float]]] = {  # kind: unit, strengths
 }
 
 
-def _damage(kind: str, strength: float) -> Degradation:
-    match kind:
-        case "blur":
-            return Degradation((Blur(strength),))
-        case "down":
-            return Degradation((Downsample(strength), Enlarge()))
-        case "noise":
-            return Degradation((Noise(strength),))
-    return Degradation((Jpeg(round(100 - strength)),))
+_STEPS: Mapping[str, Callable[[float], tuple[Step, ...]]] = {
+    "blur": lambda strength: (Blur(strength),),
+    "down": lambda strength: (Downsample(strength), Enlarge()),
+    "noise": lambda strength: (Noise(strength),),
+    "jpeg": lambda strength: (Jpeg(round(100 - strength)),),
+}
 
 
 @torch.no_grad()
@@ -42,7 +41,8 @@ def prior_shares(network: PaniniNet, faces: Sequence[Pixels]) -> dict[str, NDArr
     for kind, (_, strengths) in _SWEEPS.items():
         rows = []
         for strength in strengths:
-            given = np.stack([to_signed(_damage(kind, strength).apply(face, i)) for i, face in enumerate(faces)])
+            damage = Degradation(_STEPS[kind](strength))
+            given = np.stack([to_signed(damage.apply(face, i)) for i, face in enumerate(faces)])
             v = network.dre(torch.from_numpy(given))
             levels = [w[:, 0].mean() for w in network.dafi.weights(v).values()]
             if network.picture is not None:
@@ -58,23 +58,23 @@ def plot_shares(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None
     Raises PaniniError if `path` cannot be written.
     """
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    from panini.evaluation.plotting import save_figure
 
     resolutions = network.dafi.resolutions
     names = [f"features {r}" for r in resolutions]
     if network.picture is not None:
         names += [f"picture {network.input_size >> band}" for band in reversed(range(network.picture.bands))]
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    panels = figure.subplots(2, 2, sharey=True).flat
-    for axes, (kind, shares) in zip(panels, prior_shares(network, faces).items(), strict=True):
-        unit, strengths = _SWEEPS[kind]
-        for i, name in enumerate(names):
-            of_picture = i >= len(resolutions)
-            part = (i - len(resolutions)) / (len(names) - len(resolutions)) if of_picture else i / len(resolutions)
-            color = colormaps["autumn" if of_picture else "winter"](part)
-            axes.plot(strengths, shares[:, i], "o--" if of_picture else "o-", color=color, markersize=3, label=name)
-        axes.set(title=kind, xlabel=unit, ylim=(0, 1), ylabel="from the prior")
-    axes.legend(fontsize=8)
-    save_figure(figure, path, 110)
+    levels = len(resolutions)
+    with figure_file(path, (12, 8), 110) as figure:
+        panels = figure.subplots(2, 2, sharey=True).flat
+        for axes, (kind, shares) in zip(panels, prior_shares(network, faces).items(), strict=True):
+            unit, strengths = _SWEEPS[kind]
+            for i, name in enumerate(names):
+                of_picture = i >= levels
+                color = (
+                    colormaps["autumn"]((i - levels) / (len(names) - levels))
+                    if of_picture
+                    else colormaps["winter"](i / levels)
+                )
+                axes.plot(strengths, shares[:, i], "o--" if of_picture else "o-", color=color, markersize=3, label=name)
+            axes.set(title=kind, xlabel=unit, ylim=(0, 1), ylabel="from the prior")
+        axes.legend(fontsize=8)

@@ -22,7 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from panini.degradation import Degradation, draw
-from panini.errors import PaniniError
+from panini.evaluation.plotting import figure_file
+from panini.files import make_folder
 from panini.photo.pixels import Pixels, to_signed
 from panini.weights.calibration import Linear, Probe
 from panini.weights.checkpoint import build, load_network
@@ -134,16 +135,6 @@ class Knowledge:
     same_face: float
     """How often the nearest neighbor is the same face, relative to chance."""
 
-    @property
-    def presence(self) -> dict[str, float]:
-        """Balanced accuracy of detecting each kind of damage."""
-        return {kind: probe.accuracy for kind, probe in self.probes.items()}
-
-    @property
-    def strength(self) -> dict[str, float]:
-        """Spearman's correlation of the predicted and the true strength, over the pictures that have the kind."""
-        return {kind: probe.correlation for kind, probe in self.probes.items()}
-
 
 def examine(train: Damaged, test: Damaged) -> Knowledge:
     """Linear probes fitted on `train`, their scores on `test`; neighbors among `test`. The two share no face."""
@@ -183,7 +174,8 @@ def table(rows: Mapping[str, Knowledge]) -> str:
     heads = [*(f"{kind} presence" for kind in KINDS), *(f"{kind} strength" for kind in KINDS), "neighbor", "same face"]
     lines = ["| encoder | " + " | ".join(heads) + " |", "| --- " * (len(heads) + 1) + "|"]
     for name, known in rows.items():
-        cells = [*(f"{known.presence[kind]:.1%}" for kind in KINDS), *(f"{known.strength[kind]:.2f}" for kind in KINDS)]
+        probes = [known.probes[kind] for kind in KINDS]
+        cells = [*(f"{probe.accuracy:.1%}" for probe in probes), *(f"{probe.correlation:.2f}" for probe in probes)]
         lines.append(f"| {name} | {' | '.join(cells)} | {known.neighbor:.2f} | {known.same_face:.2f} |")
     return "\n".join(lines)
 
@@ -194,20 +186,15 @@ def plot(test: Damaged, path: Path) -> None:
 
     Raises PaniniError if it cannot be written.
     """
-    from matplotlib.figure import Figure
-
-    from panini.evaluation.plotting import save_figure
-
     points = TSNE(2, perplexity=min(30.0, len(test.v) / 4), init="pca", random_state=0).fit_transform(test.v)
-    figure = Figure(figsize=(11, 10), layout="constrained")
-    for axes, kind in zip(figure.subplots(2, 2).flat, KINDS, strict=True):
-        strengths = test.strengths(kind)
-        there = strengths > 0
-        axes.scatter(*points[~there].T, s=6, color="0.85", label="none")
-        dots = axes.scatter(*points[there].T, s=9, c=strengths[there], cmap="viridis")
-        axes.set(title=kind, xticks=[], yticks=[])
-        figure.colorbar(dots, ax=axes, label="strength (0: none, 1: the worst drawn)")
-    save_figure(figure, path, 110)
+    with figure_file(path, (11, 10), 110) as figure:
+        for axes, kind in zip(figure.subplots(2, 2).flat, KINDS, strict=True):
+            strengths = test.strengths(kind)
+            there = strengths > 0
+            axes.scatter(*points[~there].T, s=6, color="0.85", label="none")
+            dots = axes.scatter(*points[there].T, s=9, c=strengths[there], cmap="viridis")
+            axes.set(title=kind, xticks=[], yticks=[])
+            figure.colorbar(dots, ax=axes, label="strength (0: none, 1: the worst drawn)")
 
 
 def report(encoders: Sequence[str], faces: Pictures, truths: Pictures, output: Path, count: int) -> str:
@@ -225,10 +212,7 @@ def report(encoders: Sequence[str], faces: Pictures, truths: Pictures, output: P
         network = build(preset)
         load_network(Path(file), network, ("dre.",))
         networks[f"{Path(file).parent.name}/{Path(file).name}"] = network.dre
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PaniniError(f"cannot write to {output}: {error.strerror}") from error
+    make_folder(output)
     rows = {}
     for name, dre in networks.items():
         rows[name], test = examine_encoder(dre, faces, truths, count)

@@ -24,9 +24,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 from panini.degradation import draw
 from panini.errors import PaniniError
 from panini.evaluation.identity import Identity
-from panini.evaluation.validation import Face, Scorer, enlarged, load_faces, load_truths
+from panini.evaluation.plotting import figure_file
+from panini.evaluation.validation import Face, Scorer, enlarged, grid, load_faces, load_truths
 from panini.faces.detect import CenterFace
-from panini.files import write_atomically
+from panini.files import write_file
 from panini.photo.pixels import Pixels, read_rgb, resize
 
 Array = NDArray[np.float64]
@@ -304,7 +305,8 @@ def write_json(path: Path, found: Iterable[Group], settings: Mapping[str, Any]) 
         }
         for group in found
     ]
-    _write(path, json.dumps({"settings": dict(settings), "groups": made}, indent=1) + "\n")
+    text = json.dumps({"settings": dict(settings), "groups": made}, indent=1) + "\n"
+    write_file(path, text.encode())
 
 
 def read_json(path: Path) -> Means:
@@ -332,47 +334,32 @@ def write_csv(path: Path, rows: Iterable[Scored]) -> None:
         values = [*(row.given[name] for name in names), *(row.result[name] for name in names)]
         cells = ["" if np.isnan(value) else f"{value:.5g}" for value in values]
         table.writerow([row.case.name, row.case.task, row.case.kind, *cells])
-    _write(path, text.getvalue())
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_atomically(path, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise PaniniError(f"cannot write {path}: {error.strerror or error}") from error
+    write_file(path, text.getvalue().encode())
 
 
 def plot(path: Path, found: Sequence[Group]) -> None:
     """Plots bars of every metric by group, for input and result, with their intervals. Raises PaniniError."""
-    from matplotlib.figure import Figure
-
-    from panini.evaluation.plotting import save_figure
-
     names = [name for name in METRICS if name != "frechet" and any(name in group.scores for group in found)]
-    figure = Figure(figsize=(4 * len(names), 0.35 * len(found) + 1.6), layout="constrained")
-    for axes, name in zip(np.ravel(figure.subplots(1, len(names), sharey=True)), names, strict=True):
-        shown = [group for group in found if name in group.scores]
-        for side, (label, color) in enumerate((("input", "0.7"), ("result", "tab:blue"))):
-            estimates = [group.scores[name][side] for group in shown]
-            means = np.array([e.mean for e in estimates])
-            spread = [means - [e.low for e in estimates], [e.high for e in estimates] - means]
-            at = np.arange(len(shown)) + 0.4 * side
-            axes.barh(at, means, 0.4, xerr=np.abs(spread), color=color, label=label, error_kw={"lw": 1})
-        axes.set_yticks(np.arange(len(shown)) + 0.2, [group.name for group in shown])
-        axes.set(title=f"{METRICS[name].title} ({'more' if METRICS[name].higher else 'less'} is better)")
-        axes.invert_yaxis()
-    figure.axes[0].legend()
-    save_figure(figure, path, 90)
+    with figure_file(path, (4 * len(names), 0.35 * len(found) + 1.6), 90) as figure:
+        for axes, name in zip(np.ravel(figure.subplots(1, len(names), sharey=True)), names, strict=True):
+            shown = [group for group in found if name in group.scores]
+            for side, (label, color) in enumerate((("input", "0.7"), ("result", "tab:blue"))):
+                estimates = [group.scores[name][side] for group in shown]
+                means = np.array([e.mean for e in estimates])
+                spread = [means - [e.low for e in estimates], [e.high for e in estimates] - means]
+                at = np.arange(len(shown)) + 0.4 * side
+                axes.barh(at, means, 0.4, xerr=np.abs(spread), color=color, label=label, error_kw={"lw": 1})
+            axes.set_yticks(np.arange(len(shown)) + 0.2, [group.name for group in shown])
+            axes.set(title=f"{METRICS[name].title} ({'more' if METRICS[name].higher else 'less'} is better)")
+            axes.invert_yaxis()
+        figure.axes[0].legend()
 
 
 def write_grid(rows: Sequence[Scored], path: Path, count: int = 10) -> None:
     """Writes inputs, results and originals of `count` evenly spread faces to `path`. Raises PaniniError."""
-    columns = [
-        np.concatenate((enlarged(row.case.given, SIDE), row.picture, row.case.truth))
-        for row in _spread(list(rows), count)
-    ]
+    picture = grid((row.case, row.picture) for row in _spread(list(rows), count))
     try:
-        written = cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(columns, 1), cv2.COLOR_RGB2BGR))
+        written = cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     except cv2.error:
         written = False
     if not written:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,26 +16,18 @@ from torch import Tensor
 
 from panini.errors import PaniniError
 from panini.evaluation.stlpips import STLPIPS
-from panini.photo.pixels import Pixels, Signed, from_signed, read_rgb, resize, to_signed
+from panini.photo.pixels import Pixels, read_rgb, resize, to_signed
 
 TASKS = ("mfr", "sr16")
-
-Restore = Callable[[Signed], Signed]
-"""Restores faces: float32 [N, 3, 512, 512] -> [N, 3, S, S], RGB in [-1, 1]."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """PSNR in dB, SSIM and ST-LPIPS of one picture, or means over several."""
+    """PSNR in dB, SSIM and ST-LPIPS of one picture."""
 
     psnr: float
     ssim: float
     stlpips: float
-
-    @staticmethod
-    def mean(scores: Iterable[Scores]) -> Scores:
-        rows = [(s.psnr, s.ssim, s.stlpips) for s in scores]
-        return Scores(*(float(c) for c in np.mean(rows, axis=0)))
 
 
 @dataclass(frozen=True)
@@ -47,24 +39,6 @@ class Face:
     kind: str
     truth: Pixels
     given: Pixels
-
-
-@dataclass(frozen=True)
-class Row:
-    """Scores of one input and its result, and the result itself at 512 pixels."""
-
-    face: Face
-    given: Scores
-    result: Scores
-    picture: Pixels
-
-    @property
-    def task(self) -> str:
-        return self.face.task
-
-    @property
-    def kind(self) -> str:
-        return self.face.kind
 
 
 def load_faces(folder: Path, tasks: Iterable[str] = TASKS) -> list[Face]:
@@ -112,7 +86,7 @@ def enlarged(given: Pixels, side: int = 512) -> Pixels:
     return np.asarray(Image.fromarray(given).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def _psnr(truth: Pixels, picture: Pixels) -> float:
+def psnr(truth: Pixels, picture: Pixels) -> float:
     """PSNR in dB; 100 for equal pictures, because infinity would spoil means."""
     return 100.0 if np.array_equal(truth, picture) else float(peak_signal_noise_ratio(truth, picture))
 
@@ -140,7 +114,7 @@ class Scorer:
         features = self.features(truth, *pictures) if features is None else features
         return [
             Scores(
-                psnr=_psnr(truth, picture),
+                psnr=psnr(truth, picture),
                 ssim=float(structural_similarity(truth, picture, channel_axis=2)),
                 stlpips=float(self.stlpips.distance(ours, features[0])),
             )
@@ -148,60 +122,6 @@ class Scorer:
         ]
 
 
-def validate(
-    restore: Restore,
-    faces: Sequence[Face],
-    scorer: Scorer,
-    known: dict[tuple[str, str], Scores] | None = None,
-    batch: int = 8,
-) -> list[Row]:
-    """Restores the faces in batches and scores each.
-
-    known: cache for the scores of the inputs, by task and name.
-    """
-    known = {} if known is None else known
-    rows = []
-    for start in range(0, len(faces), batch):
-        part = faces[start : start + batch]
-        given = np.stack([to_signed(resize(face.given, 512, cv2.INTER_CUBIC)) for face in part])
-        for face, restored in zip(part, restore(given), strict=True):
-            picture = resize(from_signed(restored), 512, cv2.INTER_AREA)
-            to_score = [picture]
-            if (face.task, face.name) not in known:
-                to_score.append(enlarged(face.given))
-            result, *input_scores = scorer(face.truth, *to_score)
-            if input_scores:
-                known[face.task, face.name] = input_scores[0]
-            rows.append(Row(face, known[face.task, face.name], result, picture))
-    return rows
-
-
-def table(rows: Iterable[Row]) -> str:
-    """A Markdown table by task and kind of damage: input -> result, and the ratio of ST-LPIPS."""
-    rows = list(rows)
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.task, []).append(row)
-    for row in rows:
-        if row.kind != row.task:
-            groups.setdefault(f"{row.task}: {row.kind}", []).append(row)
-    lines = [
-        "| | faces | PSNR | SSIM | ST-LPIPS | ratio |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, members in groups.items():
-        given, result = Scores.mean(r.given for r in members), Scores.mean(r.result for r in members)
-        numbers = (
-            f"{given.psnr:.2f} -> {result.psnr:.2f}",
-            f"{given.ssim:.3f} -> {result.ssim:.3f}",
-            f"{given.stlpips:.3f} -> {result.stlpips:.3f}",
-            f"{result.stlpips / given.stlpips:.3f}",
-        )
-        lines.append(f"| {name} | {len(members)} | {' | '.join(numbers)} |")
-    return "\n".join(lines)
-
-
-def grid(rows: Iterable[Row]) -> Pixels:
-    """A picture with a column for each face: input, result and original, 512 pixels each."""
-    columns = [np.concatenate((enlarged(row.face.given), row.picture, row.face.truth)) for row in rows]
-    return np.concatenate(columns, 1)
+def grid(faces: Iterable[tuple[Face, Pixels]]) -> Pixels:
+    """A picture with a column for each face and its result: input, result and original, 512 pixels each."""
+    return np.concatenate([np.concatenate((enlarged(face.given), result, face.truth)) for face, result in faces], 1)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -27,9 +28,9 @@ from panini.faces.detect import Box, Face, overlap
 from panini.photo import io as photo_io
 from panini.photo.color import is_monochrome
 from panini.report.face_report import as_dict
-from panini.server.options import Changes
+from panini.server.options import Changes, FaceChange
 from panini.server.pictures import Region, preview_scale
-from panini.server.problems import Problem, TooLargeError, TooSlowError, problem_of
+from panini.server.problems import Problem, TooSlowError, check_size, problem_of
 from panini.server.settings import ServerSettings
 from panini.server.uploads import Upload
 
@@ -73,6 +74,11 @@ class FaceWork:
     """What of the settings the newest result of the job shows the face with."""
     version: int = 0
     """That of the job when the face last changed."""
+
+    def take(self, change: Changes | FaceChange) -> None:
+        """Takes the new dial and strength of a change, if it has them."""
+        self.dial = self.dial if change.dial is None else change.dial
+        self.strength = self.strength if change.strength is None else change.strength
 
     def needs_only_blending(self, dial: float, passes: int) -> bool:
         """Whether its strength is all that may differ from what is wanted; the network need not run again then."""
@@ -134,25 +140,14 @@ class Job:
             for change in changes.faces:
                 if change.number > len(self.faces):
                     raise PaniniError(f"there is no face {change.number}: {len(self.faces)} found")
-            values = changes.whole()
-            if changes.dial is not None:
-                values["dial"] = changes.dial
-            if changes.strength is not None:
-                values["strength"] = changes.strength
-            options = replace(self.options, **values)
-            width, height = self.size
-            if width * height * options.scale**2 > 4 * self._settings.max_pixels:
-                raise TooLargeError(
-                    f"the result would have more than {4 * self._settings.max_pixels / 1e6:g} megapixels"
-                )
+            options = replace(self.options, **changes.options())
+            check_size(self.size, self._settings.max_pixels, options.scale)
             self.options = options
             for face in self.faces:
-                face.dial = face.dial if changes.dial is None else changes.dial
-                face.strength = face.strength if changes.strength is None else changes.strength
+                face.take(changes)
             for change in changes.faces:
                 face = self.faces[change.number - 1]
-                face.dial = face.dial if change.dial is None else change.dial
-                face.strength = face.strength if change.strength is None else change.strength
+                face.take(change)
                 face.wanted = face.wanted if change.restore is None else change.restore
             self._boxes += changes.boxes
             self.note = ""
@@ -294,41 +289,49 @@ class Job:
         """Reads the photo and finds its faces. A failure becomes the job's problem."""
         if self.state.is_final:
             return
-        try:
-            with _Progress(self, restorer, pause):
-                self._enter(State.FINDING)
-                self._has_dial, self._crop_side = restorer.engine.calibration is not None, restorer.engine.input_size
-                self._face_settings = restorer.prepare(self.options)
-                photo = photo_io.load(self.upload.data, salvage=self.upload.salvage)
-                if photo.pixels.shape[0] * photo.pixels.shape[1] > self._settings.max_pixels:
-                    raise TooLargeError(f"the photo has more than {self._settings.max_pixels / 1e6:g} megapixels")
-                self._monochrome = is_monochrome(photo.pixels)
-                if not self.options.aligned:
-                    found = restorer.find(photo, self.options, self._timings)
-                    self._smaller = found.smaller
-                    self.faces = [
-                        FaceWork(face, transform, self.options.dial, self.options.strength)
-                        for face, transform in zip(found.faces, found.transforms, strict=True)
-                    ]
-                self._photo = photo
-                self.upload = replace(self.upload, data=b"")
-            self._enter(State.FOUND)
-        except Exception as error:
-            self._fail(error)
+        with self._working(restorer, pause, State.FINDING, State.FOUND):
+            self._has_dial, self._crop_side = restorer.engine.calibration is not None, restorer.engine.input_size
+            self._face_settings = restorer.prepare(self.options)
+            photo = photo_io.load(self.upload.data, salvage=self.upload.salvage)
+            check_size((photo.pixels.shape[1], photo.pixels.shape[0]), self._settings.max_pixels, self.options.scale)
+            self._monochrome = is_monochrome(photo.pixels)
+            if not self.options.aligned:
+                found = restorer.find(photo, self.options, self._timings)
+                self._smaller = found.smaller
+                self.faces = [
+                    FaceWork(face, transform, self.options.dial, self.options.strength)
+                    for face, transform in zip(found.faces, found.transforms, strict=True)
+                ]
+            self._photo = photo
+            self.upload = replace(self.upload, data=b"")
 
     def restore(self, restorer: Restorer, pause: Callable[[], None]) -> None:
         """Restores what the settings ask for and is not made yet. A failure becomes the job's problem."""
         if self.state in (State.FAILED, State.STOPPED) or self._photo is None or self._busy:
             return  # a job that is busy takes new settings before it ends
+        with self._working(restorer, pause, State.RESTORING, State.DONE):
+            if self.options.aligned:
+                self._show(restorer.restore(self._photo, self.options))
+            else:
+                self._restore_faces(restorer)
+                self._show(self._composed(restorer))
+
+    @contextmanager
+    def _working(self, restorer: Restorer, pause: Callable[[], None], now: State, then: State) -> Iterator[None]:
+        """One step of the work, from the state `now` to the state `then`. An error becomes the job's problem.
+
+        Meanwhile, the restorer tells this job of its progress; within a pause, another one.
+        """
+        before = restorer.progress
+        restorer.progress = partial(self._checkpoint, monotonic() + self._settings.seconds, pause)
         try:
-            with _Progress(self, restorer, pause):
-                self._enter(State.RESTORING)
-                if self.options.aligned:
-                    self._show(restorer.restore(self._photo, self.options))
-                else:
-                    self._restore_faces(restorer)
-                    self._show(self._composed(restorer))
-            self._enter(State.DONE)
+            try:
+                self._busy = True
+                self._enter(now)
+                yield
+            finally:
+                restorer.progress, self._busy = before, False
+            self._enter(then)
         except Exception as error:
             self._fail(error)
 
@@ -417,7 +420,7 @@ class Job:
                 work = FaceWork(face, transform, self.options.dial, self.options.strength, by_hand=True)
                 self.faces.append(work)
 
-    def checkpoint(self, deadline: float, pause: Callable[[], None], step: str, done: int, of: int) -> None:
+    def _checkpoint(self, deadline: float, pause: Callable[[], None], step: str, done: int, of: int) -> None:
         """Where the work can end, and where it lets others run. Raises StoppedError or TooSlowError."""
         self.done, self.of = done, of
         self._tell()
@@ -426,10 +429,6 @@ class Job:
         if monotonic() > deadline:
             raise TooSlowError(f"{step} took longer than {self._settings.seconds:g} s, the limit of this server")
         pause()
-
-    def guard(self, pause: Callable[[], None]) -> Callable[[str, int, int], None]:
-        """What a restorer is to call while it works on this job."""
-        return partial(self.checkpoint, monotonic() + self._settings.seconds, pause)
 
     def _enter(self, state: State) -> None:
         self.state = state
@@ -455,19 +454,3 @@ class Job:
             self.on_final(self)
         for listener in tuple(self.listeners):
             listener()
-
-
-class _Progress:
-    """Lets a restorer tell one job of its progress; within a pause, another one."""
-
-    def __init__(self, job: Job, restorer: Restorer, pause: Callable[[], None]) -> None:
-        self._job, self._restorer = job, restorer
-        self._told = job.guard(pause)
-
-    def __enter__(self) -> None:
-        self._job._busy = True
-        self._before, self._restorer.progress = self._restorer.progress, self._told
-
-    def __exit__(self, *_: object) -> None:
-        self._restorer.progress = self._before
-        self._job._busy = False

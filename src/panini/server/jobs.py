@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -33,11 +32,11 @@ class Jobs:
         self._unfinished: set[Job] = set()
         self.closed = False
         """Whether the server ends."""
-        self._places, self._lock = 0, threading.Lock()
+        self._places: set[Place] = set()
         self._seconds = _USUAL
         self.store = None if settings.store is None else Store(settings.store, settings.keep_seconds)
         """Where results are kept as files; None: nowhere."""
-        metrics.watch(lambda: self._places, lambda: sum(job.memory for job in self._jobs.values()))
+        metrics.watch(lambda: len(self._places), lambda: sum(job.memory for job in self._jobs.values()))
 
     def start(self) -> None:
         """Starts the worker."""
@@ -55,19 +54,17 @@ class Jobs:
     @contextmanager
     def place(self) -> Iterator[Place]:
         """A place in the queue while a photo is received; it passes to the job that takes it. Raises Problem."""
-        if self._places >= self._settings.queue:  # only the event loop adds places
+        if len(self._places) >= self._settings.queue:  # only the event loop adds places
             self._metrics.refused.inc()
-            raise Problem(429, "queue-full", "the queue is full: try again later", {"Retry-After": str(self.wait())})
+            seconds = max(1, min(60, ceil(self._seconds)))  # until there may be a place again
+            raise Problem(429, "queue-full", "the queue is full: try again later", {"Retry-After": str(seconds)})
         place = Place(self)
+        self._places.add(place)
         try:
             yield place
         finally:
             if not place.taken:
-                place.free()
-
-    def wait(self) -> int:
-        """Seconds after which there may be a place again."""
-        return max(1, min(60, ceil(self._seconds)))
+                self._places.discard(place)
 
     def get(self, id: str) -> Job:
         """The job of that id. Raises Problem if there is none, or if it has expired."""
@@ -109,11 +106,11 @@ class Jobs:
             self._jobs[job.id] = job
 
         def ended(job: Job) -> None:
-            place.free()
+            self._places.discard(place)
             self._unfinished.discard(job)
             self._metrics.finished(job)
             if job.state is State.DONE:
-                self._seconds += 0.2 * (min(monotonic() - began, 600) / max(self._places + 1, 1) - self._seconds)
+                self._seconds += 0.2 * (min(monotonic() - began, 600) / (len(self._places) + 1) - self._seconds)
                 if keep and self.store is not None:
                     self.store.write(job)
             self.sweep()
@@ -140,9 +137,7 @@ class Place:
     """A place in the queue."""
 
     def __init__(self, jobs: Jobs) -> None:
-        self._jobs, self.taken, self._free = jobs, False, False
-        with jobs._lock:
-            jobs._places += 1
+        self._jobs, self.taken = jobs, False
 
     def take(self, upload: Upload, *, page: bool = False, keep: bool = True) -> Job:
         """A job for a photo, which has the place until it is finished.
@@ -150,9 +145,3 @@ class Place:
         page: find the faces first, so that they can be shown. keep: let clients ask for it by its id.
         """
         return self._jobs._take(self, upload, page=page, keep=keep)
-
-    def free(self) -> None:
-        """Gives the place to others."""
-        with self._jobs._lock:
-            self._jobs._places -= not self._free
-            self._free = True

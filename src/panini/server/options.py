@@ -14,10 +14,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Passes = Annotated[int, Field(ge=1, le=8)]
 
 
-class RestoreFields(BaseModel):
-    """The fields of `RestoreOptions` but `background`, which is a path; and how to write the result."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class RestoreFields(_Strict):
+    """The fields of `RestoreOptions` but `background`, which is a path; and how to write the result."""
 
     scale: int = Field(
         1, description="1, 2 or 4: how many times larger the result is.", json_schema_extra={"enum": [1, 2, 4]}
@@ -42,16 +44,9 @@ class RestoreFields(BaseModel):
         values = self.model_dump(exclude={"salvage", "mark", "only", "boxes"})
         return RestoreOptions(**values, only=tuple(self.only), boxes=tuple(map(parse_box, self.boxes)), like=like)
 
-    @classmethod
-    def lists(cls) -> set[str]:
-        """Names of the fields that may be given several times."""
-        return {"only", "boxes"}
 
-
-class FaceChange(BaseModel):
+class FaceChange(_Strict):
     """New settings for one face."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     number: int = Field(ge=1, description="1 is the first face of the job.")
     dial: Dial | None = None
@@ -59,10 +54,8 @@ class FaceChange(BaseModel):
     restore: bool | None = Field(None, description="false leaves the face as it is in the photo.")
 
 
-class Changes(BaseModel):
+class Changes(_Strict):
     """New settings for a job; what is not named stays."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     dial: Dial | None = Field(None, description="For all faces.")
     strength: Share | None = Field(None, description="For all faces.")
@@ -74,6 +67,6 @@ class Changes(BaseModel):
         [], max_length=20, description="Faces to add, boxed by hand: x, y, width, height in pixels of the photo."
     )
 
-    def whole(self) -> dict[str, Any]:
-        """The named fields of `RestoreOptions` that apply to the whole photo."""
-        return self.model_dump(include={"scale", "grain", "passes"}, exclude_none=True)
+    def options(self) -> dict[str, Any]:
+        """The fields of `RestoreOptions` that change."""
+        return self.model_dump(exclude={"faces", "boxes"}, exclude_none=True)

@@ -44,6 +44,16 @@ class TooLargeError(PaniniError):
     """A photo that has, or would get, more pixels than the server allows."""
 
 
+def check_size(size: tuple[int, int], limit: float, scale: int = 1) -> None:
+    """Raises TooLargeError if a photo of this width and height has more pixels than `limit`, or its result more than
+    four times as many."""
+    pixels = size[0] * size[1]
+    if pixels > limit:
+        raise TooLargeError(f"the photo has more than {limit / 1e6:g} megapixels")
+    if pixels * scale**2 > 4 * limit:
+        raise TooLargeError(f"the result would have more than {4 * limit / 1e6:g} megapixels")
+
+
 _WORDS = {
     " (use --salvage, or salvage=True in Python)": " (use salvage=true)",
     ": rename it with a video suffix, such as .mp4": ": this server restores photos only",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import PurePath
@@ -21,7 +21,7 @@ from panini.api import RestoreOptions
 from panini.photo import io as photo_io
 from panini.photo.salvage import READING
 from panini.server.options import RestoreFields
-from panini.server.problems import Problem, TooLargeError, from_validation
+from panini.server.problems import Problem, check_size, from_validation
 from panini.server.settings import ServerSettings
 
 MEDIA_TYPES = {
@@ -82,10 +82,9 @@ async def receive(request: Request, settings: ServerSettings) -> Upload:
     fields = _fields(form + [(key, value) for key, value in request.query_params.multi_items()])
     options = fields.options(like or None)
     size, kind = await asyncio.to_thread(_header, data, settings, fields.salvage)
+    check_size(size, settings.max_pixels, options.scale)
     if like:
         await asyncio.to_thread(_header, like, settings, False)
-    if size[0] * size[1] * options.scale**2 > 4 * settings.max_pixels:
-        raise TooLargeError(f"the result would have more than {4 * settings.max_pixels / 1e6:g} megapixels")
     by_name = photo_io.FORMATS.get(PurePath(name).suffix.lower(), "")
     kind = "JPEG" if kind == "MPO" else kind
     format = by_name or (kind if kind in photo_io.FORMATS.values() else "PNG")
@@ -157,15 +156,10 @@ def _fields(items: list[tuple[str, Any]]) -> RestoreFields:
     for key, value in items:
         if key in ("file", "like"):
             continue
-        if key in RestoreFields.lists():
+        if key in ("only", "boxes"):
             values.setdefault(key, []).append(value)
         else:
             values.setdefault(key, value)
-    return parsed(values)
-
-
-def parsed(values: Mapping[str, Any]) -> RestoreFields:
-    """The options with these values. Raises Problem."""
     try:
         return RestoreFields.model_validate(values)
     except ValidationError as error:
@@ -184,15 +178,10 @@ def _header(data: bytes, settings: ServerSettings, salvage: bool) -> tuple[tuple
             with Image.open(BytesIO(data)) as image:
                 size, kind = image.size, image.format or ""
     except Image.DecompressionBombError:
-        raise _too_large(settings) from None
+        size, kind = (settings.max_pixels + 1, 1), ""
     except Exception:  # decoders raise all there is on broken files; the reader of photos says what is wrong
         if not salvage:
             photo_io.load(data)
         return (0, 0), ""
-    if size[0] * size[1] > settings.max_pixels:
-        raise _too_large(settings)
+    check_size(size, settings.max_pixels)
     return size, kind
-
-
-def _too_large(settings: ServerSettings) -> TooLargeError:
-    return TooLargeError(f"the photo has more than {settings.max_pixels / 1e6:g} megapixels")

@@ -55,10 +55,6 @@ class Worker:
                 heappush(self._waiting, (urgency, next(self._numbers), task))
                 self._changed.notify()
 
-    def __len__(self) -> int:
-        """How many tasks wait."""
-        return len(self._waiting)
-
     def pause(self) -> None:
         """Called within a task: runs the redraws that wait."""
         if self._in_pause:

@@ -11,7 +11,6 @@ import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -184,30 +183,16 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def describe(cls: type, prefix: str = "") -> Iterator[Setting]:
-    """Lists the fields of a config class; fields of its tables as "table.field"."""
-    for item in dataclasses.fields(cls):
-        kind, meaning = _parts(cls)[item.name]
-        default: Any = item.default if item.default is not dataclasses.MISSING else None
-        if callable(item.default_factory):
-            default = item.default_factory()
+def describe(config: Any, prefix: str = "") -> Iterator[Setting]:
+    """Lists the fields of a config with its values; fields of its tables as "table.field"."""
+    for name, (kind, meaning) in _parts(type(config)).items():
+        value = getattr(config, name)
         if dataclasses.is_dataclass(kind):
-            for inner in describe(typing.cast(type, kind), f"{prefix}{item.name}."):
-                yield inner._replace(default=_shown(_look_up(default, inner.name[len(prefix) + len(item.name) + 1 :])))
+            yield from describe(value, f"{prefix}{name}.")
         else:
             choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-            yield Setting(
-                prefix + item.name,
-                " | ".join(map(str, choices)) or getattr(kind, "__name__", str(kind)),
-                _shown(default),
-                meaning,
-            )
-
-
-def _look_up(value: Any, path: str) -> Any:
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
+            words = " | ".join(map(str, choices)) or getattr(kind, "__name__", str(kind))
+            yield Setting(prefix + name, words, _shown(value), meaning)
 
 
 def _shown(value: Any) -> str:
@@ -218,7 +203,6 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@lru_cache
 def _parts(cls: type) -> dict[str, tuple[Any, str]]:
     """Type and meaning of each field."""
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -245,7 +229,7 @@ def load(cls: type[Config], path: Path, overrides: Iterable[str] = ()) -> Config
                 _merge(values, tomllib.loads(f"{key} = {_quoted(value)}"))  # a bare word is a string
             except tomllib.TOMLDecodeError as error:
                 raise PaniniError(f"--set {override}: {error}") from error
-    config: Config = _build(cls, values, f"config {path}: ")
+    config: Config = changed(cls(), values, f"config {path}: ")
     return config
 
 
@@ -261,26 +245,25 @@ def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
             values[key] = value
 
 
-def _build(cls: type[Any], values: Mapping[str, Any], where: str, default: Any = None) -> Any:
-    """default: the config whose values the fields keep that are not in `values`; None: the defaults of the class."""
-    parts = _parts(cls)  # type: ignore[arg-type]
+def changed(config: Any, values: Mapping[str, Any], where: str = "") -> Any:
+    """A copy of `config` with other values by field; those of a table are a mapping. where: begins error messages.
+
+    Raises PaniniError for unknown fields and values of the wrong type.
+    """
+    parts = _parts(type(config))
     if unknown := values.keys() - parts.keys():
         known = ", ".join(sorted(parts))
         raise PaniniError(f"{where}unknown {', '.join(sorted(unknown))}; the fields are {known}")
-    base = cls() if default is None else default
-    made = {
-        key: _build(typing.cast(type, kind), _table(values[key], where + key), f"{where}{key}.", getattr(base, key))
-        if dataclasses.is_dataclass(kind := parts[key][0])
-        else _value(kind, values[key], f"{where}{key}")
-        for key in values
-    }
-    return dataclasses.replace(base, **made)
-
-
-def _table(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise PaniniError(f"{where} is a table, not {value!r}")
-    return value
+    made = {}
+    for key, value in values.items():
+        kind = parts[key][0]
+        if not dataclasses.is_dataclass(kind):
+            made[key] = _value(kind, value, where + key)
+        elif isinstance(value, Mapping):
+            made[key] = changed(getattr(config, key), value, f"{where}{key}.")
+        else:
+            raise PaniniError(f"{where}{key} is a table, not {value!r}")
+    return dataclasses.replace(config, **made)
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from panini.degradation.torch import to_device
 from panini.errors import PaniniError
 from panini.faces import align
 from panini.faces.detect import CenterFace
@@ -177,11 +178,6 @@ class FaceBank:
 def to_signed(pictures: Tensor) -> Tensor:
     """uint8 [N, 3, H, W] -> float32 in [-1, 1], channels last."""
     return pictures.to(memory_format=torch.channels_last).float().div_(127.5).sub_(1)
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copies from host memory without synchronizing with a GPU."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def enlarged(pictures: Tensor, size: int) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -41,10 +42,9 @@ from panini.training.config import RestorerConfig
 from panini.training.data import FACE_SIZE, INDEX, Faces
 from panini.training.loop import Log, device_of, save
 from panini.training.pieces import LIMIT, cut, put_together, read_manifest, write, write_manifest
-from panini.training.restorer import RestorerTraining, starting_network
+from panini.training.restorer import RestorerTraining, prior_of, starting_network
 from panini.training.validation import Validator
 from panini.weights.checkpoint import build
-from panini.weights.downloads import PRIOR, fetch
 from panini.weights.eight_bit import from_8bit, to_8bit
 from panini.weights.prior_wheel import WheelOrigin, load_prior, write_prior
 
@@ -93,22 +93,25 @@ def pack(arguments: argparse.Namespace) -> None:
     config = stage_config(arguments.stage, toy, arguments.set)
     prior = _packed_prior(arguments.prior, toy)
     network = starting_network(replace(config, start=arguments.start), prior)
-    files = {
-        _PRIOR: _prior_bytes(prior),
-        _PERCEPTUAL: save_tensors(to_8bit(STLPIPS(arguments.perceptual).state_dict())),
-        _START: save_tensors(to_8bit(_halves(network, prior)) | _adversaries(arguments.start)),
+    with tempfile.TemporaryDirectory() as name:
+        made = Path(name)
+        write_prior(prior, WheelOrigin("kit", "", ""), made / _PRIOR, half=True)
+        write(made / _PERCEPTUAL, save_tensors(to_8bit(STLPIPS(arguments.perceptual).state_dict())))
+        write(made / _START, save_tensors(to_8bit(_halves(network, prior)) | _adversaries(arguments.start)))
+        write(made / _GOLDEN, save_tensors(golden(made, config, torch.device("cpu"))))
+        files = {path.name: path.read_bytes() for path in sorted(made.iterdir())}
+    files |= {
         _FACES: faces_tar(Path(arguments.real), config.least, arguments.faces),
         _CONFIG: json.dumps({"stage": arguments.stage, "toy": toy, "set": arguments.set}).encode(),
     }
     if arguments.identity:
         files[_IDENTITY] = Path(arguments.identity).read_bytes()
-    files[_GOLDEN] = save_tensors(_golden_of_files(files, config))
     parts = _distribute(files, _room(arguments.limit))
     manifest: dict[str, Any] = {"files": {name: entry for name, (entry, _) in cut(files).items()}}
     manifest["parts"] = {str(i): sorted(part) for i, part in enumerate(parts, 1)}
     for i, part in enumerate(parts, 1):
         folder = out / str(i)
-        _empty(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         for name, data in part.items():
             write(folder / name, data)
         write_manifest(folder, manifest)
@@ -124,27 +127,24 @@ def stage_config(stage: str, toy: bool, overrides: Sequence[str] = ()) -> Restor
 
 
 def _packed_prior(path: str, toy: bool) -> Prior:
-    if toy:
-        torch.manual_seed(0)
-        return ToyPrior().eval()
-    return load_prior(Path(path) if path else fetch(PRIOR))[0]
-
-
-def _prior_bytes(prior: Prior) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _PRIOR
-        write_prior(prior, WheelOrigin("kit", "", ""), path, half=True)
-        return path.read_bytes()
+    if path or not toy:
+        return prior_of(path)
+    torch.manual_seed(0)
+    return ToyPrior().eval()
 
 
 def _halves(network: PaniniNet, prior: Prior) -> dict[str, Tensor]:
     """The network's tensors in half precision, without those that are also in the prior's file."""
     known = {f"prior.{name}": tensor for name, tensor in prior.state_dict().items()}
     return {
-        f"network.{name}": tensor.half() if tensor.is_floating_point() else tensor
+        f"network.{name}": _cast(tensor, torch.float16)
         for name, tensor in network.state_dict().items()
         if name not in known or not torch.equal(tensor, known[name])
     }
+
+
+def _cast(tensor: Tensor, to: torch.dtype) -> Tensor:
+    return tensor.to(to) if tensor.is_floating_point() else tensor
 
 
 def _adversaries(start: str) -> dict[str, Tensor]:
@@ -153,7 +153,7 @@ def _adversaries(start: str) -> dict[str, Tensor]:
         return {}
     state = torch.load(start, weights_only=True, map_location="cpu").get("adversaries", {})
     return {
-        f"adversaries.{name}.{key}": tensor.half() if tensor.is_floating_point() else tensor
+        f"adversaries.{name}.{key}": _cast(tensor, torch.float16)
         for name, part in state.items()
         for key, tensor in part["module"].items()
     }
@@ -182,14 +182,6 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(info, io.BytesIO(data))
 
 
-def _golden_of_files(files: dict[str, bytes], config: RestorerConfig) -> dict[str, Tensor]:
-    """The golden values of the packed files on this machine, in float32."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name in (_PRIOR, _PERCEPTUAL, _START):
-            (Path(folder) / name).write_bytes(files[name])
-        return golden(Path(folder), config, torch.device("cpu"))
-
-
 @torch.no_grad()
 def golden(folder: Path, config: RestorerConfig, device: torch.device) -> dict[str, Tensor]:
     """Values for comparing two machines: the prior's picture and features, the perceptual distance and the network's
@@ -215,12 +207,17 @@ def golden(folder: Path, config: RestorerConfig, device: torch.device) -> dict[s
 
 def _whole_network(folder: Path, config: RestorerConfig) -> tuple[Prior, PaniniNet]:
     prior = load_prior(folder / _PRIOR)[0]
-    network = build(config.preset)
+    return prior, _network(config.preset, prior, (folder / _START).read_bytes())
+
+
+def _network(preset: str, prior: Prior, packed: bytes) -> PaniniNet:
+    """The network of which `_halves` was packed in 8 bits."""
+    network = build(preset)
     network.prior.load_state_dict(prior.state_dict())
-    state = from_8bit(load_tensors((folder / _START).read_bytes()))
-    own = {name[len("network.") :]: tensor for name, tensor in state.items() if name.startswith("network.")}
-    network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in own.items()}, strict=False)
-    return prior, network
+    state = {n: _cast(t, torch.float32) for n, t in from_8bit(load_tensors(packed)).items()}
+    own = {name.removeprefix("network."): tensor for name, tensor in state.items() if name.startswith("network.")}
+    network.load_state_dict(own, strict=False)
+    return network
 
 
 def _room(limit: float) -> int:
@@ -252,12 +249,6 @@ def _distribute(files: dict[str, bytes], room: int) -> list[dict[str, bytes]]:
             parts.append(part := {})
         part[name] = data
     return parts
-
-
-def _empty(folder: Path) -> None:
-    if folder.exists():
-        for path in folder.iterdir():
-            path.unlink()
 
 
 # --- check -----------------------------------------------------------------------------------------------------------
@@ -338,8 +329,7 @@ def _adversary_states(start: dict[str, Tensor]) -> dict[str, Any]:
         kind, _, rest = name.partition(".")
         if kind == "adversaries":
             adversary, _, key = rest.partition(".")
-            value = tensor.float() if tensor.is_floating_point() else tensor
-            states.setdefault(adversary, {"module": {}})["module"][key] = value
+            states.setdefault(adversary, {"module": {}})["module"][key] = _cast(tensor, torch.float32)
     return states
 
 
@@ -470,13 +460,9 @@ def join(arguments: argparse.Namespace) -> None:
     with tarfile.open(fileobj=io.BytesIO(put_together(entry, name, [folder]))) as archive:
         files = {member.name: _content(archive, member) for member in archive}
     about = json.loads(files["about.json"])
-    state = from_8bit(load_tensors(files[_START]))
     config = stage_config("A1", about["preset"] == "toy")
-    prior = load_prior(Path(arguments.prior))[0] if arguments.prior else _packed_prior("", config.preset == "toy")
-    network = build(about["preset"])
-    network.prior.load_state_dict(prior.state_dict())
-    own = {n[len("network.") :]: t.float() for n, t in state.items() if n.startswith("network.")}
-    network.load_state_dict(own, strict=False)
+    prior = _packed_prior(arguments.prior, config.preset == "toy")
+    network = _network(about["preset"], prior, files[_START])
     output.parent.mkdir(parents=True, exist_ok=True)
     save(output, {"modules": {"average": network.state_dict()}})
     for other in ("log.csv", "grid.jpg"):
@@ -517,16 +503,14 @@ def main(arguments: Iterable[str] | None = None) -> int:
     packing.add_argument("--prior", default="", help="file of the prior; default: its wheel")
     packing.add_argument("--perceptual", type=Path, default=None, help="the wheel of stlpips-pytorch")
     packing.add_argument("--limit", type=float, default=0.0, help="MiB per transfer; 0: 64 less the working tree")
-    packing.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the stage's config")
     packing.add_argument("--toy", action="store_true", help="use a small network, for a test on a CPU")
     checking = verb("check", check)
     training = verb("train", train)
     for there in (checking, training):
         there.add_argument("--stage", choices=STAGES, help="default: the packed stage")
         there.add_argument("--output", default="runs/kit", help="folder for runs")
-        there.add_argument(
-            "--set", action="append", default=[], metavar="FIELD=VALUE", help="change the stage's config"
-        )
+    for each in (packing, checking, training):
+        each.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the stage's config")
     training.add_argument("--minutes", type=float, required=True)
     training.add_argument("--out", required=True, help="folder for the result")
     training.add_argument(

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from panini.errors import PaniniError, first_line
-from panini.files import write_atomically
+from panini.files import make_folder, write_atomically, write_file
 from panini.photo.pixels import Pixels
 from panini.training.config import Hardware, RunConfig
 
@@ -114,12 +114,8 @@ class Training(ABC, Generic[Config]):
         self.folder = Path(config.output)
         if not config.minutes and not config.steps:
             raise PaniniError("set minutes or steps")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(dataclasses.asdict(config), indent=1)
-            write_atomically(self.folder / "config.json", lambda file: file.write(text.encode()))
-        except OSError as error:
-            raise PaniniError(f"cannot write to {self.folder}: {error.strerror}") from error
+        make_folder(self.folder)
+        write_file(self.folder / "config.json", json.dumps(dataclasses.asdict(config), indent=1).encode())
         self.device = device_of(config.hardware)
         torch.manual_seed(config.seed)
         self.step = 0

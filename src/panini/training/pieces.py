@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from panini.errors import PaniniError
-from panini.files import write_atomically
+from panini.files import make_folder, write_file
 
 LIMIT = 15 * 1024**2
 """Maximum size of a piece, in bytes."""
@@ -38,12 +38,9 @@ def cut(files: Mapping[str, bytes]) -> dict[str, tuple[dict[str, Any], dict[str,
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a file atomically. Raises PaniniError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(data))
-    except OSError as error:
-        raise PaniniError(f"cannot write {path}: {error.strerror or error}") from error
+    """Writes a file atomically, and creates its folder. Raises PaniniError."""
+    make_folder(path.parent)
+    write_file(path, data)
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:

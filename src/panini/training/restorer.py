@@ -45,7 +45,7 @@ class RestorerTraining(Training[RestorerConfig]):
 
     def set_up(self) -> None:
         config = self.config
-        prior = _prior(config)
+        prior = prior_of(config.prior)
         self.network = starting_network(config, prior)
         channels_last(self.network, config.hardware.channels_last)
         self.network.to(self.device)
@@ -231,8 +231,9 @@ class RestorerTraining(Training[RestorerConfig]):
         return None if self.validator is None else self.validator(self.average)
 
 
-def _prior(config: RestorerConfig) -> Prior:
-    return load_prior(Path(config.prior) if config.prior else fetch(PRIOR))[0]
+def prior_of(path: str) -> Prior:
+    """The prior of a file; "": the small prior, from its wheel."""
+    return load_prior(Path(path) if path else fetch(PRIOR))[0]
 
 
 def starting_network(config: RestorerConfig, prior: Prior) -> PaniniNet:

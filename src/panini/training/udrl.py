@@ -114,11 +114,11 @@ def _views(canvases: Tensor, tiles: int) -> Tensor:
 class UDRL(nn.Module):
     """The contrastive objective: query encoder, momentum encoder, queue of keys.
 
-    batch_negatives: keys of the same batch are negatives, too (the paper only uses those of the queue). Without them,
-    batch normalization leaks the statistics of a small batch into all of its samples, which distinguishes query and key
-    from the queue, and the encoder does not learn degradations. picture: if given, it is trained jointly to predict the
-    reliable share of each frequency band from v_DR (`trust`). deblur: if given, its gains are trained (`wiener_loss`),
-    without a gradient for v_DR.
+    With `config.batch_negatives`, keys of the same batch are negatives, too (the paper only uses those of the queue).
+    Without them, batch normalization leaks the statistics of a small batch into all of its samples, which distinguishes
+    query and key from the queue, and the encoder does not learn degradations. picture: if given, it is trained jointly
+    to predict the reliable share of each frequency band from v_DR (`trust`). deblur: if given, its gains are trained
+    (`wiener_loss`), without a gradient for v_DR.
     """
 
     queue: Tensor
@@ -127,28 +127,17 @@ class UDRL(nn.Module):
     def __init__(
         self,
         encoder: DegradationEncoder,
+        config: UDRLConfig,
         picture: PictureDAFI | None = None,
-        queue: int = 8192,
-        momentum: float = 0.999,
-        temperature: float = 0.07,
-        batch_negatives: bool = True,
-        tiles: int = 1,
-        trust_weight: float = 1.0,
         deblur: Deblur | None = None,
-        deblur_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.config = config
         self.picture = picture
-        self.momentum = momentum
-        self.temperature = temperature
-        self.batch_negatives = batch_negatives
-        self.tiles = tiles
-        self.trust_weight = trust_weight
         self.deblur = deblur
-        self.deblur_weight = deblur_weight
-        self.register_buffer("queue", F.normalize(torch.randn(queue, encoder.dim), dim=1))
+        self.register_buffer("queue", F.normalize(torch.randn(config.queue, encoder.dim), dim=1))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))  # number of keys added to the queue so far
 
     def forward(self, given: Tensor, truth: Tensor) -> dict[str, Tensor]:
@@ -157,7 +146,7 @@ class UDRL(nn.Module):
         Returns the terms contrast and, with `picture` and `deblur`, trust and deblur. Adds the keys to the queue in
         training mode.
         """
-        given, truth = _views(given, self.tiles), _views(truth, self.tiles)
+        given, truth = _views(given, self.config.tiles), _views(truth, self.config.tiles)
         queries, keys = given.chunk(2, 1)
         v = self.encoder(queries.flatten(0, 1))
         with torch.no_grad():
@@ -173,11 +162,11 @@ class UDRL(nn.Module):
         # row i of `same`: which keys have the degradation of query i
         which = torch.arange(len(queries), device=v.device).repeat_interleave(queries.shape[1])
         same = which[:, None] == which[None]
-        ours = asked @ answers.T / self.temperature
-        others = asked @ self.queue.clone().T / self.temperature  # the queue changes before backward
+        ours = asked @ answers.T / self.config.temperature
+        others = asked @ self.queue.clone().T / self.config.temperature  # the queue changes before backward
         empty = torch.arange(len(self.queue), device=v.device) >= self.filled
         others = others.masked_fill(empty, -torch.inf)
-        if self.batch_negatives:
+        if self.config.batch_negatives:
             total = torch.cat((ours, others), 1).logsumexp(1, keepdim=True)
         else:
             negatives = others.logsumexp(1, keepdim=True)
@@ -185,11 +174,11 @@ class UDRL(nn.Module):
         terms = {"contrast": (total - ours)[same].mean()}
         if self.picture is not None:
             target = trust(queries.flatten(0, 1), truth.flatten(0, 1), self.picture.bands)
-            terms["trust"] = self.trust_weight * F.binary_cross_entropy(self.picture.weights(v), target)
+            terms["trust"] = self.config.trust * F.binary_cross_entropy(self.picture.weights(v), target)
         if self.deblur is not None:
             seen = v.detach() + _NOISE * torch.randn_like(v)
             sums = spectra(queries.flatten(0, 1), truth.flatten(0, 1))
-            terms["deblur"] = self.deblur_weight * wiener_loss(self.deblur, seen, sums)
+            terms["deblur"] = self.config.deblur * wiener_loss(self.deblur, seen, sums)
         if self.training:
             self._enqueue(answers)
         return terms
@@ -198,7 +187,7 @@ class UDRL(nn.Module):
     def _follow(self) -> None:
         slow: list[Tensor] = list(self.key_encoder.parameters())
         fast: list[Tensor] = list(self.encoder.parameters())
-        torch._foreach_lerp_(slow, fast, 1 - self.momentum)
+        torch._foreach_lerp_(slow, fast, 1 - self.config.key_momentum)
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor) -> None:
@@ -225,15 +214,9 @@ class UDRLTraining(Training[UDRLConfig]):
             raise PaniniError(f"preset {config.preset!r} has no degradation encoder to train")
         self.udrl = UDRL(
             network.dre,
+            config,
             network.picture if config.trust else None,
-            config.queue,
-            config.key_momentum,
-            config.temperature,
-            config.batch_negatives,
-            config.tiles,
-            config.trust,
             network.deblur if config.deblur else None,
-            config.deblur,
         ).to(self.device)
         channels_last(self.udrl)
         self.descent = Descent(config.optimizer, [(1.0, [p for p in self.udrl.parameters() if p.requires_grad])])
@@ -269,7 +252,7 @@ class UDRLTraining(Training[UDRLConfig]):
         """Probes of v_DR, fitted on training faces and scored on validation faces."""
         truths = load_truths(Path(self.config.validation))
         known, _ = examine_encoder(self.udrl.encoder, self.faces, truths, self.config.probes)
-        scalars = {f"{kind} there": value for kind, value in known.presence.items()}
-        scalars |= {f"{kind} strength": value for kind, value in known.strength.items()}
-        scalars |= {"neighbor": known.neighbor, "same face": known.same_face}
+        scalars = {"neighbor": known.neighbor, "same face": known.same_face}
+        for kind, probe in known.probes.items():
+            scalars |= {f"{kind} there": probe.accuracy, f"{kind} strength": probe.correlation}
         return Validation(known.neighbor, table({f"step {self.step}": known}), scalars)

@@ -17,9 +17,7 @@ from torch import Tensor
 from panini.evaluation.identity import Identity
 from panini.evaluation.stlpips import STLPIPS
 from panini.evaluation.table import frechet_distance
-from panini.evaluation.validation import Face, enlarged, grid, load_faces
-from panini.evaluation.validation import Row as PictureRow
-from panini.evaluation.validation import Scores as PictureScores
+from panini.evaluation.validation import Face, enlarged, grid, load_faces, psnr
 from panini.models.panini_net import PaniniNet
 from panini.photo.pixels import Pixels, from_signed, resize, to_signed
 from panini.training.config import RestorerConfig
@@ -54,7 +52,7 @@ class Validator:
 
     def __init__(self, config: RestorerConfig, device: torch.device) -> None:
         self.device = device
-        self.faces = {task: _chosen(config, task) for task in TASKS if (Path(config.validation) / task).is_dir()}
+        self.faces = {task: chosen(config, (task,), 0) for task in TASKS if (Path(config.validation) / task).is_dir()}
         path = Path(config.perceptual_weights) if config.perceptual_weights else None
         self.stlpips = STLPIPS(path).eval().to(device)
         self.identity = Identity.available()
@@ -69,7 +67,7 @@ class Validator:
         ]
         scalars: dict[str, float] = {}
         ratios: list[float] = []
-        shown: list[PictureRow] = []
+        shown: list[tuple[Face, Pixels]] = []
         for task, faces in self.faces.items():
             if task not in self._inputs:
                 self._inputs[task] = self._scores(task, [enlarged(face.given) for face in faces])
@@ -81,7 +79,7 @@ class Validator:
             lines.append(f"| {task} | {len(faces)} | {' | '.join(cells)} |")
             scalars |= {f"{task} ratio": ratio, f"{task} PSNR": ours.psnr - given.psnr}
             ratios += [r for r in (ours.frechet / given.frechet, ours.identity / given.identity) if np.isfinite(r)]
-            shown += [_row(face, picture) for face, picture in zip(faces, pictures, strict=True)][: _SHOWN // 2]
+            shown += list(zip(faces, pictures, strict=True))[: _SHOWN // 2]
         score = float(np.mean(ratios))
         return Validation(score, "\n".join(lines), scalars | {"score": score}, grid(shown))
 
@@ -111,7 +109,7 @@ class Validator:
         if self.identity is not None:
             people = [self.identity.distances(f.truth, p)[0] for f, p in zip(faces, pictures, strict=True)]
         return Scores(
-            psnr=float(np.mean([_psnr(f.truth, p) for f, p in zip(faces, pictures, strict=True)])),
+            psnr=float(np.mean([psnr(f.truth, p) for f, p in zip(faces, pictures, strict=True)])),
             stlpips=float(np.mean(distances)),
             identity=float(np.mean(people)),
             frechet=frechet_distance(np.concatenate(true_windows), np.concatenate(windows)),
@@ -124,8 +122,9 @@ class Validator:
         return torch.from_numpy(np.stack([to_signed(picture) for picture in pictures])).to(self.device)
 
 
-def _chosen(config: RestorerConfig, task: str) -> list[Face]:
-    faces = [face for face in load_faces(Path(config.validation), (task,)) if int(face.name) % 2 == 0]
+def chosen(config: RestorerConfig, tasks: Sequence[str], odd: int) -> list[Face]:
+    """At most `validate_faces` of the validation faces with even names (odd = 0) or odd ones (1)."""
+    faces = [face for face in load_faces(Path(config.validation), tasks) if int(face.name) % 2 == odd]
     return faces[:: max(1, len(faces) // config.validate_faces)][: config.validate_faces]
 
 
@@ -138,14 +137,3 @@ def _windows(features: list[Tensor]) -> NDArray[np.float64]:
     pooled = F.adaptive_avg_pool2d(features[_STAGE], _WINDOWS)
     rows: NDArray[np.float64] = pooled.permute(0, 2, 3, 1).flatten(0, 2).double().cpu().numpy()
     return rows
-
-
-def _psnr(truth: Pixels, picture: Pixels) -> float:
-    """PSNR in dB; 100 for equal pictures."""
-    error = np.mean((truth.astype(np.float64) - picture) ** 2)
-    return 100.0 if error == 0 else float(10 * np.log10(255**2 / error))
-
-
-def _row(face: Face, picture: Pixels) -> PictureRow:
-    nothing = PictureScores(0.0, 0.0, 0.0)
-    return PictureRow(face, nothing, nothing, picture)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from panini.degradation import ADDING
 from panini.errors import PaniniError
-from panini.files import write_atomically
+from panini.files import write_file
 
 NAME = "calibration.json"
 FORMAT = "panini-calibration-1"
@@ -107,10 +107,7 @@ class Calibration:
     def save(self, path: Path) -> None:
         """Writes the file; equal calibrations give equal files. Raises PaniniError if it cannot be written."""
         text = json.dumps({"format": FORMAT} | _plain(self), indent=1) + "\n"
-        try:
-            write_atomically(path, lambda file: file.write(text.encode()))
-        except OSError as error:
-            raise PaniniError(f"cannot write {path}: {error.strerror}") from error
+        write_file(path, text.encode())
 
 
 def load(path: Path, digest: str) -> Calibration | None:

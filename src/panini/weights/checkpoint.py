@@ -13,7 +13,7 @@ from torch import Tensor
 
 from panini import __version__
 from panini.errors import PaniniError, first_line
-from panini.files import write_atomically
+from panini.files import write_file
 from panini.models import presets
 from panini.models.panini_net import PaniniNet
 from panini.weights import FORMAT, read_header
@@ -59,10 +59,7 @@ def save_weights(network: PaniniNet, path: Path, preset: str, metadata: Mapping[
         header[name] = {"dtype": "F16", "shape": list(half.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    try:
-        write_atomically(path, lambda file: file.write(len(text).to_bytes(8, "little") + text + tensors))
-    except OSError as error:
-        raise PaniniError(f"cannot write {path}: {error.strerror}") from error
+    write_file(path, len(text).to_bytes(8, "little") + text + tensors)
 
 
 def load_weights(path: Path) -> PaniniNet:

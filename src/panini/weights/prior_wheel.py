@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from panini.errors import PaniniError
-from panini.files import write_atomically
+from panini.files import write_file
 from panini.models.prior import MobilePrior, Prior, StyleGAN2Prior, ToyPrior
 from panini.weights.released import load_stylegan2
 
@@ -67,10 +67,7 @@ def write_prior(prior: Prior, origin: WheelOrigin, out: Path, half: bool = False
     kind = next(name for name, cls in _KINDS.items() if type(prior) is cls)
     metadata = {"prior": kind, "arguments": json.dumps(arguments), **asdict(origin)}
     tensors = {name: (t.half() if half else t).contiguous() for name, t in prior.state_dict().items()}
-    try:
-        write_atomically(out, lambda file: file.write(save(tensors, metadata)))
-    except OSError as error:
-        raise PaniniError(f"cannot write {out}: {error.strerror or error}") from error
+    write_file(out, save(tensors, metadata))
 
 
 _KINDS: dict[str, type[Prior]] = {"mobile": MobilePrior, "stylegan2": StyleGAN2Prior, "toy": ToyPrior}
