@@ -38,7 +38,7 @@ def test_dafi_interpolates_between_prior_and_picture(a_prior: float) -> None:
     dafi = DAFI(16, {4: 7}, {4: 3})
     prior, image = torch.randn(2, 7, 4, 4), torch.randn(2, 3, 4, 4)
     weights = torch.tensor([a_prior, 1 - a_prior])[None, :, None].expand(2, 2, 7)
-    fused = dafi(4, prior, image, weights)
+    fused = dafi(prior, dafi.image_features(4, image), weights)
     torch.testing.assert_close(fused, a_prior * prior + (1 - a_prior) * dafi.convs["4"](image))
     if a_prior == 1:
         assert torch.equal(fused, prior)

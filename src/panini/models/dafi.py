@@ -102,13 +102,9 @@ class DAFI(nn.Module):
             for resolution, part in zip(self.resolutions, logits, strict=True)
         }
 
-    def forward(self, resolution: int, prior: Tensor, image: Tensor, weights: Tensor) -> Tensor:
-        """F_DAFI [N, C, H, W] from the prior's features [N, C, H, W] and the picture's [N, image_channels, H, W] at
-        `resolution`, and the `weights` [N, 2, C] of this resolution."""
-        return self.interpolate(prior, self.image_features(resolution, image), weights)
-
-    def interpolate(self, prior: Tensor, image: Tensor, weights: Tensor) -> Tensor:
-        """As `forward`, from the output of `image_features`."""
+    def forward(self, prior: Tensor, image: Tensor, weights: Tensor) -> Tensor:
+        """F_DAFI [N, C, r, r] from the prior's features and the output of `image_features`, both [N, C, r, r], and the
+        `weights` [N, 2, C] of this resolution."""
         a_prior, a_image = weights[..., None, None].to(prior.dtype).unbind(1)
         if self.rule == "interpolate" and not torch.onnx.is_in_onnx_export():
             return torch.lerp(image.to(prior.dtype), prior, a_prior)  # same result, in one pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -84,15 +85,24 @@ class PaniniNet(nn.Module):
 
     def fused(self, encoding: Encoding) -> PriorState:
         """The prior's state after the last interpolation: F_DAFI at the finest resolution of DAFI."""
-        state = self.prior.start(encoding.w)
-        for resolution in self.prior.resolutions:
-            if resolution > 4:
-                state = self.prior.block(resolution, state, encoding.w)
-            features = self.dafi(resolution, state.features, encoding.image[resolution], encoding.weights[resolution])
-            state = state.with_features(features)
-            if resolution == self.dafi.resolutions[-1]:
-                break
-        return state
+        image = {r: self.dafi.image_features(r, encoding.image[r]) for r in self.dafi.resolutions}
+        return self.fuse(encoding.w, image, encoding.weights)[0]
+
+    def fuse(
+        self, w: Tensor, image: Mapping[int, Tensor], weights: Mapping[int, Tensor]
+    ) -> tuple[PriorState, dict[int, Tensor]]:
+        """The prior's state after the last interpolation, and F_DAFI by resolution.
+
+        image: the output of `DAFI.image_features` by resolution; weights: DAFI's.
+        """
+        fused: dict[int, Tensor] = {}
+        state = self.prior.start(w)
+        for r in self.dafi.resolutions:
+            if r > 4:
+                state = self.prior.block(r, state, w)
+            fused[r] = self.dafi(state.features, image[r], weights[r])
+            state = state.with_features(fused[r])
+        return state, fused
 
     def generate(self, state: PriorState, w: Tensor) -> Tensor:
         """Generates the picture from a fused state, or from a window of one (`PriorState.crop`)."""

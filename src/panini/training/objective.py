@@ -107,7 +107,8 @@ class Objective:
         state = None
         if config.view != "features" or weigh.fused or weigh.adversarial_features:
             weights = network.dafi.weights(edited)
-            state, fused = self._fuse(w, own, weights)
+            with self.autocast():
+                state, fused = network.fuse(w, own, weights)
             terms |= {f".share_{r}": weights[r][:, 0].mean() for r in fused if r >= DISCRIMINATOR_RESOLUTIONS[0]}
         if weigh.fused and len(batch.w):
             spread = {r: network.dafi.statistics(r)[1] for r in fused}
@@ -159,20 +160,6 @@ class Objective:
             distance = relative_l1({r: f[:known] for r, f in own.items()}, batch.features, spread)
             terms["features"] = weigh.features * distance
         return terms
-
-    def _fuse(
-        self, w: Tensor, own: Mapping[int, Tensor], weights: Mapping[int, Tensor]
-    ) -> tuple[PriorState, dict[int, Tensor]]:
-        """The prior's state after the last interpolation, and the fused features by resolution: `PaniniNet.fused`."""
-        network, fused = self.network, {}
-        with self.autocast():
-            state = network.prior.start(w)
-            for r in network.dafi.resolutions:
-                if r > 4:
-                    state = network.prior.block(r, state, w)
-                fused[r] = network.dafi.interpolate(state.features, own[r], weights[r])
-                state = state.with_features(fused[r])
-        return state, fused
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 
