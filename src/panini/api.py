@@ -19,9 +19,9 @@ from PIL import Image
 
 from panini import __version__
 from panini.errors import NoFaceError, PaniniError
-from panini.faces import align, blend
+from panini.faces import MIN_FACE, align, blend
 from panini.faces.aligner import Aligner
-from panini.faces.detect import MIN_FACE, Box, CenterFace, Detector, Face, choose
+from panini.faces.detect import Box, CenterFace, Detector, Face, choose
 from panini.inference import Edit, Engine, RestoredCrop, check_passes, load_engine, restore_crop
 from panini.photo import consistency, provenance
 from panini.photo import io as photo_io

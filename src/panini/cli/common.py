@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from panini.errors import PaniniError, how_to_get
+from panini.faces import MIN_FACE
 
 if TYPE_CHECKING:
     from panini.api import Restorer
@@ -19,12 +20,9 @@ Salvage = Annotated[bool, typer.Option("--salvage", help="Read the undamaged par
 Device = Annotated[
     str, typer.Option(metavar="auto|cpu|cuda|…", help="Device that runs the network; see `panini devices`.")
 ]
-DEFAULT_MIN_FACE = 24.0
 
 
-def load_restorer(
-    engine: str, min_face: float = DEFAULT_MIN_FACE, device: str = "auto", *, strict: bool = False
-) -> Restorer:
+def load_restorer(engine: str, min_face: float = MIN_FACE, device: str = "auto", *, strict: bool = False) -> Restorer:
     """Creates a restorer with the engine `engine` for faces at least `min_face` pixels wide. Raises PaniniError.
 
     If `device` fails, uses the next best one and prints a line to stderr. With `strict`, raises PaniniError instead.
@@ -42,7 +40,7 @@ def load_restorer(
         print(f"panini: {words}", file=sys.stderr)
 
     return Restorer(
-        load_engine(engine, device, tell=tell), None if min_face == DEFAULT_MIN_FACE else CenterFace(min_face=min_face)
+        load_engine(engine, device, tell=tell), None if min_face == MIN_FACE else CenterFace(min_face=min_face)
     )
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, Device, MinFace, Salvage, count, load_restorer
+from panini.cli.common import Device, MinFace, Salvage, count, load_restorer
 from panini.errors import one_line
+from panini.faces import MIN_FACE
 
 _YELLOW = (255, 220, 0)
 _READABLE = 48  # pixels: drawings are enlarged, at most four times, until each face is this wide
@@ -29,7 +30,7 @@ def inspect(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT", help="Also write a picture with the faces numbered.")
     ] = None,
-    min_face: MinFace = DEFAULT_MIN_FACE,
+    min_face: MinFace = MIN_FACE,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     salvage: Salvage = False,
     device: Device = "auto",

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, Device, MinFace, Salvage, count, load_restorer, progress_bar
+from panini.cli.common import Device, MinFace, Salvage, count, load_restorer, progress_bar
 from panini.errors import NoFaceError, PaniniError, SomeFailedError, StoppedError, one_line
+from panini.faces import MIN_FACE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +95,7 @@ def restore(
         list[str] | None,
         typer.Option(metavar="X,Y,W,H", help="Restore only faces centered in this box. Repeatable."),
     ] = None,
-    min_face: MinFace = DEFAULT_MIN_FACE,
+    min_face: MinFace = MIN_FACE,
     grain: Annotated[
         float, typer.Option(metavar="0…1", help="How much photo grain to add to the restored faces.")
     ] = 0.0,

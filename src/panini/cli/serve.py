@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from panini.cli.common import DEFAULT_MIN_FACE, MinFace, load_restorer
+from panini.cli.common import MinFace, load_restorer
 from panini.errors import PaniniError, how_to_get
+from panini.faces import MIN_FACE
 from panini.server.settings import ServerSettings
 
 _DEFAULTS = ServerSettings()
@@ -37,7 +38,7 @@ def serve(
     store: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also keep results as files in this folder.")
     ] = _DEFAULTS.store,
-    min_face: MinFace = DEFAULT_MIN_FACE,
+    min_face: MinFace = MIN_FACE,
     network: Annotated[str, typer.Option(hidden=True)] = "default",
 ) -> None:
     """Restore photos in the browser or over an HTTP API. Nothing leaves this machine."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panini.errors import PaniniError
+from panini.faces import MIN_FACE
 from panini.faces.align import Transform, invert, warp
 from panini.onnx_session import open_network
 
@@ -26,7 +27,6 @@ _OVERLAP = 112  # pixels that neighboring tiles share; larger faces are found wh
 _LEVEL_STEP = 4  # between levels; the network finds faces from about 10 to 400 px
 _COARSEST = 320  # pixels: longest side of the last level
 _SMALLEST = 14  # pixels: width of the smallest face at the finest level
-MIN_FACE = 24.0  # default width in pixels below which faces are skipped
 _CANDIDATE = 0.05  # the lowest score of candidates, which are checked again upright
 _PLAUSIBLE = 0.35  # the lowest score then required in the best of four directions
 _FIRST_VIEW = 128  # pixels: side of these four views, small because there are many
