@@ -18,7 +18,6 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.manifold import TSNE
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from panini.degradation import Degradation, draw
@@ -30,6 +29,7 @@ from panini.weights.checkpoint import build, load_network
 
 KINDS = ("blur", "down", "noise", "jpeg")
 _SCALES = {"blur": 1 / np.log1p(9.0), "down": 1 / 4, "noise": 1 / 32, "jpeg": 1 / 100}  # each strength to about 0..1
+_LEAST_SPREAD = 0.01
 
 Array = NDArray[np.float32]
 
@@ -101,11 +101,14 @@ def encode_with(encoder: nn.Module) -> Callable[[Pixels], Array]:
 
 
 def fit_linear(x: Array, y: NDArray[Any], model: Any) -> Linear:
-    """Fits a linear model of scikit-learn to y [n] from standardized x [n, features]; the result takes unscaled x."""
-    scaler = StandardScaler().fit(x)
-    fitted = model.fit(scaler.transform(x), y)
-    weights = np.ravel(fitted.coef_) / scaler.scale_
-    bias = float(np.ravel(fitted.intercept_)[0]) - float(weights @ scaler.mean_)
+    """Fits a linear model of scikit-learn to y [n] from standardized x [n, features]; the result takes unscaled x.
+
+    A feature that hardly varies counts as if it varied by `_LEAST_SPREAD`: otherwise its weight could become huge.
+    """
+    mean, spread = x.mean(0), np.maximum(x.std(0), _LEAST_SPREAD)
+    fitted = model.fit((x - mean) / spread, y)
+    weights = np.ravel(fitted.coef_) / spread
+    bias = float(np.ravel(fitted.intercept_)[0]) - float(weights @ mean)
     return Linear(weights.astype(np.float32), bias)
 
 
