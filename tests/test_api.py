@@ -88,6 +88,20 @@ def test_aligned_crops_of_any_size(restorer, side):
     assert len(result.faces) == 1
 
 
+def test_a_crop_that_is_not_aligned_is_aligned(restorer):
+    crop = restorer.restore(data.astronaut()).faces[0].before
+    assert not restorer.restore(crop, aligned=True).realigned
+    lower = np.pad(crop[:-60], ((60, 0), (0, 0), (0, 0)), "reflect")
+    result = restorer.restore(lower, aligned=True)
+    assert result.realigned
+    assert any("aligned" in remark for remark in result.remarks)
+    assert result.image.size == (1024, 1024)
+    placed = result.faces[0].before.astype(float)
+    assert np.abs(placed - crop)[150:400, 150:362].mean() < 10, "its crop is that of the aligned one"
+    outside = np.asarray(result.image.resize((512, 512))).astype(float) - lower
+    assert np.abs(outside).mean() < 5, "the result has the framing of the input"
+
+
 def test_what_does_not_fit_is_said(restorer):
     with pytest.raises(panini.PaniniError, match="square"):
         restorer.restore(data.astronaut()[:100], aligned=True)

@@ -49,6 +49,12 @@ _NOT_FOR = {
 """The fields of `RestoreOptions` that a kind of work does not support."""
 _OPTION_NAMES = {"boxes": "box", "dial_level": "dial-level"}
 
+_EYES_AND_MOUTH = np.array([[0.35, 0.48], [0.65, 0.48], [0.5, 0.72]])
+"""About where an aligned crop has them, x and y relative to its side."""
+_MISPLACED = 0.06
+"""A crop is aligned again if they are farther away than this, relative to its side. Aligned faces measure up to 0.04,
+also if they are heavily damaged."""
+
 
 @dataclass(frozen=True)
 class RestoreOptions:
@@ -81,7 +87,9 @@ class RestoreOptions:
     boxes: tuple[Box, ...] = ()
     """Restore only the faces centered in one of these boxes (x, y, width, height), in pixels. Not with `aligned`."""
     aligned: bool = False
-    """The photo is an aligned, square face crop of any size. The result has the output size of the network."""
+    """The photo is an aligned, square face crop of any size. The result has the output size of the network.
+
+    If the face is elsewhere in the crop, it is aligned for the restoration, and the result says so."""
     keep: bool = False
     """Return a photo without faces unchanged (or enlarged) instead of raising NoFaceError."""
     consistent: bool | None = None
@@ -215,6 +223,8 @@ class Restoration:
     """Width in pixels below which faces are skipped."""
     options: str = ""
     """The options, for the mark in the metadata; see `Restorer.options_in_words`."""
+    realigned: bool = False
+    """With `aligned`: whether the face was not where an aligned crop has it, so that Panini aligned it."""
 
     @property
     def image(self) -> Image.Image:
@@ -245,6 +255,8 @@ class Restoration:
         if self.smaller:
             faces = "1 face" if self.smaller == 1 else f"{self.smaller} faces"
             said.append(f"skipped {faces} smaller than {self.min_face:g} px; see --min-face")
+        if self.realigned:
+            said.append("the face is not where an aligned crop has it, so Panini aligned it")
         if warning := imagined_warning([face.report for face in self.faces]):
             said.append(warning)
         if self.faces and self.earlier:
@@ -374,8 +386,10 @@ class Restorer:
             photo = image if isinstance(image, photo_io.Photo) else photo_io.load(image)
             monochrome = is_monochrome(photo.pixels)
         if options.aligned:
-            restored = self._restore_aligned(photo, monochrome, settings, timings)
+            restored = self._restore_aligned(photo, monochrome, options, settings, timings)
             restored = replace(restored, options=self.options_in_words(options))
+            if restored.realigned:
+                return restored.made_consistent(photo) if options.consistent else restored
             plain = self._is_plain(restored, photo) if options.consistent is None else options.consistent
             return restored.made_consistent(photo) if plain else restored
 
@@ -489,9 +503,23 @@ class Restorer:
         return self.engine.degradation(to_signed(crop)[None])[0]
 
     def _restore_aligned(
-        self, photo: photo_io.Photo, monochrome: bool, settings: FaceSettings, timings: dict[str, float]
+        self,
+        photo: photo_io.Photo,
+        monochrome: bool,
+        options: RestoreOptions,
+        settings: FaceSettings,
+        timings: dict[str, float],
     ) -> Restoration:
         crop = _square(photo.pixels, self.engine.input_size)
+        with _clock(timings, "detect"):
+            misplaced = self._misplaced(crop)
+        if misplaced is not None:
+            alpha = None if photo.alpha is None else _square(photo.alpha, len(crop))
+            small = replace(photo.of_eight_bits(), pixels=crop, alpha=alpha)
+            found = FoundFaces(small, *misplaced, 0)
+            restored = self.restore_face(crop, found.faces[0], found.transforms[0], monochrome, settings, timings)
+            options = replace(options, aligned=False, consistent=False, scale=self.engine.output_size // len(crop))
+            return replace(self.compose(found, [restored], options, timings), realigned=True)
         inside = np.ones(crop.shape[:2], np.bool_)
         height, width = photo.pixels.shape[:2]
         whole = Face((0.0, 0.0, float(width), float(height)), 1.0, np.full((5, 2), np.nan, np.float32))
@@ -501,6 +529,16 @@ class Restorer:
         alpha = None if photo.alpha is None else _square(photo.alpha, face.after.shape[0])
         photo = replace(photo.of_eight_bits(), pixels=face.after, alpha=alpha)
         return Restoration(photo, [face], timings, self.engine.digest)
+
+    def _misplaced(self, crop: Pixels) -> tuple[list[Face], list[align.Transform]] | None:
+        """A crop's largest face and its transform, if eyes and mouth are not where an aligned crop has them."""
+        faces = self.detector(crop)[:1]
+        if not faces:
+            return None
+        transform = self.transform(crop, faces[0])
+        places = len(crop) * _EYES_AND_MOUTH
+        moved = places @ transform[:, :2].T + transform[:, 2] - places
+        return (faces, [transform]) if np.hypot(*moved.T).max() > _MISPLACED * len(crop) else None
 
     def restore_face(
         self,
