@@ -10,6 +10,7 @@ from PIL import Image
 from skimage import data
 
 from panini.cli import run
+from panini.faces.detect import CenterFace
 from panini.photo import provenance
 from panini.photo.io import Metadata
 from panini.photo.own_results import kind_of_output, mark_of
@@ -192,13 +193,18 @@ def test_a_face_that_is_nearly_all_imagined_is_said_to_be():
     assert [as_dict(report(share))["nearly_all_imagined"] for share in (0.99, 0.1, None)] == [True, False, False]
 
 
-def test_the_warning_reaches_the_command_line_and_json(tmp_path, capsys):
-    # A face of one gray says nothing: whatever the weights make of it, they imagine.
-    Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(tmp_path / "in.png")
-    assert run(["restore", str(tmp_path / "in.png"), "--aligned", "--json"]) == 0
+@pytest.mark.parametrize("name", ["24px-face-comes-out-as-blocks", "strong-blur-face-comes-out-scarred"])
+def test_a_face_that_is_hardly_there_becomes_one_with_a_warning(name, faults, tmp_path, capsys):
+    target = tmp_path / "out.png"
+    assert run(["restore", str(faults / f"{name}.png"), "-o", str(target), "--aligned", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["faces"][0]["nearly_all_imagined"]
     assert "nearly all of the face is imagined" in err
+    assert "not where an aligned crop has it" in err
+    (face,) = CenterFace()(np.asarray(Image.open(target)))
+    assert face.score > 0.9
+    left, right = face.landmarks[:2]
+    assert np.hypot(*(right - left)) == pytest.approx(265, abs=30), "eyes are where the input has them"
 
 
 def test_faces_below_the_smallest_size_are_counted(tmp_path, capsys):
