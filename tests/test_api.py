@@ -150,3 +150,16 @@ def test_options_are_given_once_or_one_by_one(restorer, photo):
             panini.RestoreOptions(**choices)
     with pytest.raises(panini.PaniniError, match="--keep does not work with a folder"):
         panini.RestoreOptions(keep=True).check_for("a folder")
+
+
+def test_sharp_irises_with_a_highlight_stay_as_they_are(faults):
+    restorer = panini.Restorer()
+    sharp = restorer.restore(faults / "strong-blur-face-comes-out-scarred.png").faces[0].after  # irises with highlights
+    sharp = np.asarray(Image.fromarray(sharp).resize((512, 512), Image.Resampling.BOX))
+    again = restorer.restore(sharp, aligned=True).faces[0]
+    result = np.asarray(Image.fromarray(again.after).resize((512, 512), Image.Resampling.BOX)).astype(int)
+    eyes = (slice(215, 275), slice(140, 370))
+    assert sharp[eyes].max() > 240, "there is a highlight"
+    assert np.abs(result - sharp)[eyes].mean() < 2
+    assert result[eyes].max() > sharp[eyes].max() - 10
+    assert again.report.imagined < 0.1
