@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, CARD = ROOT / "docs/results.md", ROOT / "src/panini/weights/MODEL_CARD.md"
 IN_THE_CARD = 5  # columns: group, faces, PSNR, SSIM, ST-LPIPS
 DIAL = re.compile(
-    r"dial ([+-][\d.]+): PSNR ([\d.]+) dB, sharpness ([\d.]+), .* ([\d.]+) \(features ([\d.]+), picture ([\d.]+)\)"
+    r"dial ([+-][\d.]+): PSNR ([\d.]+) dB, detail ([\d.]+), .* ([\d.]+) \(features ([\d.]+), picture ([\d.]+)\)"
 )
 
 
@@ -90,7 +90,7 @@ def main(odd: Path, everything: Path, calibrated: Path) -> None:
     titles = (
         "dial",
         "PSNR, dB",
-        "sharpness",
+        "detail",
         "share of the prior, all interpolations",
         "of the picture's bands",
         "of features",

@@ -71,10 +71,10 @@ def test_v_moves_in_training_as_it_does_in_use(shipped):
 def test_what_was_measured_holds_what_the_dial_and_the_map_promise(shipped):
     rows = shipped.measured["dial"]
     assert [row["dial"] for row in rows] == [-1, -0.5, 0, 0.5, 1]
-    psnr, sharp, share = (np.array([row[name] for row in rows]) for name in ("psnr", "sharpness", "prior"))
+    psnr, sharp, share = (np.array([row[name] for row in rows]) for name in ("psnr", "detail", "prior"))
     assert (np.diff(psnr) < 0).all()
     assert psnr[-1] < psnr[0] - 0.3
     assert (np.diff(sharp) > 0).all()
     assert (np.diff(share) > 0).all()
     assert shipped.measured["truth"]["map"] >= 0.5
-    assert shipped.measured["truth"]["map"] > shipped.measured["truth"]["sharpness"]
+    assert shipped.measured["truth"]["map"] > shipped.measured["truth"]["laplacian"]

@@ -94,13 +94,13 @@ def calibrate(engine: Engine, faces: Pictures, validation: Pictures, count: int 
         if not dial:
             truth = _examine_truth(draft, held_out, restored)
             log(
-                "map: Spearman {map:.3f} (input sharpness {sharpness:.3f}); "
+                "map: Spearman {map:.3f} (Laplacian of the input {laplacian:.3f}); "
                 "imagined: Spearman {imagined:.2f}, off by {imagined_error:.3f}".format(**truth)
             )
         means = _measure(held_out, restored).mean(0)
         curve.append({"dial": dial} | dict(zip(MEASURES, map(float, means), strict=True)))
         log(
-            "dial {dial:+.1f}: PSNR {psnr:.2f} dB, sharpness {sharpness:.3f}, share of the prior {prior:.3f} "
+            "dial {dial:+.1f}: PSNR {psnr:.2f} dB, detail {detail:.3f}, share of the prior {prior:.3f} "
             "(features {features:.3f}, picture {picture:.3f})".format(**curve[-1])
         )
     measured = {"samples": 2 * count, "held_out": len(held_out), "truth": truth, "dial": curve}
@@ -141,13 +141,13 @@ def _restore(engine: Engine, calibration: Calibration, sample: Sample, dial: flo
 
 
 def log_detail(picture: Pixels) -> float:
-    """A measure of sharpness: the log of the standard deviation of the detail that a Gaussian of 1.5 pixels removes."""
+    """The log of the standard deviation of what a Gaussian of 1.5 pixels removes: detail and noise."""
     luma = picture.astype(np.float32) @ LUMA
     return float(np.log(np.std(luma - cv2.GaussianBlur(luma, (0, 0), 1.5)) + 1e-3))
 
 
-MEASURES = ("psnr", "sharpness", "prior", "features", "picture")
-"""Measures of a restoration: PSNR, sharpness (`log_detail`), and the share of the prior in all interpolations of the
+MEASURES = ("psnr", "detail", "prior", "features", "picture")
+"""Measures of a restoration: PSNR, detail (`log_detail`), and the share of the prior in all interpolations of the
 network, in those of features (DAFI) and in those of the picture's bands (PictureDAFI)."""
 
 
@@ -173,7 +173,7 @@ def _dialed(
 ) -> Calibration:
     """`calibration` with a dial: the first direction that trades fidelity for realism on both sides, and its range.
 
-    With each of `STEPS` toward realism, the median PSNR must decrease and the median sharpness increase. A step extends
+    With each of `STEPS` toward realism, the median PSNR must decrease and the median detail increase. A step extends
     the range if it changes PSNR by at least `LEAST_TRADE`. (A few sharpened faces dominate the mean: for these,
     fidelity to halos reduces PSNR.) If no step does, the shortest is used, with a message.
     """
@@ -242,7 +242,8 @@ def _fit_truth(engine: Engine, calibration: Calibration, samples: Iterable[Sampl
 def _examine_truth(
     calibration: Calibration, samples: Sequence[Sample], restorations: Sequence[RestoredCrop]
 ) -> dict[str, float]:
-    """Quality of the error map and the imagined share on held-out faces; the map is compared with input sharpness."""
+    """Quality of the error map and the imagined share on held-out faces; the map is compared with the Laplacian of
+    the input."""
     rows, shares = [], []
     for sample, restored in zip(samples, restorations, strict=True):
         zero = np.zeros(len(calibration.direction), np.float32)
@@ -261,7 +262,7 @@ def _examine_truth(
     ranks = np.mean(rows, 0)
     return {
         "map": float(ranks[0]),
-        "sharpness": float(ranks[1]),
+        "laplacian": float(ranks[1]),
         "imagined": float(spearmanr(told, true).statistic),
         "imagined_error": float(np.abs(told - true).mean()),
     }
@@ -272,7 +273,7 @@ def plot_dial(calibration: Calibration, path: Path) -> None:
     rows = calibration.measured["dial"]
     panels = {
         "PSNR to the truth, dB": {"psnr": ""},
-        "sharpness (log detail)": {"sharpness": ""},
+        "detail (log)": {"detail": ""},
         "share of the prior": {"prior": "all interpolations", "picture": "the picture's bands", "features": "features"},
     }
     with figure_file(path, (12, 3.4), 100) as figure:
