@@ -126,6 +126,7 @@ def test_streams_languages_and_chapters_stay(faults, tmp_path, capsys):
                 s.get("tags", {}).get("language"),
                 s.get("tags", {}).get("title"),
                 s["disposition"]["comment"],
+                s["disposition"]["default"],
             )
             for s in streams
         ]

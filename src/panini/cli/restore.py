@@ -476,7 +476,7 @@ def run_folder(
 
     if not job.names and not job.unreadable:
         deeper = "" if recursive else " (use -r to include subfolders)"
-        ours = f" except {job.ours} that Panini made" if job.ours else ""
+        ours = f" except {job.ours} that Panini made (--again also restores those)" if job.ours else ""
         raise PaniniError(f"no pictures in {source}{ours}{deeper}")
     console = Console(stderr=True)
     with stop_gently() as stopped, Bar(console) as progress:

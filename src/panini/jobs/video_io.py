@@ -323,6 +323,7 @@ def _video_stream(output: Any, like: Any, how: Plan) -> Any:
     video = output.add_stream(how.codec, rate=like.average_rate or 25)
     video.width, video.height = how.size
     video.pix_fmt = how.pix_fmt
+    video.disposition = like.disposition
     context, given = video.codec_context, like.codec_context
     if shape := like.sample_aspect_ratio:  # tapes and DVDs have non-square pixels
         context.sample_aspect_ratio = shape

@@ -219,7 +219,7 @@ def _read(file: Path | bytes, path: Path | None, salvage: bool) -> Photo:
     if not salvage:
         raise DamagedImageError(f"{name} {damage}; {in_words(share)} (use --salvage, or salvage=True in Python)")
     photo = _decode(left, None, contents)
-    return replace(photo, path=path, left_out=(f"the file {damage}; {in_words(share)}", *photo.left_out))
+    return replace(photo, path=path, left_out=(f"the file is damaged; {in_words(share)}", *photo.left_out))
 
 
 def _opened(file: Path | bytes) -> Image.Image:
