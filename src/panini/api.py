@@ -89,7 +89,8 @@ class RestoreOptions:
     aligned: bool = False
     """The photo is an aligned, square face crop of any size. The result has the output size of the network.
 
-    If the face is elsewhere in the crop, it is aligned for the restoration, and the result says so."""
+    If the face is elsewhere in the crop, it is aligned for the restoration, and the result says so; not with
+    `consistent`."""
     keep: bool = False
     """Return a photo without faces unchanged (or enlarged) instead of raising NoFaceError."""
     consistent: bool | None = None
@@ -389,7 +390,7 @@ class Restorer:
             restored = self._restore_aligned(photo, monochrome, options, settings, timings)
             restored = replace(restored, options=self.options_in_words(options))
             if restored.realigned:
-                return restored.made_consistent(photo) if options.consistent else restored
+                return restored
             plain = self._is_plain(restored, photo) if options.consistent is None else options.consistent
             return restored.made_consistent(photo) if plain else restored
 
@@ -512,7 +513,7 @@ class Restorer:
     ) -> Restoration:
         crop = _square(photo.pixels, self.engine.input_size)
         with _clock(timings, "detect"):
-            misplaced = self._misplaced(crop)
+            misplaced = None if options.consistent else self._misplaced(crop)
         if misplaced is not None:
             alpha = None if photo.alpha is None else _square(photo.alpha, len(crop))
             small = replace(photo.of_eight_bits(), pixels=crop, alpha=alpha)
