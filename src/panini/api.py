@@ -513,11 +513,8 @@ class Restorer:
     ) -> Restoration:
         crop = _square(photo.pixels, self.engine.input_size)
         with _clock(timings, "detect"):
-            misplaced = None if options.consistent else self._misplaced(crop)
-        if misplaced is not None:
-            alpha = None if photo.alpha is None else _square(photo.alpha, len(crop))
-            small = replace(photo.of_eight_bits(), pixels=crop, alpha=alpha)
-            found = FoundFaces(small, *misplaced, 0)
+            found = None if options.consistent else self._misplaced(photo, crop)
+        if found is not None:
             restored = self.restore_face(crop, found.faces[0], found.transforms[0], monochrome, settings, timings)
             options = replace(options, aligned=False, consistent=False, scale=self.engine.output_size // len(crop))
             return replace(self.compose(found, [restored], options, timings), realigned=True)
@@ -531,15 +528,18 @@ class Restorer:
         photo = replace(photo.of_eight_bits(), pixels=face.after, alpha=alpha)
         return Restoration(photo, [face], timings, self.engine.digest)
 
-    def _misplaced(self, crop: Pixels) -> tuple[list[Face], list[align.Transform]] | None:
-        """A crop's largest face and its transform, if eyes and mouth are not where an aligned crop has them."""
+    def _misplaced(self, photo: photo_io.Photo, crop: Pixels) -> FoundFaces | None:
+        """The largest face of a photo, resized to `crop`, if eyes and mouth are not where an aligned crop has them."""
         faces = self.detector(crop)[:1]
         if not faces:
             return None
         transform = self.transform(crop, faces[0])
         places = len(crop) * _EYES_AND_MOUTH
         moved = places @ transform[:, :2].T + transform[:, 2] - places
-        return (faces, [transform]) if np.hypot(*moved.T).max() > _MISPLACED * len(crop) else None
+        if np.hypot(*moved.T).max() <= _MISPLACED * len(crop):
+            return None
+        alpha = None if photo.alpha is None else _square(photo.alpha, len(crop))
+        return FoundFaces(replace(photo.of_eight_bits(), pixels=crop, alpha=alpha), faces, [transform], 0)
 
     def restore_face(
         self,

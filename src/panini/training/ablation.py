@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from panini.evaluation.interpolation import plot_shares
 from panini.evaluation.table import Restore, Scored, score
-from panini.evaluation.validation import Face, load_truths
+from panini.evaluation.validation import TASKS, Face, load_truths
 from panini.models.panini_net import PaniniNet
 from panini.photo.pixels import Pixels, from_signed, resize, to_signed
 from panini.training.config import RestorerConfig, changed
@@ -21,7 +21,6 @@ from panini.training.restorer import RestorerTraining
 from panini.training.validation import chosen
 from panini.weights.checkpoint import load_training_state
 
-_TASKS = ("mfr", "sr16")
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
     "without DAFI (features added)": {"rule": "add"},
@@ -37,7 +36,7 @@ def ablate(config: RestorerConfig) -> str:
     variant, `interpolation.png`; returns the table. Does not retrain variants that are already trained. Raises
     PaniniError."""
     folder = Path(config.output)
-    faces = chosen(config, _TASKS, 1)
+    faces = chosen(config, TASKS, 1)
     lines = ["| | MFR ST-LPIPS | MFR PSNR | SR16 ST-LPIPS | SR16 PSNR |", "| --- | --- | --- | --- | --- |"]
     for name, changes in VARIANTS.items():
         output = folder / name.split(" (")[0].replace(" ", "-")
@@ -70,7 +69,7 @@ def _restore_with(network: PaniniNet) -> Restore:
 
 def _row(name: str, rows: Sequence[Scored], side: Callable[[Scored], Mapping[str, float]]) -> str:
     cells = [name]
-    for task in _TASKS:
+    for task in TASKS:
         for metric, form in (("stlpips", ".3f"), ("psnr", ".2f")):
             cells.append(f"{np.mean([side(row)[metric] for row in rows if row.case.task == task]):{form}}")
     return f"| {' | '.join(cells)} |"
