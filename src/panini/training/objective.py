@@ -92,8 +92,9 @@ class Objective:
         if config.view == "picture":
             if weigh.perceptual:  # where detail is lost, it would reward invented texture
                 half = truth.shape[-1] // 2
-                kept = 1 - lost_detail(_at(picture, half), _at(truth, half))
-                of_removal["perceptual"] = weigh.perceptual * self._distance(picture, truth, kept.square())
+                kept = (1 - lost_detail(_at(picture, half), _at(truth, half))).square()
+                kept, most = kept.topk((len(kept) + 1) // 2)  # most of the others weigh nothing
+                of_removal["perceptual"] = weigh.perceptual * self._distance(picture[most], truth[most], kept) / 2
             return of_removal, Seen(None, {})
         edited = v
         if self.helpers.direction is not None:
