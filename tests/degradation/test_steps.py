@@ -19,6 +19,7 @@ from panini.degradation.recipes import DISTRIBUTIONS, draw
 from panini.degradation.steps import (
     KINDS,
     Blur,
+    Contrast,
     Degradation,
     Downsample,
     Enlarge,
@@ -86,6 +87,7 @@ def test_apply_keeps_shape_and_is_reproducible(damage: Degradation, seed: int, h
         [(WebP(q),) for q in (95, 70, 40, 15)],
         [(Tone(a, True),) for a in (0.2, 0.5, 1.0)],
         [(Fade(c, 1.0),) for c in (0.9, 0.6, 0.3)],
+        [(Contrast(f, 0.4),) for f in (1.2, 2.0, 4.0)],
     ],
     ids=lambda steps: str(Degradation(steps[0])),
 )
@@ -202,11 +204,11 @@ def test_shares_add_up(distribution: str) -> None:
 def test_half_of_the_factors_are_powers_of_two() -> None:
     rng = np.random.default_rng(0)
     factors = [step.factor for _ in range(2000) for step in draw("paper", rng).steps if isinstance(step, Downsample)]
-    whole = [factor for factor in factors if factor in (2, 4, 8, 16)]
+    whole = [factor for factor in factors if factor in (2, 4, 8, 16, 32)]
     assert 0.4 < len(whole) / len(factors) < 0.6
-    assert set(whole) == {2, 4, 8, 16}
+    assert set(whole) == {2, 4, 8, 16, 32}
     assert min(factors) >= 1.5
-    assert max(factors) <= 16
+    assert max(factors) <= 32
 
 
 def test_wild_reaches_every_kind() -> None:

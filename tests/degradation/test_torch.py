@@ -11,6 +11,7 @@ from panini.degradation.recipes import draw
 from panini.degradation.steps import (
     SUBSAMPLING,
     Blur,
+    Contrast,
     Degradation,
     Downsample,
     Enlarge,
@@ -52,7 +53,7 @@ PARITY = {
     "blur": (EXACT, [(Blur(1.0),), (Blur(9.0),), (Blur(6.0, 0.3, 30.0),)]),
     "motion": (EXACT, [(Motion(12.0, 70.0),), (Motion(40.0, 0.0),)]),
     "sharpen": (EXACT, [(Sharpen(0.5),), (Sharpen(3.0, 2.0),), (Downsample(4), Sharpen(2.0, 0.7), Enlarge())]),
-    "color": (EXACT, [(Tone(),), (Tone(0.5),), (Tone(1.0, True),), (Fade(0.6, 0.7),)]),
+    "color": (EXACT, [(Tone(),), (Tone(0.5),), (Tone(1.0, True),), (Fade(0.6, 0.7),), (Contrast(2.0, 0.4),)]),
     "down": (
         EXACT,
         [

@@ -11,6 +11,7 @@ from panini.degradation.steps import (
     ANTIALIASED,
     KERNELS,
     Blur,
+    Contrast,
     Degradation,
     Downsample,
     Enlarge,
@@ -87,7 +88,7 @@ PAPER = (
     Recipe(0.09, "noise", (
         always(Noise, sigma=(2.0, 32.0), gray=[False, False, False, True], shot=[False, False, False, True]),)),
     Recipe(0.10, "pixelated", (
-        always(Downsample, factor=Factor(2.0, 14.0), kernel="area"),
+        always(Downsample, factor=Factor(2.0, 32.0), kernel="area"),
         maybe(0.3, Jpeg, quality=range(15, 91)),
         always(Enlarge, kernel="nearest"))),
     Recipe(0.125, "near-clean", (
@@ -149,6 +150,7 @@ WILD = (
     Recipe(0.10, "old photo", (  # lens, film, paper, fading, scanner
         maybe(0.7, Blur, sigma=Log(0.8, 6.0)),
         maybe(0.85, Tone, amount=[1.0, 1.0, 1.0, 0.5], sepia=_EITHER),
+        maybe(0.2, Contrast, factor=Log(1.2, 3.0), middle=(0.3, 0.7)),
         maybe(0.7, Noise, sigma=(1.0, 22.0), gray=[True, True, False]),
         maybe(0.5, Paper, sigma=Log(2.0, 20.0), size=Log(1.0, 12.0), woven=[False, False, True]),
         maybe(0.6, Fade, contrast=(0.4, 0.95), base=(0.2, 1.0)),
@@ -168,6 +170,7 @@ WILD = (
     Recipe(0.20, "print", (  # a book or a newspaper, scanned
         maybe(0.3, Blur, sigma=Log(0.5, 3.0)),
         maybe(0.9, Tone, amount=1.0, sepia=[False, False, True]),
+        maybe(0.4, Contrast, factor=Log(1.2, 3.0), middle=(0.3, 0.7)),
         always(Halftone, pitch=Log(2.0, 11.0), angle=_ANGLE, amount=(0.2, 1.0)),
         maybe(0.4, Paper, sigma=Log(2.0, 15.0), size=Log(1.0, 10.0)),
         always(Blur, sigma=Log(0.5, 2.5)),

@@ -324,6 +324,24 @@ class Fade(Step):
 
 
 @dataclasses.dataclass(frozen=True)
+class Contrast(Step):
+    """Multiplies the contrast by `factor` around the gray value `middle` (0 is black, 1 is white), as in photocopies and
+    hard prints. Tones beyond black and white are lost."""
+
+    kind: ClassVar[str] = "contrast"
+    measure: ClassVar[str] = "factor"
+    factor: float = _number(1.0, 10.0)
+    middle: float = _number(0.0, 1.0, 0.5)
+
+    def __str__(self) -> str:
+        return f"contrast x{self.factor:g}"
+
+    def run(self, image: FloatPixels, full: Size, rng: np.random.Generator) -> FloatPixels:
+        middle = np.float32(255 * self.middle)
+        return np.clip((image - middle) * np.float32(self.factor) + middle, 0, 255)
+
+
+@dataclasses.dataclass(frozen=True)
 class Halftone(Step):
     """Prints the picture in dots: a round-dot screen with cells of `pitch` pixels, rotated by `angle` degrees.
 
@@ -389,7 +407,7 @@ class Paper(Step):
 
 STEPS: dict[str, type[Step]] = {
     cls.__name__.lower(): cls
-    for cls in (Blur, Motion, Sharpen, Downsample, Enlarge, Noise, Halftone, Paper, Jpeg, WebP, Tone, Fade)
+    for cls in (Blur, Motion, Sharpen, Downsample, Enlarge, Noise, Halftone, Paper, Jpeg, WebP, Tone, Fade, Contrast)
 }
 KINDS = tuple(dict.fromkeys(cls.kind for cls in STEPS.values() if cls.kind))
 ADDING = frozenset({"noise", "jpeg", "webp"})

@@ -67,6 +67,9 @@ def _run(x: Tensor, step: Step, full: Size, generator: torch.Generator | None) -
             return _transform(x, step.matrix()).clamp_(max=255)
         case steps.Fade():
             return x * step.contrast + step.offset
+        case steps.Contrast():
+            middle = 255 * step.middle
+            return ((x - middle) * step.factor + middle).clamp_(0, 255)
         case steps.Downsample(kernel=kernel) if kernel in ANTIALIASED:  # Pillow works on 8 bits
             return _to_8bit(_resize(_to_8bit(x), step.size(size, full), kernel))
         case steps.Downsample(kernel=kernel):

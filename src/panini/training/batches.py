@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from panini.degradation import Degradation, draw
-from panini.degradation.steps import Fade, Tone
+from panini.degradation.steps import Contrast, Fade, Tone
 from panini.degradation.torch import apply_shared
 from panini.models.prior import Prior
 from panini.training.config import RestorerConfig
@@ -173,7 +173,7 @@ def toned(truth: Tensor, damages: list[Degradation], group: int) -> Tensor:
     of a gray photo are unknown."""
     parts = []
     for part, damage in zip(truth.split(group), damages, strict=True):
-        steps = tuple(step for step in damage.steps if isinstance(step, Tone | Fade))
+        steps = tuple(step for step in damage.steps if isinstance(step, Tone | Fade | Contrast))
         parts.append(apply_shared(part, Degradation(steps)) if steps else part)
     return torch.cat(parts)
 
