@@ -24,7 +24,7 @@ def test_ablations_are_trained_and_compared(toy_config: Callable[..., RestorerCo
     cv2.imwrite(str(tmp_path / "val/mfr/001.png"), Degradation((Blur(4.0),)).apply(truth, 0))
     cv2.imwrite(str(tmp_path / "val/sr16/001.png"), cv2.resize(truth, (64, 64), interpolation=cv2.INTER_AREA))
     (tmp_path / "val/manifest.json").write_text(json.dumps([{"name": "001", "mfr": {"kind": "blur"}}]))
-    losses = Losses(l1=1.0, features=0.3, bands=0.1, adversarial_features=0.1)
+    losses = Losses(l1=1.0, features=0.3, adversarial_features=0.1)
     config = toy_config(output=str(tmp_path / "out"), validation=str(tmp_path / "val"), view="full", losses=losses)
     text = ablate(dataclasses.replace(config, steps=1, batch=2, real_share=0.5))
     assert all(name in text for name in VARIANTS)

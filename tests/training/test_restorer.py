@@ -22,7 +22,6 @@ from panini.models.lce import LatentCodeEncoder
 from panini.models.panini_net import PaniniNet
 from panini.models.prior import StyleGAN2Prior
 from panini.training.config import Hardware, Losses, RestorerConfig, load
-from panini.training.distances import band_errors
 from panini.training.objective import PARTS
 from panini.training.restorer import RestorerTraining
 
@@ -100,17 +99,6 @@ def test_the_loss_falls(toy_config: Toy) -> None:
         totals.append(float(training.update()["total"]))
         training.step += 1
     assert np.mean(totals[-10:]) < 0.9 * np.mean(totals[:10])
-
-
-def test_bands_go_to_what_is_nearer_to_the_truth() -> None:
-    torch.manual_seed(0)
-    truth, other = (F.interpolate(torch.randn(2, 3, side, side), 64) for side in (64, 64))
-    blurred = F.interpolate(F.avg_pool2d(truth, 4), 64, mode="bilinear")
-    photo, generated = band_errors(blurred, other, truth, 4)
-    assert (photo[:, 0] < 2.1).all(), "nothing of the finest band is left: its L1 and its amplitude"
-    assert (photo[:, 3] < generated[:, 3]).all(), "the coarsest band is the photo's"
-    same, _ = band_errors(truth, other, truth, 4)
-    assert same.abs().max() == 0
 
 
 def test_removal_is_compared_perceptually_only_if_detail_is_left(toy_config: Toy) -> None:

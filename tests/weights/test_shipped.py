@@ -16,7 +16,7 @@ def test_the_network_decides_by_damage():
     clean = (smooth + 0.3 * torch.randn(1, 3, 512, 512)).clamp(-1, 1)
     blurred, noisy = (network.encode(x) for x in (smooth, clean))
     assert (blurred.w - network.lce.mean).abs().mean() > 0.05, "w is a person's, not the mean"
-    finest = network.picture_weights(torch.cat((blurred.v, noisy.v)))[:, :2]
+    finest = network.picture_weights(torch.cat((blurred.v, noisy.v)))[:, 0, :2]
     assert finest.max() < 0.5, "neither has detail to keep"
     shares = [weights[:, 0].mean(1) for weights in network.dafi.weights(torch.cat((blurred.v, noisy.v))).values()]
     assert max((share[0] - share[1]).abs() for share in shares) > 0.05

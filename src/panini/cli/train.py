@@ -25,7 +25,7 @@ Overrides = Annotated[
 def config_fields() -> str:
     """Lists every field of the configs with its default and meaning, for the end of `panini train --help`."""
     parts = []
-    for network, cls in (("restorer", RestorerConfig), ("udrl", UDRLConfig)):
+    for network, cls in (("restorer and picture", RestorerConfig), ("udrl", UDRLConfig)):
         lines = [f"Recipe fields for {network} (--set KEY=VALUE):"]
         lines += [f"  {s.name} = {s.default or repr('')} ({s.kind}): {s.meaning}" for s in describe(cls())]
         parts.append("\b\n" + "\n".join(lines))  # \b: lines are not joined
@@ -37,6 +37,7 @@ class Network(StrEnum):
 
     UDRL = "udrl"
     RESTORER = "restorer"
+    PICTURE = "picture"
 
 
 def train(
@@ -44,16 +45,22 @@ def train(
     config: Recipe,
     overrides: Overrides = None,
 ) -> None:
-    """Train the degradation encoder (udrl) or the restorer. To resume a stopped run, repeat the command."""
+    """Train the degradation encoder (udrl) or the restorer, or fit a trained restorer's PictureDAFI (picture).
+
+    To resume a stopped run of the first two, repeat the command.
+    """
     with needs_train_extra("train"):
         from panini.training import config as configs
+        from panini.training.picture import fit_picture
         from panini.training.restorer import RestorerTraining
         from panini.training.udrl import UDRLTraining
 
     if network == Network.UDRL:
         UDRLTraining(configs.load(configs.UDRLConfig, config, overrides or ())).run()
-    else:
+    elif network == Network.RESTORER:
         RestorerTraining(configs.load(configs.RestorerConfig, config, overrides or ())).run()
+    else:
+        print(fit_picture(configs.load(configs.RestorerConfig, config, overrides or ())))
 
 
 def ablate(config: Recipe, overrides: Overrides = None) -> None:

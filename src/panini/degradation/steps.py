@@ -325,8 +325,8 @@ class Fade(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Contrast(Step):
-    """Multiplies the contrast by `factor` around the gray value `middle` (0 is black, 1 is white), as in photocopies and
-    hard prints. Tones beyond black and white are lost."""
+    """Multiplies the contrast by `factor` around the gray value `middle` (0 is black, 1 is white), as in photocopies
+    and hard prints. Tones beyond black and white are lost."""
 
     kind: ClassVar[str] = "contrast"
     measure: ClassVar[str] = "factor"

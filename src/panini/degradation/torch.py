@@ -55,7 +55,7 @@ def apply_shared(images: Tensor, degradation: Degradation, generator: torch.Gene
         return _to_8bit(x).div_(127.5).sub_(1).to(images.dtype)
 
 
-def _run(x: Tensor, step: Step, full: Size, generator: torch.Generator | None) -> Tensor:  # noqa: PLR0911, C901
+def _run(x: Tensor, step: Step, full: Size, generator: torch.Generator | None) -> Tensor:  # noqa: PLR0911, PLR0912, C901
     """Pictures [N, 3, h, w] after one more step; `full` is the size of the whole degradation's input."""
     size: Size = (x.shape[2], x.shape[3])
     match step:

@@ -35,7 +35,7 @@ _STEPS: Mapping[str, Callable[[float], tuple[Step, ...]]] = {
 def prior_shares(network: PaniniNet, faces: Sequence[Pixels]) -> dict[str, NDArray[np.float32]]:
     """For each kind of damage, the mean share of the prior (a_prior) over `faces` [512, 512, 3]: [strengths, levels].
 
-    The levels of DAFI come first, coarse to fine, then 1 - a_image for the bands of the picture, coarse to fine.
+    The levels of DAFI come first, coarse to fine, then 1 - a_image of luma for the bands of the picture.
     """
     shares = {}
     for kind, (_, strengths) in _SWEEPS.items():
@@ -46,7 +46,7 @@ def prior_shares(network: PaniniNet, faces: Sequence[Pixels]) -> dict[str, NDArr
             v = network.dre(torch.from_numpy(given))
             levels = [w[:, 0].mean() for w in network.dafi.weights(v).values()]
             if network.picture is not None:
-                levels += list(1 - network.picture.weights(v).mean(0).flip(0))
+                levels += list(1 - network.picture.weights(v)[:, 0].mean(0).flip(0))
             rows.append(torch.stack(levels).numpy())
         shares[kind] = np.stack(rows)
     return shares

@@ -26,8 +26,8 @@ class EngineOutput:
     prior_share: Array
     """[N, L] in [0, 1]: the share of each level of the network, coarse to fine, that came from the GAN prior."""
     image_share: Array
-    """[N, bands] in [0, 1]: the share of each frequency band of the deblurred input that was kept, finest first. The
-    bands form a Laplacian pyramid. A single 0 if the network keeps no band of the input."""
+    """[N, bands] in [0, 1]: the share of each frequency band of the input's luma, after degradation removal, that was
+    kept, finest first. The bands form a Laplacian pyramid. A single 0 if the network keeps no band of the input."""
 
 
 class Engine(Protocol):

@@ -79,8 +79,8 @@ class PaniniNet(nn.Module):
         return Encoding(w=self.lce(image[4]), image=image, weights=weights, v=v, picture=x)
 
     def picture_weights(self, v: Tensor) -> Tensor | None:
-        """The share of each frequency band taken from the picture, [N, bands], finest first; None without
-        PictureDAFI."""
+        """The share of each frequency band taken from the picture, [N, 2, bands] of luma and of color, finest first;
+        None without PictureDAFI."""
         return None if self.picture is None else self.picture.weights(v if v.ndim == 2 else v[:, -1])
 
     def fused(self, encoding: Encoding) -> PriorState:

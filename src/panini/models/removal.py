@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from panini.models.dafi import LUMA_AND_COLOR
 from panini.models.deblur import cosines
 from panini.models.initialize import zeroed
 
@@ -90,10 +91,8 @@ class DegradationRemoval(nn.Module):
 
 def _basis(side: int) -> Tensor:
     """[3 side², 3 side²], orthonormal: the cosine transform of blocks of luma and of two color differences."""
-    colors = torch.tensor([[1.0, 1.0, 1.0], [-0.5, -0.5, 1.0], [1.0, -1.0, 0.0]])
-    colors = colors / colors.norm(dim=1, keepdim=True)
     waves = cosines(side)
-    return torch.kron(colors, torch.kron(waves, waves))
+    return torch.kron(LUMA_AND_COLOR, torch.kron(waves, waves))
 
 
 def _modulated(x: Tensor, change: Tensor) -> Tensor:

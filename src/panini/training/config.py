@@ -80,9 +80,6 @@ class Losses:
     ] = 0.0
     identity: Annotated[float, "real faces: 1 - cosine of the identity network's embeddings (needs `identity`)"] = 0.0
     removal: Annotated[float, "L1 of the picture after degradation removal, relative to that before"] = 0.0
-    bands: Annotated[
-        float, "PictureDAFI: per band, error of the photo or of the generated face, weighted by the gate"
-    ] = 0.0
     adversarial: Annotated[float, "discriminator of whole faces"] = 0.0
     adversarial_features: Annotated[float, "discriminators of the fused features at 32 and 64"] = 0.0
     r1: Annotated[float, "gradient penalty of the discriminator of whole faces, every 16th step (R1)"] = 0.0
@@ -104,11 +101,10 @@ class RestorerConfig(RunConfig):
         "ife",
         "lce",
         "dafi",
-        "picture",
     )
     train_prior: Annotated[int, "also train the prior from this resolution on; 0: frozen"] = 0
     prior_lr: Annotated[float, "learning-rate factor for the prior"] = 0.1
-    gates_lr: Annotated[float, "learning-rate factor for the gate networks of DAFI and PictureDAFI"] = 4.0
+    gates_lr: Annotated[float, "learning-rate factor for the gate network of DAFI"] = 4.0
     rule: Annotated[Literal["interpolate", "half", "add"], "DAFI's rule; all but the first are ablations"] = (
         "interpolate"
     )

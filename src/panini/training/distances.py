@@ -62,27 +62,6 @@ def relative_l1(ours: Mapping[int, Tensor], truth: Mapping[int, Tensor], spread:
     return torch.stack(distances).mean()
 
 
-@torch.no_grad()
-def band_errors(photo: Tensor, generated: Tensor, truth: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Errors of photo and generated face in each of `count` frequency bands, [N, 3, S, S] each -> [N, count] twice,
-    finest first.
-
-    L1 plus the difference of the mean amplitudes: by L1 alone, a blurred band is as good as a sharp one that is shifted
-    by a pixel, although it looks worse. Relative to the mean amplitude of the ground truth in the batch.
-    """
-    true = octaves(truth, count)
-    amplitude = torch.stack([band.abs().mean((1, 2, 3)) for band in true], 1)
-
-    def error(picture: Tensor) -> Tensor:
-        rows = []
-        for i, (ours, theirs) in enumerate(zip(octaves(picture, count), true, strict=True)):
-            distance = (ours - theirs).abs().mean((1, 2, 3))
-            rows.append(distance + (ours.abs().mean((1, 2, 3)) - amplitude[:, i]).abs())
-        return torch.stack(rows, 1) / amplitude.mean(0)
-
-    return error(photo), error(generated)
-
-
 def error_left(ours: Tensor, given: Tensor, truth: Tensor) -> Tensor:
     """L1 of `ours` relative to L1 of `given`, [N, 3, S, S] each; a scalar. Nearly clean pictures count as much as
     heavily damaged ones."""

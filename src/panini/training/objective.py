@@ -16,8 +16,7 @@ from panini.models.prior import PriorState
 from panini.training.adversary import Adversary
 from panini.training.batches import Batch
 from panini.training.config import RestorerConfig
-from panini.training.data import enlarged
-from panini.training.distances import band_errors, error_left, lost_detail, relative_l1
+from panini.training.distances import error_left, lost_detail, relative_l1
 from panini.weights.calibration import DIAL_REACH, shift_v
 
 DIAL_WEIGHT = 4.0
@@ -28,8 +27,7 @@ _CALM = 0.3
 """With `calm`, weight of perceptual and adversarial terms if a photo has lost no detail: they reward texture, which
 looks like wrinkles and cracks there."""
 _PLACES = 8
-"""Windows begin at multiples of 1/8 of the picture: only if its coarsest pixels coincide with those of the picture,
-`PictureDAFI` splits a window like the whole picture."""
+"""Windows begin at multiples of 1/8 of the picture."""
 PARTS = ((3, 2), (3, 4), (5, 3))
 """Row and column, in eighths of an aligned face, of windows of a quarter of the side that show an eye or the mouth."""
 DISCRIMINATOR_RESOLUTIONS = (32, 64)
@@ -64,7 +62,6 @@ class _Shown:
 
     truth: Tensor  # [N, 3, s, s]
     generated: Tensor  # [N, 3, s, s]
-    photo: Tensor  # [N, 3, s, s], as PictureDAFI receives it
     whole: float  # side of the whole picture, in its pixels
 
 
@@ -122,8 +119,8 @@ class Objective:
         shown = None
         if config.view != "features":
             assert state is not None
-            shown = self._show(batch, picture, state, w, step)
-            terms |= self._of_pictures(batch, shown, looks, edited)
+            shown = self._show(batch, state, w, step)
+            terms |= self._of_pictures(batch, shown, looks)
         return terms, self._seen(batch, fused, shown)
 
     def _look(self, batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -164,19 +161,18 @@ class Objective:
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 
-    def _show(self, batch: Batch, picture: Tensor, state: PriorState, w: Tensor, step: int) -> _Shown:
+    def _show(self, batch: Batch, state: PriorState, w: Tensor, step: int) -> _Shown:
         """Generates pictures from the fused features, or from a window of them if the config has one."""
         config, network, truth = self.config, self.network, batch.truth
         whole = network.dafi.resolutions[-1]
         if config.window:
             place = self._place(step, whole)
             state = state.crop(*place, config.window)
-            truth, picture = (_window(x, place, config.window, whole) for x in (truth, picture))
+            truth = _window(truth, place, config.window, whole)
         generated = self._generate(state, w)
         side = min(generated.shape[-1], truth.shape[-1])
         share = config.window / whole if config.window else 1.0
-        photo = _at(picture, side) if picture.shape[-1] >= side else enlarged(picture, side)
-        return _Shown(_at(truth, side), _at(generated, side), photo, side / share)
+        return _Shown(_at(truth, side), _at(generated, side), side / share)
 
     def _generate(self, state: PriorState, w: Tensor) -> Tensor:
         """Generates pictures; float32 from the prior's last features on."""
@@ -187,7 +183,7 @@ class Objective:
                     state = prior.block(r, state, w)
         return prior.finish(state.with_features(state.features.float()), w)
 
-    def _of_pictures(self, batch: Batch, shown: _Shown, looks: Tensor, v: Tensor) -> dict[str, Tensor]:
+    def _of_pictures(self, batch: Batch, shown: _Shown, looks: Tensor) -> dict[str, Tensor]:
         config, weigh, helpers, terms = self.config, self.config.losses, self.helpers, {}
         if weigh.l1 or weigh.perceptual:
             side = round(shown.truth.shape[-1] * min(1.0, config.compare / shown.whole))
@@ -204,11 +200,6 @@ class Objective:
         if helpers.faces is not None:
             face = _at(shown.generated, min(shown.generated.shape[-1], self._discriminator_side(shown)))
             terms["adversarial"] = (helpers.faces.penalty(face) * looks).mean()
-        picture = self.network.picture
-        if picture is not None and weigh.bands:
-            photo, generated = band_errors(shown.photo, shown.generated, shown.truth, picture.bands)
-            share = picture.weights(v)
-            terms["bands"] = weigh.bands * torch.lerp(generated, photo, share).sum(1).mean()
         return terms
 
     def _distance(self, ours: Tensor, truth: Tensor, looks: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from panini.weights.prior_wheel import load_prior
 from panini.weights.released import load_released
 
 _STATISTICS_FACES = 48
-_GATES = ("dafi.mlp.", "picture.")
+_GATES = ("dafi.mlp.",)
 _PARTS = ("prior.", "ife.", "lce.", "dre.", "dafi.", "picture.", "deblur.", "removal.")
 """Parts of a network; a file to start from may lack some."""
 

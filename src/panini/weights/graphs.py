@@ -22,8 +22,8 @@ class DegradationGraph(nn.Module):
 
 class RestorerGraph(nn.Module):
     """faces [N, 3, S, S], v [N, levels + 2, dr_dim] (see `panini.inference.base.graph_input`) -> images
-    [N, 3, size, size], prior_share [N, levels], coarse to fine, and image_share [N, bands], finest first (see
-    `EngineOutput`).
+    [N, 3, size, size], prior_share [N, levels], coarse to fine, and image_share [N, bands] of luma, finest first
+    (see `EngineOutput`).
     """
 
     def __init__(self, network: PaniniNet) -> None:
@@ -35,4 +35,4 @@ class RestorerGraph(nn.Module):
         weights = self.network.dafi.weights(v[:, :-1])  # [N, 2, C] by resolution: (a_prior, a_image)
         share = torch.stack([weights[resolution][:, 0].mean(1) for resolution in self.network.dafi.resolutions], 1)
         kept = self.network.picture_weights(v)
-        return self.network(faces, v, own), share, v[:, 0, :1] * 0 if kept is None else kept
+        return self.network(faces, v, own), share, v[:, 0, :1] * 0 if kept is None else kept[:, 0]

@@ -1,0 +1,194 @@
+"""The fit of PictureDAFI: up to which frequency the picture is better than the generated face, by v_DR.
+
+The rest of the network is finished and stays as it is. Each of some hundred degraded faces is combined with its
+generated face at every possible cutoff, and each result is compared with the original. PictureDAFI then learns the
+probabilities of cutoffs with the least expected error, in a few thousand steps. Mixtures of both pictures are never
+judged: they cause ghosting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from panini.errors import PaniniError
+from panini.evaluation.stlpips import STLPIPS
+from panini.files import make_folder, write_atomically
+from panini.models.dafi import PictureDAFI
+from panini.models.octaves import octaves
+from panini.models.panini_net import PaniniNet
+from panini.training.batches import Batches
+from panini.training.config import RestorerConfig
+from panini.training.data import FaceBank, Faces
+from panini.training.identity import MobileFaceNet
+from panini.training.loop import device_of
+from panini.training.optim import channels_last
+from panini.training.restorer import prior_of, starting_network
+
+_CENTER = 0.344, 0.3125, 0.375, 0.375
+"""Top, left, height and width of the crop for the perceptual distance, relative to an aligned face. It shows the eyes,
+the nose and the upper lip."""
+_FIT_STEPS = 3000
+_FIT_BATCH = 64
+_WRITE_EVERY = 20
+_UNSEEN = 5
+"""Every fifth face is not fitted, but reported."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """v_DR of some faces, [N, dr_dim], and their errors by the cutoff of luma and of color, [N, bands] each."""
+
+    v: Tensor
+    luma: Tensor
+    color: Tensor
+
+
+def fit_picture(config: RestorerConfig) -> str:
+    """Fits the network of `config.start` on `config.steps` batches of faces. Writes `costs.pt`, from which a stopped
+    run continues, and `last.pt` into `config.output`. Returns a table of errors. Raises PaniniError."""
+    network = starting_network(config, prior_of(config.prior))
+    if network.picture is None:
+        raise PaniniError(f"preset {config.preset!r} has no PictureDAFI")
+    if config.real_share != 1:
+        raise PaniniError("PictureDAFI is fitted on real faces: set real_share=1.0")
+    torch.manual_seed(config.seed)
+    folder = Path(config.output)
+    make_folder(folder)
+    text = fit(network.picture, measure(config, network, folder / "costs.pt"))
+    write_atomically(folder / "last.pt", partial(torch.save, network.state_dict()))
+    (folder / "fit.md").write_text(text + "\n")
+    return text
+
+
+@torch.no_grad()
+def measure(config: RestorerConfig, network: PaniniNet, path: Path | None = None) -> Costs:
+    """The costs of `config.steps` batches; those in the file `path` are not measured again.
+
+    The error of luma is a sum of L1, ST-LPIPS and identity distance, with the weights of the config; see `_of_color`
+    for that of color, which these hardly notice.
+    """
+    device = device_of(config.hardware)
+    faces = Faces.open(Path(config.real), config.size, config.least)
+    bank = FaceBank(faces, device, config.memory, config.face_weights)
+    batches = Batches(config, (network.prior.latents, network.prior.latent_dim), None, bank, device)
+    network = network.to(device).eval()
+    channels_last(network, config.hardware.channels_last)
+    error = _Error(config).to(device)
+    assert network.picture is not None
+    kept: list[tuple[Tensor, ...]] = []
+    if path is not None and path.exists():
+        kept = list(zip(*(rows.split(config.batch) for rows in torch.load(path, weights_only=True)), strict=True))
+    for step in range(len(kept), config.steps):
+        batch = batches(step)
+        v = network.dre(batch.given)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.hardware.bf16):
+            encoding = network.encode(batch.given, v, v)
+            state = network.fused(encoding)
+            for r in network.prior.resolutions:
+                if r > network.dafi.resolutions[-1]:
+                    state = network.prior.block(r, state, encoding.w)
+        generated = network.prior.finish(state.with_features(state.features.float()), encoding.w)
+        generated = F.adaptive_avg_pool2d(generated, batch.truth.shape[-1])
+        faces_of = encoding.picture.float(), generated, batch.truth
+        of_luma = [_of_luma(network.picture, error, *(x[i : i + 1] for x in faces_of)) for i in range(len(batch.truth))]
+        kept.append((v.cpu(), torch.stack(of_luma).cpu(), _of_color(network.picture, *faces_of).cpu()))
+        if path is not None and (step % _WRITE_EVERY == _WRITE_EVERY - 1 or step == config.steps - 1):
+            rows = [torch.cat(each) for each in zip(*kept, strict=True)]
+            write_atomically(path, partial(torch.save, rows))
+    return Costs(*(torch.cat(each) for each in zip(*kept, strict=True)))
+
+
+class _Error(nn.Module):
+    """The error of versions of a face [N, 3, S, S], compared with its original [1, 3, S, S] -> [N]."""
+
+    def __init__(self, config: RestorerConfig) -> None:
+        super().__init__()
+        self.losses, self.bf16 = config.losses, config.hardware.bf16
+        self.perceptual = STLPIPS(Path(config.perceptual_weights) if config.perceptual_weights else None)
+        channels_last(self.perceptual, config.hardware.channels_last)
+        if self.losses.identity and not config.identity:
+            raise PaniniError("losses.identity needs the file of the identity network: identity=…")
+        self.identity = MobileFaceNet(Path(config.identity)) if self.losses.identity else None
+
+    def forward(self, faces: Tensor, truth: Tensor) -> Tensor:
+        faces = faces.clamp(-1, 1)
+        total = self.losses.l1 * (faces - truth).abs().mean((1, 2, 3))
+        side = truth.shape[-1]
+        top, left, height, width = (round(part * side) for part in _CENTER)
+        ours, theirs = (x[..., top : top + height, left : left + width] for x in (faces, truth))
+        with torch.autocast(faces.device.type, torch.bfloat16, enabled=self.bf16):
+            of_truth = [f.expand(len(faces), -1, -1, -1) for f in self.perceptual.features(theirs)]
+            distance = self.perceptual.distance(self.perceptual.features(ours), of_truth)
+        total = total + self.losses.perceptual * distance.float()
+        if self.identity is not None:
+            likeness = (self.identity(faces) * self.identity(truth)).sum(1)
+            total = total + self.losses.identity * (1 - likeness)
+        return total
+
+
+def _of_luma(picture: PictureDAFI, error: nn.Module, photo: Tensor, generated: Tensor, truth: Tensor) -> Tensor:
+    """The error of one face [1, 3, S, S] by cutoff, [bands]; color has the same cutoff."""
+    count = picture.bands
+    weights = torch.ones(count, count, device=photo.device).triu()[:, None].expand(-1, 2, -1)
+    costs: Tensor = error(picture(photo.expand(count, -1, -1, -1), generated.expand(count, -1, -1, -1), weights), truth)
+    return costs
+
+
+def _of_color(picture: PictureDAFI, photo: Tensor, generated: Tensor, truth: Tensor) -> Tensor:
+    """The error of the color of faces [N, 3, S, S] by cutoff, [N, bands]: in all bands, L1 and the difference
+    of the mean amplitudes. By L1 alone, a gray face would be better than one whose color is slightly wrong."""
+    ours, theirs, true = (
+        [F.conv2d(band, picture.colors)[:, 1:] for band in octaves(x, picture.bands)] for x in (photo, generated, truth)
+    )
+
+    def errors(bands: Sequence[Tensor]) -> Tensor:
+        rows = []
+        for band, of_truth in zip(bands, true, strict=True):
+            amplitude = of_truth.abs().mean((1, 2, 3))
+            difference = (band - of_truth).abs().mean((1, 2, 3)) + (band.abs().mean((1, 2, 3)) - amplitude).abs()
+            rows.append(difference)
+        return torch.stack(rows, 1)
+
+    of_photo, of_generated = errors(ours), errors(theirs)
+    beyond = of_photo.flip(1).cumsum(1).flip(1)
+    return beyond + of_generated.cumsum(1) - of_generated
+
+
+def fit(picture: PictureDAFI, costs: Costs) -> str:
+    """Fits `picture` on CPU to minimize the expected error. Returns a table of mean errors over the unseen faces."""
+    fresh = PictureDAFI(costs.v.shape[1], picture.bands)
+    unseen = torch.arange(len(costs.v)) % _UNSEEN == 0
+    known = (~unseen).nonzero()[:, 0]
+    luma, color = ((each - each.min(1, keepdim=True).values) / each.mean() for each in (costs.luma, costs.color))
+    optimizer = torch.optim.AdamW(fresh.parameters(), 2e-3, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _FIT_STEPS)
+
+    def expected(rows: Tensor) -> tuple[Tensor, Tensor]:
+        chances = fresh.cutoffs(costs.v[rows]).exp()
+        return (chances[:, 0] * luma[rows]).sum(1).mean(), (chances[:, 1] * color[rows]).sum(1).mean()
+
+    chance = torch.Generator().manual_seed(0)
+    for _ in range(_FIT_STEPS):
+        rows = known[torch.randint(len(known), (_FIT_BATCH,), generator=chance)]
+        optimizer.zero_grad()
+        torch.stack(expected(rows)).sum().backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        after = [float(part) for part in expected(unseen.nonzero()[:, 0])]
+    picture.load_state_dict(fresh.state_dict())
+    lines = ["| error above that of each face's best cutoff | luma | color |", "| --- | --- | --- |"]
+    for name, k in (("the picture", 0), ("the generated face, but for the coarsest band", picture.bands - 1)):
+        lines.append(f"| {name} | {luma[unseen, k].mean():.1%} | {color[unseen, k].mean():.1%} |")
+    fixed = [float(each[~unseen].mean(0).argmin()) for each in (luma, color)]
+    means = [float(each[unseen, int(k)].mean()) for each, k in zip((luma, color), fixed, strict=True)]
+    lines.append(f"| one cutoff for all ({fixed[0]:.0f}, {fixed[1]:.0f}) | {means[0]:.1%} | {means[1]:.1%} |")
+    lines.append(f"| by v_DR | {after[0]:.1%} | {after[1]:.1%} |")
+    return "\n".join(lines)

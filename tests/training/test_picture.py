@@ -1,0 +1,69 @@
+"""The fit of PictureDAFI."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from panini.errors import PaniniError  # noqa: E402
+from panini.models.dafi import PictureDAFI  # noqa: E402
+from panini.training.config import Losses, RestorerConfig  # noqa: E402
+from panini.training.picture import Costs, fit, fit_picture, measure  # noqa: E402
+from panini.training.restorer import prior_of, starting_network  # noqa: E402
+from panini.weights.checkpoint import load_training_state  # noqa: E402
+
+Toy = Callable[..., RestorerConfig]
+
+
+def test_the_cutoff_follows_v_dr() -> None:
+    torch.manual_seed(0)
+    v = torch.randn(400, 16)
+    best = torch.where(v[:, 0] > 0, 1, 3)  # luma; color: always 4
+    luma = (torch.arange(5) - best[:, None]).abs().float() + 1
+    color = (torch.arange(5) - 4).abs().float().expand(400, -1) + 1
+    picture = PictureDAFI(16, bands=5)
+    text = fit(picture, Costs(v, luma, color))
+    with torch.no_grad():
+        weights = picture.weights(torch.stack((3 * torch.eye(16)[0], -3 * torch.eye(16)[0])))
+    torch.testing.assert_close(weights[0, 0], torch.tensor([0.0, 1, 1, 1, 1]), atol=0.05, rtol=0)
+    torch.testing.assert_close(weights[1, 0], torch.tensor([0.0, 0, 0, 1, 1]), atol=0.05, rtol=0)
+    torch.testing.assert_close(weights[:, 1], torch.tensor([[0.0, 0, 0, 0, 1]]).expand(2, -1), atol=0.05, rtol=0)
+    assert "by v_DR" in text
+
+
+def test_undamaged_faces_come_from_the_picture(toy_config: Toy) -> None:
+    config = toy_config(steps=3, real_share=1.0, losses=Losses(l1=1.0, perceptual=1.0), mixture={"paper": 1.0})
+    network = starting_network(config, prior_of(config.prior))
+    costs = measure(config, network)
+    assert costs.v.shape == (12, network.dre.dim)
+    assert costs.luma.shape == costs.color.shape == (12, 4)
+    assert costs.luma.isfinite().all()
+    least = costs.luma.argmin(1)
+    assert (least == 0).float().mean() > 0.5, "the untrained network's generated faces are worse than any picture"
+
+
+def test_the_fit_changes_nothing_else(toy_config: Toy, tmp_path: Path) -> None:
+    config = toy_config(steps=2, real_share=1.0, losses=Losses(l1=1.0, perceptual=1.0))
+    before = starting_network(config, prior_of(config.prior)).state_dict()
+    torch.save(before, tmp_path / "start.pt")
+    text = fit_picture(replace(config, start=str(tmp_path / "start.pt")))
+    after = load_training_state(tmp_path / "run" / "last.pt", "toy").state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    costs = torch.load(tmp_path / "run" / "costs.pt", weights_only=True)
+    again = fit_picture(replace(config, start=str(tmp_path / "start.pt"), steps=3))
+    more = torch.load(tmp_path / "run" / "costs.pt", weights_only=True)
+    assert [len(rows) for rows in costs] == 3 * [8]
+    assert [len(rows) for rows in more] == 3 * [12]
+    assert all(torch.equal(long[:8], short) for long, short in zip(more, costs, strict=True))
+    assert again != text
+    text = again
+    assert (tmp_path / "run" / "fit.md").read_text() == text + "\n"
+    assert changed == {"picture"}
+
+
+def test_sampled_faces_are_refused(toy_config: Toy) -> None:
+    with pytest.raises(PaniniError, match="real_share"):
+        fit_picture(toy_config(losses=Losses(l1=1.0)))
