@@ -21,6 +21,7 @@ from panini.degradation.torch import apply_shared
 from panini.models.prior import Prior
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, enlarged
+from panini.training.generate import picture_of, run_blocks
 
 COARSE_LATENTS = 4, 18
 """First and last layer at which style mixing may change to the other w, out of the small prior's 23."""
@@ -82,11 +83,10 @@ class SampledFaces:
         """Pictures [count, 3, size, size] in [-1, 1], their w+, and features by resolution up to `last`."""
         w = self.latents(count, chance)
         with torch.autocast(w.device.type, torch.bfloat16, enabled=self.bf16):
-            states = self.prior.features(w)
-        state = states[self.prior.resolutions[-1]]
-        pictures = self.prior.finish(state.with_features(state.features.float()), w)
-        pictures = F.avg_pool2d(pictures, max(1, pictures.shape[-1] // size))
-        features = {r: state.features for r, state in states.items() if r <= self.last}
+            states = self.prior.features(w, self.last)
+            state = run_blocks(self.prior, states[self.last], w, self.last)
+        pictures = picture_of(self.prior, state, w, max(1, self.prior.size // size))
+        features = {r: state.features for r, state in states.items()}
         return enlarged(pictures.clamp(-1, 1), size), w, features
 
 

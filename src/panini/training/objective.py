@@ -18,6 +18,7 @@ from panini.training.batches import Batch
 from panini.training.config import RestorerConfig
 from panini.training.data import enlarged
 from panini.training.distances import band_errors, error_left, lost_detail, relative_l1
+from panini.training.generate import picture_of, run_blocks
 from panini.weights.calibration import DIAL_REACH, shift_v
 
 DIAL_WEIGHT = 4.0
@@ -172,20 +173,19 @@ class Objective:
             place = self._place(step, whole)
             state = state.crop(*place, config.window)
             truth, picture = (_window(x, place, config.window, whole) for x in (truth, picture))
-        generated = self._generate(state, w)
+        ratio = max(1, network.prior.size // batch.truth.shape[-1])
+        generated = self._generate(state, w, ratio)
         side = min(generated.shape[-1], truth.shape[-1])
         share = config.window / whole if config.window else 1.0
         photo = _at(picture, side) if picture.shape[-1] >= side else enlarged(picture, side)
         return _Shown(_at(truth, side), _at(generated, side), photo, side / share)
 
-    def _generate(self, state: PriorState, w: Tensor) -> Tensor:
-        """Generates pictures; float32 from the prior's last features on."""
+    def _generate(self, state: PriorState, w: Tensor, ratio: int) -> Tensor:
+        """Generates pictures, averaged down by `ratio`; float32 from the prior's last features on."""
         prior = self.network.prior
         with self.autocast():
-            for r in prior.resolutions:
-                if r > self.network.dafi.resolutions[-1]:
-                    state = prior.block(r, state, w)
-        return prior.finish(state.with_features(state.features.float()), w)
+            state = run_blocks(prior, state, w, self.network.dafi.resolutions[-1])
+        return picture_of(prior, state, w, ratio)
 
     def _of_pictures(self, batch: Batch, shown: _Shown, looks: Tensor, v: Tensor) -> dict[str, Tensor]:
         config, weigh, helpers, terms = self.config, self.config.losses, self.helpers, {}
