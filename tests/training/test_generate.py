@@ -1,10 +1,11 @@
-"""The prior's last blocks and picture for training are `MobilePrior`'s own."""
+"""The prior's last blocks and picture for training are `MobilePrior`'s own; normalized features of discriminators."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from panini.models.discriminator import PriorFeatureDiscriminator
 from panini.models.prior import ToyPrior
 from panini.training.generate import picture_of, run_blocks
 
@@ -49,3 +50,17 @@ def test_blocks_in_bfloat16_are_as_close_as_the_prior_s() -> None:
         assert ours.features.dtype == torch.bfloat16
         errors = [float((picture_of(prior, each, w, 2) - exact).norm() / exact.norm()) for each in (ours, own)]
     assert errors[0] < min(0.02, 1.5 * errors[1])
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_discriminator_normalizes_features(kind: torch.dtype) -> None:
+    torch.manual_seed(0)
+    mean, spread = torch.randn(1, 6, 1, 1), torch.rand(1, 6, 1, 1) + 0.1
+    features = (mean + spread * torch.randn(2, 6, 8, 8)).to(kind)
+    normalized, plain = (
+        PriorFeatureDiscriminator(m, s, 8, 8).eval() for m, s in ((mean, spread), (0 * mean, spread**0))
+    )
+    plain.load_state_dict(normalized.state_dict())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
+        found, expected = normalized(features), plain((features.float() - mean) / spread)
+    torch.testing.assert_close(found, expected, atol=1e-5 if kind == torch.float32 else 0.02, rtol=1e-3)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 from panini.models.prior import MobilePrior, Prior, PriorState
 from panini.models.prior.mobile import MobileBlock, StyledConv, inverse_haar
@@ -92,5 +93,5 @@ class _Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_x = F.conv2d(gradient, weight.flip(2, 3), padding=1, groups=len(weight))
         if x is not None:
-            of_weight = torch.nn.grad.conv2d_weight(x, weight.shape, gradient, padding=1, groups=len(weight)).float()
+            of_weight = conv2d_weight(x, weight.shape, gradient, padding=1, groups=len(weight)).float()
         return of_x, of_weight

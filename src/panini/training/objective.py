@@ -119,7 +119,7 @@ class Objective:
         lost = lost_detail(_at(picture, _DETAIL_SIZE), _at(batch.truth, _DETAIL_SIZE)) if config.calm else 1.0
         looks = DIAL_WEIGHT**batch.dial * (_CALM + (1 - _CALM) * lost)
         for r, adversary in (self.helpers.features or {}).items():
-            terms[f"adversarial_{r}"] = (adversary.penalty(fused[r]) * looks).mean()
+            terms[f"adversarial_{r}"] = self._penalty(adversary, fused[r], looks)
         shown = None
         if config.view != "features":
             assert state is not None
@@ -203,13 +203,18 @@ class Objective:
             terms["identity"] = weigh.identity * (1 - likeness).mean()
         if helpers.faces is not None:
             face = _at(shown.generated, min(shown.generated.shape[-1], self._discriminator_side(shown)))
-            terms["adversarial"] = (helpers.faces.penalty(face) * looks).mean()
+            terms["adversarial"] = self._penalty(helpers.faces, face, looks)
         picture = self.network.picture
         if picture is not None and weigh.bands:
             photo, generated = band_errors(shown.photo, shown.generated, shown.truth, picture.bands)
             share = picture.weights(v)
             terms["bands"] = weigh.bands * torch.lerp(generated, photo, share).sum(1).mean()
         return terms
+
+    def _penalty(self, adversary: Adversary, fake: Tensor, looks: Tensor | float) -> Tensor:
+        with self.autocast():
+            penalty = adversary.penalty(fake)
+        return (penalty * looks).mean()
 
     def _distance(self, ours: Tensor, truth: Tensor, looks: Tensor) -> Tensor:
         assert self.helpers.perceptual is not None
