@@ -1,6 +1,7 @@
 """Faces are read as needed or decoded once; batches depend on seed and step alone."""
 
 import json
+import queue
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch
 from panini.degradation import Blur, Degradation, Noise
 from panini.degradation.steps import Fade, Tone
 from panini.errors import PaniniError
-from panini.training.batches import SampledFaces, toned, varied
+from panini.training.batches import Ahead, SampledFaces, toned, varied
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, Faces, check_disjoint
 from panini.training.restorer import RestorerTraining
@@ -102,3 +103,17 @@ def test_training_on_a_validation_face_is_refused(faces: Path, tmp_path: Path) -
 def test_no_faces_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(PaniniError, match="no faces"):
         Faces.open(tmp_path)
+
+
+def test_a_step_s_batch_is_made_during_the_step_before() -> None:
+    started: queue.Queue[int] = queue.Queue()
+
+    def make(step: int) -> int:
+        started.put(step)
+        return 10 * step
+
+    ahead = Ahead(make, CPU)
+    assert ahead(3) == 30
+    assert [started.get(timeout=10) for _ in range(2)] == [3, 4], "4 is made without being asked for"
+    assert ahead(4) == 40
+    assert ahead(9) == 90, "a step that is not the next one is made when it is asked for"

@@ -45,6 +45,9 @@ def test_device_kit_from_pack_to_join(
     table = capsys.readouterr().out
     assert "50 steps" in table
     assert "parity: network" in table
+    assert "samples/s" in table
+    assert table.count("operator ") == 10, "the profile"
+    assert "aten::convolution" in (runs / "check/profile.txt").read_text()
     assert kit.main(["train", *common, "--minutes", "0.05", "--out", str(out)]) == 0
     assert all(path.stat().st_size <= LIMIT for path in out.iterdir())
     assert len(list(out.iterdir())) <= 8

@@ -109,7 +109,8 @@ class PriorFeatureDiscriminator(nn.Module):
         self.fine_logits, self.coarse_logits = _normalized(hidden, 1, 1), _normalized(coarse, 1, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        fine = self.fine((features - self.mean) / self.spread)
+        # (features - mean) / spread, in one pass
+        fine = self.fine(F.batch_norm(features, self.mean.flatten(), self.spread.flatten().square(), eps=0.0))
         logits = self.fine_logits(fine), self.coarse_logits(self.coarse(fine))
         return torch.cat([part.float().flatten(1) for part in logits], 1)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from panini.training.config import Optimizer
 from panini.training.distances import r1, seem_real, tell_apart
@@ -72,7 +73,8 @@ class Adversary:
         update."""
         if step % self.balance.every:
             return None
-        real_logits, fake_logits = self.module(real), self.module(fake)
+        with parametrize.cached():  # one spectral normalization for both
+            real_logits, fake_logits = self.module(real), self.module(fake)
         loss = tell_apart(real_logits, fake_logits)
         with torch.no_grad():
             right = ((real_logits > 0).float().mean() + (fake_logits < 0).float().mean()) / 2

@@ -7,8 +7,10 @@ degradations) are copied to it, and nothing is copied back.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +23,9 @@ from panini.degradation.torch import apply_shared
 from panini.models.prior import Prior
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, enlarged
+from panini.training.generate import picture_of, run_blocks
+
+Made = TypeVar("Made")
 
 COARSE_LATENTS = 4, 18
 """First and last layer at which style mixing may change to the other w, out of the small prior's 23."""
@@ -35,6 +40,23 @@ class Batch:
     w: Tensor  # [K, latents, latent_dim], w+ of the sampled faces
     features: dict[int, Tensor]  # the prior's features of these, [K, C, r, r] by resolution
     dial: Tensor  # [N] in [-1, 1]: the setting of the dial to train for
+
+
+class Ahead(Generic[Made]):
+    """Makes what each step needs; on a CPU, in another thread during the step before."""
+
+    def __init__(self, make: Callable[[int], Made], device: torch.device) -> None:
+        self._make = make
+        self._maker = ThreadPoolExecutor(1) if device.type == "cpu" else None
+        self._next: tuple[int, Future[Made]] | None = None
+
+    def __call__(self, step: int) -> Made:
+        if self._maker is None:
+            return self._make(step)
+        made, self._next = self._next, None
+        result = made[1].result() if made and made[0] == step else self._make(step)
+        self._next = step + 1, self._maker.submit(self._make, step + 1)
+        return result
 
 
 class SampledFaces:
@@ -82,11 +104,10 @@ class SampledFaces:
         """Pictures [count, 3, size, size] in [-1, 1], their w+, and features by resolution up to `last`."""
         w = self.latents(count, chance)
         with torch.autocast(w.device.type, torch.bfloat16, enabled=self.bf16):
-            states = self.prior.features(w)
-        state = states[self.prior.resolutions[-1]]
-        pictures = self.prior.finish(state.with_features(state.features.float()), w)
-        pictures = F.avg_pool2d(pictures, max(1, pictures.shape[-1] // size))
-        features = {r: state.features for r, state in states.items() if r <= self.last}
+            states = self.prior.features(w, self.last)
+            state = run_blocks(self.prior, states[self.last], w, self.last)
+        pictures = picture_of(self.prior, state, w, max(1, self.prior.size // size))
+        features = {r: state.features for r, state in states.items()}
         return enlarged(pictures.clamp(-1, 1), size), w, features
 
 

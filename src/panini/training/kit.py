@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from panini.errors import PaniniError, first_line
 from panini.evaluation.stlpips import STLPIPS
@@ -79,7 +80,9 @@ _PRIOR, _PERCEPTUAL, _START, _IDENTITY, _FACES, _GOLDEN, _CONFIG = (
 _WHOLE = "whole"
 _PARITY = 0.02
 """Maximum relative error of the golden values; TF32 or another order of summation causes a tenth of it."""
-_STEPS = 50
+_STEPS, _WARM_UP = 50, 20
+_PROFILED, _SHOWN = 2, 10
+"""Steps that `check` profiles; the number of kernels that it prints."""
 _CHECK_SECONDS = 55.0
 _RESULT = "result.tar"
 
@@ -285,10 +288,11 @@ def check(arguments: argparse.Namespace) -> None:
         if not error < _PARITY:
             raise PaniniError(f"{name} differs from the golden value by {error:.1e}, more than {_PARITY}")
     training = _fifty_steps(config)
-    for layout in (True, False):
-        for times in (0.5, 1, 2):
-            if perf_counter() - began < _CHECK_SECONDS:
-                _row(*_throughput(training, config, round(times * config.batch), layout))
+    _profile(training, Path(config.output) / "profile.txt")
+    layout = config.hardware.channels_last
+    for batch, other in ((2 * config.batch, layout), (config.batch, not layout)):
+        if perf_counter() - began < _CHECK_SECONDS:
+            _row(*_throughput(training, batch, other))
     _row("time", f"{perf_counter() - began:.0f} s")
 
 
@@ -349,34 +353,67 @@ def _fifty_steps(config: RestorerConfig) -> RestorerTraining:
     """Raises PaniniError if a gradient is not finite or the loss does not decrease."""
     optimizer = replace(config.optimizer, schedule="constant", warmup=5)
     training = RestorerTraining(replace(config, steps=_STEPS, optimizer=optimizer))
-    losses = []
-    for _ in range(_STEPS):
-        losses.append(training.update()["total"])
-        training.step += 1
-    values = torch.stack(losses).tolist()
+    torch.backends.cudnn.benchmark = False  # it takes longer than all steps here
+    losses = _steps(training, _WARM_UP)
+    began = perf_counter()
+    values = losses + _steps(training, _STEPS - _WARM_UP)
+    seconds = perf_counter() - began
     first, last = np.mean(values[:10]), np.mean(values[-10:])
     _row(f"{_STEPS} steps", f"loss {first:.3f} -> {last:.3f}, {int(training.skipped_steps())} skipped")
     if not last < first or training.skipped_steps() > 0:
         raise PaniniError(f"{_STEPS} steps: the loss does not decrease, or gradients are not finite")
+    _row(*_speed(config.batch, config.hardware.channels_last, _STEPS - _WARM_UP, seconds))
     return training
 
 
-def _throughput(training: RestorerTraining, config: RestorerConfig, batch: int, channels_last: bool) -> tuple[str, str]:
-    """Samples per second over a few steps with another batch size and memory layout."""
-    name = f"batch {batch}, channels {'last' if channels_last else 'first'}"
+def _steps(training: RestorerTraining, count: int) -> list[float]:
+    """Does steps and waits for the device; returns their losses."""
+    losses = []
+    for _ in range(count):
+        losses.append(training.update()["total"])
+        training.step += 1
+    values: list[float] = torch.stack(losses).tolist()
+    return values
+
+
+def _speed(batch: int, channels_last: bool, steps: int, seconds: float) -> tuple[str, str]:
+    return f"batch {batch}, channels {'last' if channels_last else 'first'}", f"{steps * batch / seconds:.1f} samples/s"
+
+
+def _profile(training: RestorerTraining, path: Path) -> None:
+    """Prints where the time of a step goes: the kernels (on a CPU, the operators) that take most of it, and how long
+    the GPU waits for work. Writes all of them to `path`."""
+    gpu = training.device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as recorded:
+        began = perf_counter()
+        _steps(training, _PROFILED)
+        seconds = (perf_counter() - began) / _PROFILED
+    rows = []
+    for event in recorded.key_averages():
+        if not (gpu and event.cpu_time_total):  # not the calls that start kernels
+            time = event.self_device_time_total if gpu else event.self_cpu_time_total
+            rows.append((time / 1e6 / _PROFILED, event.count // _PROFILED, event.key))
+    rows.sort(reverse=True)
+    if gpu:
+        busy, kernels = sum(row[0] for row in rows), sum(row[1] for row in rows)
+        _row("a step", f"{1e3 * seconds:.0f} ms, {kernels} kernels, GPU idle {1 - busy / seconds:.0%}")
+    lines = [f"{1e3 * time:.2f} ms in {count} x {name}" for time, count, name in rows]
+    for line in lines[:_SHOWN]:
+        _row("kernel" if gpu else "operator", line[:110])
+    write(path, "\n".join(lines).encode())
+
+
+def _throughput(training: RestorerTraining, batch: int, channels_last: bool) -> tuple[str, str]:
+    """Samples per second over a few steps with another batch size or memory layout."""
     try:
         training.resize(batch, channels_last)
-        for timed in (False, True):
-            began, steps = perf_counter(), 5
-            for _ in range(steps):
-                total = training.update()["total"]
-                training.step += 1
-            total.item()  # waits for the device
-            if timed:
-                return name, f"{steps * batch / (perf_counter() - began):.1f} samples/s"
+        _steps(training, 2)
+        began = perf_counter()
+        _steps(training, 5)
+        return _speed(batch, channels_last, 5, perf_counter() - began)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
-    return name, "out of memory"
+    return _speed(batch, channels_last, 0, 1.0)[0], "out of memory"
 
 
 # --- train -----------------------------------------------------------------------------------------------------------

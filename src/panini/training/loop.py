@@ -41,6 +41,9 @@ WRITE_AT = (0.5, 0.9)
 SKIPPED_LIMIT = 0.25
 """A run is aborted if a larger fraction of the last `RECENT` steps had a non-finite gradient."""
 RECENT = 200
+_BENCHMARKED = 4
+"""Kernels that cuDNN tries for each convolution, of PyTorch's 10: its heuristic ranks them, so the fastest one should
+be among the first, and trying the slow ones costs most of the time."""
 GROWTH_LIMIT = 3.0
 """A run is aborted if its mean loss over the last `RECENT` steps exceeds the lowest such mean by this factor."""
 
@@ -71,7 +74,9 @@ def device_of(hardware: Hardware) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise PaniniError(f"hardware.device: {first_line(error)}") from error
-    torch.backends.cudnn.benchmark = device.type == "cuda"
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark_limit = _BENCHMARKED
     torch.backends.cudnn.allow_tf32 = False
     return device
 

@@ -17,6 +17,7 @@ from panini.training.adversary import Adversary
 from panini.training.batches import Batch
 from panini.training.config import RestorerConfig
 from panini.training.distances import error_left, lost_detail, relative_l1
+from panini.training.generate import picture_of, run_blocks
 from panini.weights.calibration import DIAL_REACH, shift_v
 
 DIAL_WEIGHT = 4.0
@@ -115,7 +116,7 @@ class Objective:
         lost = lost_detail(_at(picture, _DETAIL_SIZE), _at(batch.truth, _DETAIL_SIZE)) if config.calm else 1.0
         looks = DIAL_WEIGHT**batch.dial * (_CALM + (1 - _CALM) * lost)
         for r, adversary in (self.helpers.features or {}).items():
-            terms[f"adversarial_{r}"] = (adversary.penalty(fused[r]) * looks).mean()
+            terms[f"adversarial_{r}"] = self._penalty(adversary, fused[r], looks)
         shown = None
         if config.view != "features":
             assert state is not None
@@ -169,19 +170,18 @@ class Objective:
             place = self._place(step, whole)
             state = state.crop(*place, config.window)
             truth = _window(truth, place, config.window, whole)
-        generated = self._generate(state, w)
+        ratio = max(1, network.prior.size // batch.truth.shape[-1])
+        generated = self._generate(state, w, ratio)
         side = min(generated.shape[-1], truth.shape[-1])
         share = config.window / whole if config.window else 1.0
         return _Shown(_at(truth, side), _at(generated, side), side / share)
 
-    def _generate(self, state: PriorState, w: Tensor) -> Tensor:
-        """Generates pictures; float32 from the prior's last features on."""
+    def _generate(self, state: PriorState, w: Tensor, ratio: int) -> Tensor:
+        """Generates pictures, averaged down by `ratio`; float32 from the prior's last features on."""
         prior = self.network.prior
         with self.autocast():
-            for r in prior.resolutions:
-                if r > self.network.dafi.resolutions[-1]:
-                    state = prior.block(r, state, w)
-        return prior.finish(state.with_features(state.features.float()), w)
+            state = run_blocks(prior, state, w, self.network.dafi.resolutions[-1])
+        return picture_of(prior, state, w, ratio)
 
     def _of_pictures(self, batch: Batch, shown: _Shown, looks: Tensor) -> dict[str, Tensor]:
         config, weigh, helpers, terms = self.config, self.config.losses, self.helpers, {}
@@ -199,8 +199,13 @@ class Objective:
             terms["identity"] = weigh.identity * (1 - likeness).mean()
         if helpers.faces is not None:
             face = _at(shown.generated, min(shown.generated.shape[-1], self._discriminator_side(shown)))
-            terms["adversarial"] = (helpers.faces.penalty(face) * looks).mean()
+            terms["adversarial"] = self._penalty(helpers.faces, face, looks)
         return terms
+
+    def _penalty(self, adversary: Adversary, fake: Tensor, looks: Tensor | float) -> Tensor:
+        with self.autocast():
+            penalty = adversary.penalty(fake)
+        return (penalty * looks).mean()
 
     def _distance(self, ours: Tensor, truth: Tensor, looks: Tensor) -> Tensor:
         assert self.helpers.perceptual is not None

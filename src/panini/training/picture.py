@@ -26,6 +26,7 @@ from panini.models.panini_net import PaniniNet
 from panini.training.batches import Batches
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, Faces
+from panini.training.generate import picture_of, run_blocks
 from panini.training.identity import MobileFaceNet
 from panini.training.loop import device_of
 from panini.training.optim import channels_last
@@ -90,12 +91,9 @@ def measure(config: RestorerConfig, network: PaniniNet, path: Path | None = None
         v = network.dre(batch.given)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.hardware.bf16):
             encoding = network.encode(batch.given, v, v)
-            state = network.fused(encoding)
-            for r in network.prior.resolutions:
-                if r > network.dafi.resolutions[-1]:
-                    state = network.prior.block(r, state, encoding.w)
-        generated = network.prior.finish(state.with_features(state.features.float()), encoding.w)
-        generated = F.adaptive_avg_pool2d(generated, batch.truth.shape[-1])
+            state = run_blocks(network.prior, network.fused(encoding), encoding.w, network.dafi.resolutions[-1])
+        ratio = network.prior.size // batch.truth.shape[-1]
+        generated = picture_of(network.prior, state, encoding.w, ratio)
         faces_of = encoding.picture.float(), generated, batch.truth
         of_luma = [_of_luma(network.picture, error, *(x[i : i + 1] for x in faces_of)) for i in range(len(batch.truth))]
         kept.append((v.cpu(), torch.stack(of_luma).cpu(), _of_color(network.picture, *faces_of).cpu()))

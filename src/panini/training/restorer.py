@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from panini.models.discriminator import Discriminator, PatchDiscriminator, Prior
 from panini.models.panini_net import PaniniNet
 from panini.models.prior import MobilePrior, Prior
 from panini.training.adversary import Adversary
-from panini.training.batches import Batch, Batches, SampledFaces
+from panini.training.batches import Ahead, Batches, SampledFaces
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, Faces, aligned, check_disjoint
 from panini.training.distances import ShallowSTLPIPS, VGGDistance
@@ -64,8 +63,7 @@ class RestorerTraining(Training[RestorerConfig]):
         self.batches = Batches(config, latent_shape, self.sampled, real, self.device)
         self.objective = Objective(config, self.network, self._helpers(real), self.device)
         self.validator = Validator(config, self.device) if config.validate_every else None
-        self._maker = ThreadPoolExecutor(1)
-        self._ahead: tuple[int, Future[Batch]] | None = None
+        self._ahead = Ahead(self.batches, self.device)
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -146,22 +144,13 @@ class RestorerTraining(Training[RestorerConfig]):
 
     def update(self) -> Mapping[str, Tensor]:
         step, progress = self.step, self.progress
-        batch = self._next_batch(step)
+        batch = self._ahead(step)
         terms, seen = self.objective(batch, step)
         total = torch.stack([term for name, term in terms.items() if not name.startswith(".")]).sum()
         self.descent.step(total, step, progress)
         self.moving.follow(step)
         logged = {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}
         return logged | self._update_discriminators(seen, step, progress)
-
-    def _next_batch(self, step: int) -> Batch:
-        """The batch of a step. On a CPU, another thread prepares the next one meanwhile."""
-        if self.device.type != "cpu":
-            return self.batches(step)
-        made, self._ahead = self._ahead, None
-        batch = made[1].result() if made and made[0] == step else self.batches(step)
-        self._ahead = step + 1, self._maker.submit(self.batches, step + 1)
-        return batch
 
     def _update_discriminators(self, seen: Seen, step: int, progress: float) -> dict[str, Tensor]:
         losses = {}
@@ -194,7 +183,8 @@ class RestorerTraining(Training[RestorerConfig]):
         self.config = replace(self.config, batch=batch, hardware=hardware)
         for part in (self.batches, self.objective):
             part.config = self.config
-        self.batches, self._ahead = self.batches.resized(batch), None
+        self.batches = self.batches.resized(batch)
+        self._ahead = Ahead(self.batches, self.device)
         helpers = self.objective.helpers
         modules = [self.network, *(adversary.module for adversary in self.adversaries)]
         modules += [self.sampled.prior] if self.sampled is not None else []

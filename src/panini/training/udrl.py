@@ -26,7 +26,7 @@ from panini.models.dafi import PictureDAFI
 from panini.models.deblur import Deblur, radii, spectra
 from panini.models.dre import DegradationEncoder
 from panini.models.octaves import octaves
-from panini.training.batches import choose, damaged
+from panini.training.batches import Ahead, choose, damaged
 from panini.training.config import UDRLConfig
 from panini.training.data import FACE_SIZE, FaceBank, Faces, check_disjoint
 from panini.training.loop import Training, Validation
@@ -210,6 +210,7 @@ class UDRLTraining(Training[UDRLConfig]):
             check_disjoint([self.faces], Path(config.validation))
         bank = FaceBank(self.faces, self.device, config.memory)
         self.canvases = Canvases(bank, config.mixture, config.seed, config.tiles)
+        self._ahead = Ahead(lambda step: self.canvases.batch(step, config.batch), self.device)
         network = build(config.preset)
         if not isinstance(network.dre, DegradationEncoder):
             raise PaniniError(f"preset {config.preset!r} has no degradation encoder to train")
@@ -224,7 +225,7 @@ class UDRLTraining(Training[UDRLConfig]):
 
     def update(self) -> Mapping[str, Tensor]:
         self.udrl.train()
-        given, truth = self.canvases.batch(self.step, self.config.batch)
+        given, truth = self._ahead(self.step)
         terms = self.udrl(given, truth)
         total = torch.stack(list(terms.values())).sum()
         self.descent.step(total, self.step, self.progress)
