@@ -86,6 +86,33 @@ def test_faces_at_any_angle_are_found_once(detector, width, angle):
         assert face.spread < 0.2
 
 
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_turned_faces_next_to_upright_ones_are_found(detector, angle):
+    """Two prints on an album page: one with large upright faces, one that lies on its side or upside down."""
+    page = np.full((760, 1400, 3), 215, np.uint8)
+    upright, places = scattered(80, 0)
+    turned, more = scattered(28, angle)
+    page[40:712, 40:712], page[300:534, 1000:1234] = upright, turned
+    places += list(np.add(more, (960, 260)))
+    faces = detector(page)
+    assert len(faces) == len(places)
+    for x, y in np.add(places, 40):
+        assert any(np.hypot(face.center[0] - x, face.center[1] - y) < face.box[2] / 2 for face in faces)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_only_a_photo_with_turned_faces_is_searched_in_full(turned):
+    page = np.full((1200, 1600, 3), 127, np.uint8)
+    page[300:812, 300:812] = data.astronaut()
+    told, detector = [], CenterFace()
+    detector.progress = lambda done, of: told.append((done, of))
+    assert len(detector(np.rot90(page) if turned else page)) == 1
+    done, of = zip(*told, strict=True)
+    assert list(done) == sorted(set(done))
+    assert len(set(of)) == 1
+    assert (done[-1] == of[0] - 1) == turned
+
+
 def test_faces_are_chosen_by_number_and_by_place():
     faces = [Face((x, 10.0, 20.0, 20.0), 0.9, np.zeros((5, 2), np.float32)) for x in (0.0, 100.0, 200.0)]
     assert choose(faces) == faces

@@ -370,6 +370,35 @@ def test_three_nodes_one_of_which_dies(many, monkeypatch):
 
 
 @pytest.mark.cluster
+def test_a_lost_head_is_told_and_the_same_command_resumes(many, monkeypatch):
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    node = {"object_store_memory": 80_000_000, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 0})
+    before, out = contents(many), many.with_name("out")
+    command = [sys.executable, "-m", "panini.cli", "restore", str(many), "-o", str(out), "-r", *ENGINE]
+    command += ["--engine", "ray", "--workers", "1"]
+    try:
+        cluster.add_node(num_cpus=1, **node)
+        environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+        driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        while driver.poll() is None and (not out.exists() or len(pictures(out)) < len(before) // 3):
+            time.sleep(0.2)
+        assert driver.poll() is None, "it was too fast to lose the head"
+        cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
+        said = driver.communicate(timeout=120)[1]
+        assert driver.returncode == 2, said
+        assert said.splitlines()[-1] == "panini: the head of the cluster is gone; run the same command to resume"
+    finally:
+        cluster.shutdown()
+    last = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert last.returncode == 1, last.stderr  # one file is broken
+    assert f" of {len(before)} restored" in last.stdout
+
+
+@pytest.mark.cluster
 def test_a_driver_is_killed_and_started_again(many):
     pytest.importorskip("ray")
     before, out = contents(many), many.with_name("out")

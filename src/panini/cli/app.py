@@ -18,7 +18,7 @@ from panini.cli.inspect import inspect
 from panini.cli.measure import calibrate, figures, probe
 from panini.cli.restore import restore
 from panini.cli.serve import serve
-from panini.cli.train import ablate, config_fields, train
+from panini.cli.train import TrainCommand, ablate, train
 from panini.errors import PaniniError
 
 app = typer.Typer(
@@ -47,7 +47,7 @@ def panini(
 _USERS = (restore, inspect, demo, serve, devices)
 _RESEARCHERS = (degrade, train, ablate, export, import_prior, probe, evaluate, calibrate, figures)
 for verb in (*_USERS, *_RESEARCHERS):  # in the order of `panini --help`
-    app.command(epilog=config_fields() if verb is train else None)(verb)
+    app.command(cls=TrainCommand if verb is train else None)(verb)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from panini.cli.common import needs_train_extra
-from panini.training.config import RestorerConfig, UDRLConfig, describe
 
 Recipe = Annotated[Path, typer.Option("--config", metavar="FILE", help="Recipe, such as configs/b.toml.")]
 Overrides = Annotated[
@@ -24,12 +24,22 @@ Overrides = Annotated[
 
 def config_fields() -> str:
     """Lists every field of the configs with its default and meaning, for the end of `panini train --help`."""
+    from panini.training.config import RestorerConfig, UDRLConfig, describe
+
     parts = []
     for network, cls in (("restorer and picture", RestorerConfig), ("udrl", UDRLConfig)):
         lines = [f"Recipe fields for {network} (--set KEY=VALUE):"]
         lines += [f"  {s.name} = {s.default or repr('')} ({s.kind}): {s.meaning}" for s in describe(cls())]
         parts.append("\b\n" + "\n".join(lines))  # \b: lines are not joined
     return "\n\n".join(parts)
+
+
+class TrainCommand(TyperCommand):
+    """`panini train`. Reads the fields of the configs only for its help, because this takes time."""
+
+    def format_epilog(self, *arguments: Any) -> None:
+        self.epilog = config_fields()
+        super().format_epilog(*arguments)
 
 
 class Network(StrEnum):

@@ -24,12 +24,13 @@ _STRIDE = 4  # the network's output stride
 _MULTIPLE = 32  # its input's sides must be multiples of this
 _TILE = 1024  # pixels: largest side that the network sees at once, which bounds memory on large scans
 _OVERLAP = 112  # pixels that neighboring tiles share; larger faces are found whole at the next coarser level
-_LEVEL_STEP = 4  # between levels; the network finds faces from about 10 to 400 px
+_LEVEL_STEP = 2  # halvings between searched levels; the network finds faces from about 10 to 400 px
 _COARSEST = 320  # pixels: longest side of the last level
 _SMALLEST = 14  # pixels: width of the smallest face at the finest level
 _CANDIDATE = 0.05  # the lowest score of candidates, which are checked again upright
+_FAINT = 0.02  # the same for small faces in the upright search, where small turned faces show faintly
 _PLAUSIBLE = 0.35  # the lowest score then required in the best of four directions
-_FIRST_VIEW = 128  # pixels: side of these four views, small because there are many
+_FIRST_VIEW = 64  # pixels: side of these four views, small because there are many
 _CLOSE_UP = 224  # pixels: side of the last view, which the landmarks come from
 _CLOSE_UP_FACE = 0.47  # width of the face relative to these views, for which the network is most exact
 _SAME = 0.7  # share of the smaller box that two boxes of one face have in common
@@ -109,74 +110,90 @@ class CenterFace:
         self.min_score = min_score
         self.min_face = min_face
         self.progress: Callable[[int, int], None] = lambda done, of: None
-        """Called with the number of searched tiles and the number of all tiles."""
+        """Called with the number of searched tiles and the largest number of tiles that the search may take."""
         self.smaller = 0
         """Number of faces that the last call skipped because they are narrower than `min_face`."""
         self._session = open_network(resources.files(__package__).joinpath("centerface.onnx").read_bytes(), threads)
 
     def __call__(self, image: NDArray[np.uint8], /) -> list[Face]:
         """Finds the faces in a uint8 RGB picture [H, W, 3], largest first, without duplicates."""
-        scales = list(self._levels(image))
-        sizes = [[max(1, round(side * scale)) for side in image.shape[:2]] for scale in scales]
-        parts = [len(_spans(height)) * len(_spans(width)) for height, width in sizes]
-        found: list[Face] = []
-        for number, scale in enumerate(scales):
-            found += self._at_level(image, scale, sum(parts[:number]), sum(parts))
-        closer = (self._look_closer(image, face) for face in _once(found))
-        seen = [face for face in closer if face is not None]
+        levels = _pyramid(image, min(_SMALLEST / self.min_face, 1.0))
+        fine, coarse = levels[0::_LEVEL_STEP], levels[1::_LEVEL_STEP] if len(levels) > _LEVEL_STEP else []
+        tiles = [sum(len(_tiles(level)) for level in part) for part in (fine, coarse, fine)]
+        seen = self._search(image, fine, (0,), [], 0, sum(tiles))
+        # Few photos have turned faces. Half the size shows most of them for a quarter of the work.
+        if coarse and any(_is_upright(face) for face in seen):
+            seen += self._search(image, coarse, (1, 2, 3), seen, tiles[0], sum(tiles))
+        if not (coarse and seen and all(map(_is_upright, seen))):
+            seen += self._search(image, fine, (1, 2, 3), seen, tiles[0] + tiles[1], sum(tiles))
         faces = _once([face for face in seen if max(face.box[2:]) >= self.min_face])
         small = _once([face for face in seen if max(face.box[2:]) < self.min_face])
         self.smaller = sum(all(overlap(face, other)[1] < _SAME for other in faces) for face in small)
         return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
 
-    def _levels(self, image: NDArray[np.uint8]) -> Iterator[float]:
-        """The scales to search. At the finest one, the smallest face is just large enough for the network."""
-        scale = min(_SMALLEST / self.min_face, 1.0)
-        while True:
-            yield scale
-            if max(image.shape[:2]) * scale <= _COARSEST:
-                return
-            scale /= _LEVEL_STEP
+    def _search(
+        self,
+        image: NDArray[np.uint8],
+        levels: list[NDArray[np.uint8]],
+        turns: Sequence[int],
+        seen: list[Face],
+        done: int,
+        of: int,
+    ) -> list[Face]:
+        """Faces not yet `seen`, in these directions (quarter turns). done, of: number of tiles before, and of all."""
+        found, faint = list[Face](), turns == (0,)
+        for level in levels:
+            height, width = level.shape[:2]
+            sx, sy = image.shape[1] / width, image.shape[0] / height
+            for (x0, x1), (y0, y1) in _tiles(level):
+                self.progress(done, of)
+                done += 1
+                for face in self._in_tile(level[y0:y1, x0:x1], turns):
+                    x, y, w, h = face.box
+                    if face.score < _CANDIDATE and not (faint and level is levels[0] and max(w, h) < 2 * _SMALLEST):
+                        continue
+                    # A face cut by a tile's inner edge is seen whole in the next tile or at the next level.
+                    if (x < 0 < x0) or (y < 0 < y0) or (x0 + x + w > x1 < width) or (y0 + y + h > y1 < height):
+                        continue
+                    found.append(_seen_through(np.array([[sx, 0, x0 * sx], [0, sy, y0 * sy]]), face))
+        new = [face for face in _once(found) if not any(_is_same(face, other) for other in seen)]
+        return [face for face in self._look_closer(image, new) if face is not None]
 
-    def _at_level(self, image: NDArray[np.uint8], scale: float, done: int, of: int) -> Iterator[Face]:
-        """Candidates at one scale. done, of: number of tiles before this scale, and of all tiles."""
-        level = _resized(image, scale)
-        height, width = level.shape[:2]
-        sx, sy = image.shape[1] / width, image.shape[0] / height
-        for number, ((x0, x1), (y0, y1)) in enumerate(itertools.product(_spans(width), _spans(height)), done):
-            self.progress(number, of)
-            for face in self._in_tile(level[y0:y1, x0:x1]):
-                x, y, w, h = face.box
-                # A face cut by a tile's inner edge is seen whole in the next tile or at the next level.
-                if (x < 0 < x0) or (y < 0 < y0) or (x0 + x + w > x1 < width) or (y0 + y + h > y1 < height):
-                    continue
-                yield _seen_through(np.array([[sx, 0, x0 * sx], [0, sy, y0 * sy]]), face)
+    def _in_tile(self, tile: NDArray[np.uint8], turns: Sequence[int]) -> Iterator[Face]:
+        """Candidates in one tile [H, W, 3], in these directions, because the network only finds upright faces."""
+        height, width = tile.shape[:2]
+        backs = np.array(
+            [
+                [[1, 0, 0], [0, 1, 0]],
+                [[0, -1, width], [1, 0, 0]],
+                [[-1, 0, width], [0, -1, height]],
+                [[0, 1, 0], [-1, 0, height]],
+            ],
+            np.float64,
+        )
+        for turn in turns:
+            (found,) = self._detect(np.rot90(tile, turn)[None])
+            yield from (_seen_through(backs[turn], face) for face in found)
 
-    def _in_tile(self, tile: NDArray[np.uint8]) -> Iterator[Face]:
-        """Candidates in one tile [H, W, 3], in four directions, because the network only finds upright faces."""
-        width = tile.shape[1]
-        back = np.array([[0.0, -1, width], [1, 0, 0]])  # undoes a quarter turn
-        for turned in (tile, np.rot90(tile)):
-            straight, upside_down = self._detect(np.stack([turned, turned[::-1, ::-1]]))
-            half_turn = np.array([[-1.0, 0, turned.shape[1]], [0, -1, turned.shape[0]]])
-            for face in (*straight, *(_seen_through(half_turn, face) for face in upside_down)):
-                yield face if turned is tile else _seen_through(back, face)
-
-    def _look_closer(self, image: NDArray[np.uint8], face: Face) -> Face | None:
-        """Finds the face again, upright and at a fixed size, for accurate landmarks. None if it is not a face."""
+    def _look_closer(self, image: NDArray[np.uint8], faces: list[Face]) -> list[Face | None]:
+        """Finds each face again, upright and at a fixed size, for accurate landmarks. None if it is not a face."""
         # The angle of a candidate may be wrong by a multiple of 90 degrees: the best of four directions is right.
-        views = self._look(image, face, _FIRST_VIEW, [face.angle + turn for turn in (0, 90, 180, 270)], 4 * [False])
-        best = max((other for other in views if other is not None), key=lambda other: other.score, default=None)
-        return None if best is None or best.score < _PLAUSIBLE else self._close_up(image, best)
+        turned = [(face, face.angle + turn, False) for face in faces for turn in (0, 90, 180, 270)]
+        views = self._look(image, turned, _FIRST_VIEW)
+        closer: list[Face | None] = []
+        for four in (views[start : start + 4] for start in range(0, len(views), 4)):
+            best = max((face for face in four if face is not None), key=lambda face: face.score, default=None)
+            closer.append(None if best is None or best.score < _PLAUSIBLE else self._close_up(image, best))
+        return closer
 
     def look_again(self, image: NDArray[np.uint8], face: Face) -> Face | None:
         """Finds the face near its old position in another frame; None if it is gone. Faster than a full search."""
-        found = self._close_up(image, face) or self._look_closer(image, face)
+        found = self._close_up(image, face) or self._look_closer(image, [face])[0]
         return found if found is not None and max(found.box[2:]) >= self.min_face else None
 
     def _close_up(self, image: NDArray[np.uint8], best: Face) -> Face | None:
         """Finds the face again at its known angle, once as it is and once mirrored."""
-        straight, mirrored = self._look(image, best, _CLOSE_UP, [best.angle, best.angle], [False, True])
+        straight, mirrored = self._look(image, [(best, best.angle, mirror) for mirror in (False, True)], _CLOSE_UP)
         if straight is None or mirrored is None or (straight.score + mirrored.score) / 2 < self.min_score:
             return None
         points = np.stack([straight.landmarks, mirrored.landmarks])
@@ -190,20 +207,20 @@ class CenterFace:
         )
 
     def _look(
-        self, image: NDArray[np.uint8], face: Face, side: int, angles: list[float], mirrored: Sequence[bool]
+        self, image: NDArray[np.uint8], wanted: Sequence[tuple[Face, float, bool]], side: int
     ) -> list[Face | None]:
-        """Finds the face in views of `side` pixels, rotated back by each of `angles`. None where it is not found."""
-        views, ways = [], []
-        for angle, mirror in zip(angles, mirrored, strict=True):
+        """Finds each face in a view of `side` pixels, turned back by an angle, maybe mirrored. None if not found."""
+        found: list[Face | None] = []
+        for face, angle, mirror in wanted:
             cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
             linear = np.array([[cos, sin], [-sin, cos]]) * (_CLOSE_UP_FACE * side / max(*face.box[2:], 1.0))
             if mirror:
                 linear[0] *= -1
-            ways.append(np.hstack([linear, (side / 2 - linear @ face.center)[:, None]]))
-            views.append(warp(image, ways[-1], (side, side), border=cv2.BORDER_CONSTANT))
-        found: list[Face | None] = []
-        for seen, way, mirror in zip(self._detect(np.stack(views)), ways, mirrored, strict=True):
-            here = [_seen_through(invert(way), other, mirror) for other in seen if abs(other.angle) < 60]
+            way = np.hstack([linear, (side / 2 - linear @ face.center)[:, None]])
+            view = np.asarray(warp(image, way, (side, side), border=cv2.BORDER_CONSTANT), np.uint8)
+            (seen,) = self._detect(view[None])
+            seen = [other for other in seen if other.score >= _CANDIDATE and abs(other.angle) < 60]
+            here = [_seen_through(invert(way), other, mirror) for other in seen]
             best = max(here, key=lambda other: overlap(other, face)[0], default=None)
             found.append(best if best is not None and overlap(best, face)[0] > 0.3 else None)
         return found
@@ -218,13 +235,22 @@ class CenterFace:
 
     def _decode(self, heatmap: Maps, size: Maps, offset: Maps, landmarks: Maps) -> Iterator[Face]:
         """Decodes the output maps [C, H / 4, W / 4] of one picture into faces, with duplicates."""
-        for row, column in zip(*np.nonzero(heatmap[0] >= _CANDIDATE), strict=True):
+        peaks = heatmap[0] >= np.maximum(cv2.dilate(heatmap[0], np.ones((3, 3), np.uint8)), _FAINT)
+        for row, column in zip(*np.nonzero(peaks), strict=True):
             h, w = np.exp(np.clip(size[:, row, column], -8, 8)) * _STRIDE
             dy, dx = offset[:, row, column]
             x, y = (column + dx + 0.5) * _STRIDE - w / 2, (row + dy + 0.5) * _STRIDE - h / 2
             points = landmarks[:, row, column].reshape(5, 2)[:, ::-1] * (w, h) + (x, y)
             box = (float(x), float(y), float(w), float(h))
             yield Face(box, float(heatmap[0, row, column]), points.astype(np.float32))
+
+
+def _pyramid(image: NDArray[np.uint8], scale: float) -> list[NDArray[np.uint8]]:
+    """The picture at `scale`, at half that scale, and so on, down to the second that is not larger than `_COARSEST`."""
+    levels = [_resized(image, scale)]
+    while max(levels[-1].shape[:2]) > _COARSEST // 2:
+        levels.append(_resized(levels[-1], 0.5))
+    return levels
 
 
 def _resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
@@ -241,6 +267,11 @@ def _seen_through(transform: Transform, face: Face, mirrored: bool = False) -> F
     landmarks = face.landmarks[[1, 0, 2, 4, 3] if mirrored else slice(None)] @ linear.T + transform[:, 2]
     box = (float(x - w / 2), float(y - h / 2), float(w), float(h))
     return Face(box, face.score, landmarks.astype(np.float32), face.spread)
+
+
+def _tiles(level: NDArray[np.uint8]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The columns and rows of overlapping tiles that cover a picture."""
+    return list(itertools.product(_spans(level.shape[1]), _spans(level.shape[0])))
 
 
 def _spans(length: int) -> list[tuple[int, int]]:
@@ -261,11 +292,20 @@ def overlap(a: Face, b: Face) -> tuple[float, float]:
     return common / (aw * ah + bw * bh - common), common / min(aw * ah, bw * bh)
 
 
+def _is_same(face: Face, other: Face) -> bool:
+    """Whether two boxes show the same face."""
+    union, smaller = overlap(face, other)
+    return union >= 0.3 or smaller >= _SAME
+
+
+def _is_upright(face: Face) -> bool:
+    return abs(face.angle) <= 45
+
+
 def _once(faces: list[Face]) -> list[Face]:
     """The face with the highest score of each group of boxes that show the same face."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
-        overlaps = [overlap(face, other) for other in kept]
-        if all(union < 0.3 and smaller < _SAME for union, smaller in overlaps):
+        if not any(_is_same(face, other) for other in kept):
             kept.append(face)
     return kept

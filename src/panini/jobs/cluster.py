@@ -12,13 +12,17 @@ import errno
 import json
 import logging
 import os
+import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from time import perf_counter
+from threading import Event, Thread
+from time import monotonic, perf_counter
 from typing import Any
 from uuid import uuid4
 
@@ -36,6 +40,7 @@ OWN = "own"
 _DEATHS = 2  # a file fails after this many workers crash while restoring it
 _LARGEST_SHARD = 128
 _SHARDS_PER_WORKER = 8  # at least, so that all workers finish at about the same time
+_HEAD_GONE = 30.0  # seconds without the head after which the command ends; Ray ends it after 60, without a message
 
 
 @dataclass(frozen=True)
@@ -384,14 +389,51 @@ def on_ray(plan: Plan, pool: WorkerPool, shards: Callable[[int], list[str]]) -> 
             num_cpus=pool.cpus,
             num_gpus=pool.gpus,
         )
-        for row in restored.iter_rows():
-            yield as_entry(json.loads(row["entry"]))
+        with _watch_head(ray.get_runtime_context().gcs_address):
+            for row in restored.iter_rows():
+                yield as_entry(json.loads(row["entry"]))
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         raise PaniniError(f"the cluster failed: {_last_line(cause)}; run the same command to resume") from error
     finally:
         if started:
             ray.shutdown()
+
+
+@contextmanager
+def _watch_head(address: str) -> Iterator[None]:
+    """Ends the process with a message if the head of the cluster is gone. address: HOST:PORT of its control service.
+
+    A thread does it, because the main thread waits for Ray. Does nothing if the head cannot be reached to begin with.
+    """
+    over = Event()
+    if _answers(address):
+        Thread(target=_wait_for_loss, args=(address, over), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _wait_for_loss(address: str, over: Event) -> None:
+    seen = monotonic()
+    while not over.wait(2):
+        if _answers(address):
+            seen = monotonic()
+        elif monotonic() - seen > _HEAD_GONE and not over.is_set():
+            told = "panini: the head of the cluster is gone; run the same command to resume"
+            print(told, file=sys.stderr, flush=True)
+            os._exit(PaniniError.exit_code)
+
+
+def _answers(address: str) -> bool:
+    """Whether a program listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _last_line(error: BaseException) -> str:
