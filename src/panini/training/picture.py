@@ -8,7 +8,7 @@ judged: they cause ghosting.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from panini.models.panini_net import PaniniNet
 from panini.training.batches import Batches
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, Faces
+from panini.training.distances import lost_detail
 from panini.training.generate import picture_of, run_blocks
 from panini.training.identity import MobileFaceNet
 from panini.training.loop import device_of
@@ -35,6 +36,10 @@ from panini.training.restorer import prior_of, starting_network
 _CENTER = 0.344, 0.3125, 0.375, 0.375
 """Top, left, height and width of the crop for the perceptual distance, relative to an aligned face. It shows the eyes,
 the nose and the upper lip."""
+_DETAIL_SIZE = 128
+"""Size at which the lost detail of a picture is measured, in pixels."""
+_STEEPNESS = 3
+"""The power of the lost detail, a share in [0, 1], that weights perceptual and identity distance."""
 _FIT_STEPS = 3000
 _FIT_BATCH = 64
 _WRITE_EVERY = 20
@@ -72,8 +77,9 @@ def fit_picture(config: RestorerConfig) -> str:
 def measure(config: RestorerConfig, network: PaniniNet, path: Path | None = None) -> Costs:
     """The costs of `config.steps` batches; those in the file `path` are not measured again.
 
-    The error of luma is a sum of L1, ST-LPIPS and identity distance, with the weights of the config; see `_of_color`
-    for that of color, which these hardly notice.
+    The error of luma is a sum of L1, ST-LPIPS and identity distance, with the weights of the config. The weights of the
+    last two fall with the detail that the picture has kept: they reward texture, which looks like leather there. See
+    `_of_color` for the error of color, which these distances hardly notice.
     """
     device = device_of(config.hardware)
     faces = Faces.open(Path(config.real), config.size, config.least)
@@ -95,7 +101,11 @@ def measure(config: RestorerConfig, network: PaniniNet, path: Path | None = None
         ratio = network.prior.size // batch.truth.shape[-1]
         generated = picture_of(network.prior, state, encoding.w, ratio)
         faces_of = encoding.picture.float(), generated, batch.truth
-        of_luma = [_of_luma(network.picture, error, *(x[i : i + 1] for x in faces_of)) for i in range(len(batch.truth))]
+        lost = lost_detail(*(F.adaptive_avg_pool2d(x, _DETAIL_SIZE) for x in (faces_of[0], batch.truth)))
+        of_luma = [
+            _of_luma(network.picture, partial(error, looks=lost[i] ** _STEEPNESS), *(x[i : i + 1] for x in faces_of))
+            for i in range(len(lost))
+        ]
         kept.append((v.cpu(), torch.stack(of_luma).cpu(), _of_color(network.picture, *faces_of).cpu()))
         if path is not None and (step % _WRITE_EVERY == _WRITE_EVERY - 1 or step == config.steps - 1):
             rows = [torch.cat(each) for each in zip(*kept, strict=True)]
@@ -104,7 +114,8 @@ def measure(config: RestorerConfig, network: PaniniNet, path: Path | None = None
 
 
 class _Error(nn.Module):
-    """The error of versions of a face [N, 3, S, S], compared with its original [1, 3, S, S] -> [N]."""
+    """The error of versions of a face [N, 3, S, S], compared with its original [1, 3, S, S] -> [N]. looks: a weight of
+    the perceptual distance and of the identity distance."""
 
     def __init__(self, config: RestorerConfig) -> None:
         super().__init__()
@@ -115,7 +126,7 @@ class _Error(nn.Module):
             raise PaniniError("losses.identity needs the file of the identity network: identity=…")
         self.identity = MobileFaceNet(Path(config.identity)) if self.losses.identity else None
 
-    def forward(self, faces: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, faces: Tensor, truth: Tensor, looks: Tensor) -> Tensor:
         faces = faces.clamp(-1, 1)
         total = self.losses.l1 * (faces - truth).abs().mean((1, 2, 3))
         side = truth.shape[-1]
@@ -124,19 +135,20 @@ class _Error(nn.Module):
         with torch.autocast(faces.device.type, torch.bfloat16, enabled=self.bf16):
             of_truth = [f.expand(len(faces), -1, -1, -1) for f in self.perceptual.features(theirs)]
             distance = self.perceptual.distance(self.perceptual.features(ours), of_truth)
-        total = total + self.losses.perceptual * distance.float()
+        total = total + looks * self.losses.perceptual * distance.float()
         if self.identity is not None:
             likeness = (self.identity(faces) * self.identity(truth)).sum(1)
-            total = total + self.losses.identity * (1 - likeness)
+            total = total + looks * self.losses.identity * (1 - likeness)
         return total
 
 
-def _of_luma(picture: PictureDAFI, error: nn.Module, photo: Tensor, generated: Tensor, truth: Tensor) -> Tensor:
+def _of_luma(
+    picture: PictureDAFI, error: Callable[..., Tensor], photo: Tensor, generated: Tensor, truth: Tensor
+) -> Tensor:
     """The error of one face [1, 3, S, S] by cutoff, [bands]; color has the same cutoff."""
     count = picture.bands
     weights = torch.ones(count, count, device=photo.device).triu()[:, None].expand(-1, 2, -1)
-    costs: Tensor = error(picture(photo.expand(count, -1, -1, -1), generated.expand(count, -1, -1, -1), weights), truth)
-    return costs
+    return error(picture(photo.expand(count, -1, -1, -1), generated.expand(count, -1, -1, -1), weights), truth)
 
 
 def _of_color(picture: PictureDAFI, photo: Tensor, generated: Tensor, truth: Tensor) -> Tensor:
