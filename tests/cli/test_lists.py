@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from panini.faces.detect import CenterFace
 from panini.photo import provenance
 from panini.photo.io import Metadata
 from panini.photo.own_results import kind_of_output, mark_of
-from panini.report.face_report import NEARLY_ALL, FaceReport, as_dict, describe
+from panini.report.face_report import NEARLY_ALL, TINY, Damage, FaceReport, as_dict, describe
 
 ENGINE = ["--network", "bicubic", "--min-face", "48"]
 FACE = Image.fromarray(data.astronaut()[0:260, 90:350])
@@ -191,6 +192,8 @@ def test_a_face_that_is_nearly_all_imagined_is_said_to_be():
     assert "nearly all" in describe(report(NEARLY_ALL))
     assert "nearly all" not in describe(report(NEARLY_ALL - 0.01))
     assert [as_dict(report(share))["nearly_all_imagined"] for share in (0.99, 0.1, None)] == [True, False, False]
+    small = [Damage("down", 0.9, width, "low resolution") for width in (TINY, TINY + 1)]
+    assert [replace(report(0.3), damages=[each]).nearly_all_imagined for each in small] == [True, False]
 
 
 @pytest.mark.parametrize("name", ["24px-face-comes-out-as-blocks", "strong-blur-face-comes-out-scarred"])
@@ -202,7 +205,7 @@ def test_a_face_that_is_hardly_there_becomes_one_with_a_warning(name, faults, tm
     assert "nearly all of the face is imagined" in err
     assert "not where an aligned crop has it" in err
     (face,) = CenterFace()(np.asarray(Image.open(target)))
-    assert face.score > 0.9
+    assert face.score > 0.85
     left, right = face.landmarks[:2]
     assert np.hypot(*(right - left)) == pytest.approx(265, abs=30), "eyes are where the input has them"
 

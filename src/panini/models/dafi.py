@@ -157,7 +157,7 @@ class PictureDAFI(nn.Module):
 
     def weights(self, v: Tensor) -> Tensor:
         """v_DR [N, dr_dim] -> a_image [N, 2, bands] of luma and of color, finest band first."""
-        return self.cutoffs(v).exp().cumsum(-1)
+        return self.cutoffs(v).exp().cumsum(-1).clamp(max=1)  # against rounding
 
     def forward(self, x: Tensor, generated: Tensor, weights: Tensor) -> Tensor:
         """x [N, 3, S, S] (the input, S a multiple of 2^(bands - 1)), generated [N, 3, kS, kS] with k = 1 or 2, both

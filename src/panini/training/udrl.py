@@ -174,7 +174,7 @@ class UDRL(nn.Module):
         terms = {"contrast": (total - ours)[same].mean()}
         if self.picture is not None:
             target = trust(queries.flatten(0, 1), truth.flatten(0, 1), self.picture.bands)
-            share = self.picture.weights(v)[:, 0, :-1].clamp(max=1)  # the coarsest band has a fixed share
+            share = self.picture.weights(v)[:, 0, :-1]  # the coarsest band has a fixed share
             terms["trust"] = self.config.trust * F.binary_cross_entropy(share, target[:, :-1])
         if self.deblur is not None:
             seen = v.detach() + _NOISE * torch.randn_like(v)
