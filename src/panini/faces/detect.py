@@ -157,7 +157,8 @@ class CenterFace:
                         continue
                     found.append(_seen_through(np.array([[sx, 0, x0 * sx], [0, sy, y0 * sy]]), face))
         new = [face for face in _once(found) if not any(_is_same(face, other) for other in seen)]
-        return [face for face in self._look_closer(image, new) if face is not None]
+        closer = (self._look_closer(image, face) for face in new)
+        return [face for face in closer if face is not None]
 
     def _in_tile(self, tile: NDArray[np.uint8], turns: Sequence[int]) -> Iterator[Face]:
         """Candidates in one tile [H, W, 3], in these directions, because the network only finds upright faces."""
@@ -172,28 +173,23 @@ class CenterFace:
             np.float64,
         )
         for turn in turns:
-            (found,) = self._detect(np.rot90(tile, turn)[None])
-            yield from (_seen_through(backs[turn], face) for face in found)
+            yield from (_seen_through(backs[turn], face) for face in self._detect(np.rot90(tile, turn)))
 
-    def _look_closer(self, image: NDArray[np.uint8], faces: list[Face]) -> list[Face | None]:
-        """Finds each face again, upright and at a fixed size, for accurate landmarks. None if it is not a face."""
+    def _look_closer(self, image: NDArray[np.uint8], face: Face) -> Face | None:
+        """Finds the face again, upright and at a fixed size, for accurate landmarks. None if it is not a face."""
         # The angle of a candidate may be wrong by a multiple of 90 degrees: the best of four directions is right.
-        turned = [(face, face.angle + turn, False) for face in faces for turn in (0, 90, 180, 270)]
-        views = self._look(image, turned, _FIRST_VIEW)
-        closer: list[Face | None] = []
-        for four in (views[start : start + 4] for start in range(0, len(views), 4)):
-            best = max((face for face in four if face is not None), key=lambda face: face.score, default=None)
-            closer.append(None if best is None or best.score < _PLAUSIBLE else self._close_up(image, best))
-        return closer
+        views = [self._look(image, face, _FIRST_VIEW, face.angle + turn) for turn in (0, 90, 180, 270)]
+        best = max((other for other in views if other is not None), key=lambda other: other.score, default=None)
+        return None if best is None or best.score < _PLAUSIBLE else self._close_up(image, best)
 
     def look_again(self, image: NDArray[np.uint8], face: Face) -> Face | None:
         """Finds the face near its old position in another frame; None if it is gone. Faster than a full search."""
-        found = self._close_up(image, face) or self._look_closer(image, [face])[0]
+        found = self._close_up(image, face) or self._look_closer(image, face)
         return found if found is not None and max(found.box[2:]) >= self.min_face else None
 
     def _close_up(self, image: NDArray[np.uint8], best: Face) -> Face | None:
         """Finds the face again at its known angle, once as it is and once mirrored."""
-        straight, mirrored = self._look(image, [(best, best.angle, mirror) for mirror in (False, True)], _CLOSE_UP)
+        straight, mirrored = (self._look(image, best, _CLOSE_UP, best.angle, mirror) for mirror in (False, True))
         if straight is None or mirrored is None or (straight.score + mirrored.score) / 2 < self.min_score:
             return None
         points = np.stack([straight.landmarks, mirrored.landmarks])
@@ -206,32 +202,26 @@ class CenterFace:
             spread=float(np.hypot(*(points[1] - points[0]).T).mean()) / max(eyes, 1e-6),
         )
 
-    def _look(
-        self, image: NDArray[np.uint8], wanted: Sequence[tuple[Face, float, bool]], side: int
-    ) -> list[Face | None]:
-        """Finds each face in a view of `side` pixels, turned back by an angle, maybe mirrored. None if not found."""
-        found: list[Face | None] = []
-        for face, angle, mirror in wanted:
-            cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-            linear = np.array([[cos, sin], [-sin, cos]]) * (_CLOSE_UP_FACE * side / max(*face.box[2:], 1.0))
-            if mirror:
-                linear[0] *= -1
-            way = np.hstack([linear, (side / 2 - linear @ face.center)[:, None]])
-            view = np.asarray(warp(image, way, (side, side), border=cv2.BORDER_CONSTANT), np.uint8)
-            (seen,) = self._detect(view[None])
-            seen = [other for other in seen if other.score >= _CANDIDATE and abs(other.angle) < 60]
-            here = [_seen_through(invert(way), other, mirror) for other in seen]
-            best = max(here, key=lambda other: overlap(other, face)[0], default=None)
-            found.append(best if best is not None and overlap(best, face)[0] > 0.3 else None)
-        return found
+    def _look(self, image: NDArray[np.uint8], face: Face, side: int, angle: float, mirror: bool = False) -> Face | None:
+        """Finds the face in a view of `side` pixels, turned back by `angle`, maybe mirrored. None if not found."""
+        cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+        linear = np.array([[cos, sin], [-sin, cos]]) * (_CLOSE_UP_FACE * side / max(*face.box[2:], 1.0))
+        if mirror:
+            linear[0] *= -1
+        way = np.hstack([linear, (side / 2 - linear @ face.center)[:, None]])
+        view = np.asarray(warp(image, way, (side, side), border=cv2.BORDER_CONSTANT), np.uint8)
+        seen = [other for other in self._detect(view) if other.score >= _CANDIDATE and abs(other.angle) < 60]
+        here = [_seen_through(invert(way), other, mirror) for other in seen]
+        best = max(here, key=lambda other: overlap(other, face)[0], default=None)
+        return best if best is not None and overlap(best, face)[0] > 0.3 else None
 
-    def _detect(self, images: NDArray[np.uint8]) -> list[list[Face]]:
-        """Faces in each of the pictures [N, H, W, 3]."""
-        bottom, right = (-n % _MULTIPLE for n in images.shape[1:3])
-        padded = np.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)))
-        tensor = np.ascontiguousarray(padded.transpose(0, 3, 1, 2), dtype=np.float32)  # RGB in [0, 255]
+    def _detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Faces in a picture [H, W, 3]."""
+        bottom, right = (-n % _MULTIPLE for n in image.shape[:2])
+        padded = np.pad(image, ((0, bottom), (0, right), (0, 0)))
+        tensor = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], dtype=np.float32)  # RGB in [0, 255]
         outputs = self._session.run(["heatmap", "size", "offset", "landmarks"], {"image": tensor})
-        return [_once(list(self._decode(*maps))) for maps in zip(*outputs, strict=True)]
+        return _once(list(self._decode(*(maps[0] for maps in outputs))))
 
     def _decode(self, heatmap: Maps, size: Maps, offset: Maps, landmarks: Maps) -> Iterator[Face]:
         """Decodes the output maps [C, H / 4, W / 4] of one picture into faces, with duplicates."""

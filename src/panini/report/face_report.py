@@ -29,8 +29,7 @@ face. Everything else is "hair and surroundings"."""
 _LIKELY = 0.5  # probability above which damage counts as found
 NEARLY_ALL = 0.48
 """Share of imagined detail above which nearly all of a face counts as imagined. The share is lower than it looks,
-because light and color, which the photo still has, count as well. Faces of 24 pixels and strongly blurred ones measure
-0.49 to 0.7."""
+because light and color, which the photo still has, count as well."""
 TINY = 24.0
 """Width in pixels up to which nearly all of a face counts as imagined, too."""
 _UNLIKE = "it may not look like the person"

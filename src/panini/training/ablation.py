@@ -33,8 +33,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 def ablate(config: RestorerConfig) -> str:
     """Trains each of `VARIANTS` of `config` from the same start for the same number of steps, into subfolders of
     `config.output`, and scores them on the odd-numbered validation faces. Writes `ablation.md` and, for the full
-    variant, `interpolation.png`; returns the table. The generated faces are scored, before
-    PictureDAFI. Does not retrain variants that are already trained. Raises PaniniError."""
+    variant, `interpolation.png`; returns the table. The generated faces are scored, before PictureDAFI. Does
+    not retrain variants that are already trained. Raises PaniniError."""
     folder = Path(config.output)
     faces = chosen(config, TASKS, 1)
     lines = ["| | MFR ST-LPIPS | MFR PSNR | SR16 ST-LPIPS | SR16 PSNR |", "| --- | --- | --- | --- | --- |"]

@@ -4,6 +4,7 @@ assembles them."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,15 @@ from torch import Tensor, nn
 
 from panini.evaluation.stlpips import STLPIPS
 from panini.models.octaves import octaves
+from panini.training.config import RestorerConfig
+
+DETAIL_SIZE = 128
+"""Size at which the lost detail of a picture is measured, in pixels."""
+
+
+def stlpips_of(config: RestorerConfig) -> STLPIPS:
+    """ST-LPIPS with the weights that the config names."""
+    return STLPIPS(Path(config.perceptual_weights) if config.perceptual_weights else None)
 
 
 class ShallowSTLPIPS(nn.Module):

@@ -15,11 +15,21 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from panini.errors import PaniniError, first_line
+from panini.training.config import RestorerConfig
 
 SIDE = 112
 _SCALE, _SHIFT = 0.29209, (-18.928, -17.862)
 """Scale and shift (x, y) from an FFHQ-aligned face of 512 pixels to the network's 112, fitted to the five landmarks."""
 _STRIDES = (2, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1)
+
+
+def identity_of(config: RestorerConfig) -> MobileFaceNet | None:
+    """The identity network that the config names; None if no loss needs it. Raises PaniniError if it has no name."""
+    if not config.losses.identity:
+        return None
+    if not config.identity:
+        raise PaniniError("losses.identity needs the file of the identity network: identity=…")
+    return MobileFaceNet(Path(config.identity))
 
 
 class MobileFaceNet(nn.Module):

@@ -292,7 +292,7 @@ def check(arguments: argparse.Namespace) -> None:
     layout = config.hardware.channels_last
     for batch, other in ((2 * config.batch, layout), (config.batch, not layout)):
         if perf_counter() - began < _CHECK_SECONDS:
-            _row(*_throughput(training, batch, other))
+            _row(_setting(batch, other), _throughput(training, batch, other))
     _row("time", f"{perf_counter() - began:.0f} s")
 
 
@@ -362,7 +362,8 @@ def _fifty_steps(config: RestorerConfig) -> RestorerTraining:
     _row(f"{_STEPS} steps", f"loss {first:.3f} -> {last:.3f}, {int(training.skipped_steps())} skipped")
     if not last < first or training.skipped_steps() > 0:
         raise PaniniError(f"{_STEPS} steps: the loss does not decrease, or gradients are not finite")
-    _row(*_speed(config.batch, config.hardware.channels_last, _STEPS - _WARM_UP, seconds))
+    count = (_STEPS - _WARM_UP) * config.batch
+    _row(_setting(config.batch, config.hardware.channels_last), f"{count / seconds:.1f} samples/s")
     return training
 
 
@@ -376,8 +377,8 @@ def _steps(training: RestorerTraining, count: int) -> list[float]:
     return values
 
 
-def _speed(batch: int, channels_last: bool, steps: int, seconds: float) -> tuple[str, str]:
-    return f"batch {batch}, channels {'last' if channels_last else 'first'}", f"{steps * batch / seconds:.1f} samples/s"
+def _setting(batch: int, channels_last: bool) -> str:
+    return f"batch {batch}, channels {'last' if channels_last else 'first'}"
 
 
 def _profile(training: RestorerTraining, path: Path) -> None:
@@ -403,17 +404,17 @@ def _profile(training: RestorerTraining, path: Path) -> None:
     write(path, "\n".join(lines).encode())
 
 
-def _throughput(training: RestorerTraining, batch: int, channels_last: bool) -> tuple[str, str]:
+def _throughput(training: RestorerTraining, batch: int, channels_last: bool) -> str:
     """Samples per second over a few steps with another batch size or memory layout."""
     try:
         training.resize(batch, channels_last)
         _steps(training, 2)
         began = perf_counter()
         _steps(training, 5)
-        return _speed(batch, channels_last, 5, perf_counter() - began)
+        return f"{5 * batch / (perf_counter() - began):.1f} samples/s"
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
-    return _speed(batch, channels_last, 0, 1.0)[0], "out of memory"
+    return "out of memory"
 
 
 # --- train -----------------------------------------------------------------------------------------------------------

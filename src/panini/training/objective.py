@@ -16,14 +16,12 @@ from panini.models.prior import PriorState
 from panini.training.adversary import Adversary
 from panini.training.batches import Batch
 from panini.training.config import RestorerConfig
-from panini.training.distances import error_left, lost_detail, relative_l1
+from panini.training.distances import DETAIL_SIZE, error_left, lost_detail, relative_l1
 from panini.training.generate import picture_of, run_blocks
 from panini.weights.calibration import DIAL_REACH, shift_v
 
 DIAL_WEIGHT = 4.0
 """The perceptual and adversarial terms of a sample are weighted by this number to the power of the dial."""
-_DETAIL_SIZE = 128
-"""Size at which the lost detail of a photo is measured, in pixels."""
 _CALM = 0.3
 """With `calm`, weight of perceptual and adversarial terms if a photo has lost no detail: they reward texture, which
 looks like wrinkles and cracks there."""
@@ -113,7 +111,7 @@ class Objective:
             spread = {r: network.dafi.statistics(r)[1] for r in fused}
             known = {r: f[: len(batch.w)] for r, f in fused.items()}
             terms["fused"] = weigh.fused * relative_l1(known, batch.features, spread)
-        lost = lost_detail(_at(picture, _DETAIL_SIZE), _at(batch.truth, _DETAIL_SIZE)) if config.calm else 1.0
+        lost = lost_detail(_at(picture, DETAIL_SIZE), _at(batch.truth, DETAIL_SIZE)) if config.calm else 1.0
         looks = DIAL_WEIGHT**batch.dial * (_CALM + (1 - _CALM) * lost)
         for r, adversary in (self.helpers.features or {}).items():
             terms[f"adversarial_{r}"] = self._penalty(adversary, fused[r], looks)

@@ -18,17 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panini.errors import PaniniError
-from panini.evaluation.stlpips import STLPIPS
-from panini.files import make_folder, write_atomically
+from panini.files import make_folder, write_atomically, write_file
 from panini.models.dafi import PictureDAFI
 from panini.models.octaves import octaves
 from panini.models.panini_net import PaniniNet
 from panini.training.batches import Batches
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, Faces
-from panini.training.distances import lost_detail
+from panini.training.distances import DETAIL_SIZE, lost_detail, stlpips_of
 from panini.training.generate import picture_of, run_blocks
-from panini.training.identity import MobileFaceNet
+from panini.training.identity import identity_of
 from panini.training.loop import device_of
 from panini.training.optim import channels_last
 from panini.training.restorer import prior_of, starting_network
@@ -36,8 +35,6 @@ from panini.training.restorer import prior_of, starting_network
 _CENTER = 0.344, 0.3125, 0.375, 0.375
 """Top, left, height and width of the crop for the perceptual distance, relative to an aligned face. It shows the eyes,
 the nose and the upper lip."""
-_DETAIL_SIZE = 128
-"""Size at which the lost detail of a picture is measured, in pixels."""
 _STEEPNESS = 3
 """The power of the lost detail, a share in [0, 1], that weights perceptual and identity distance."""
 _FIT_STEPS = 3000
@@ -69,7 +66,7 @@ def fit_picture(config: RestorerConfig) -> str:
     make_folder(folder)
     text = fit(network.picture, measure(config, network, folder / "costs.pt"))
     write_atomically(folder / "last.pt", partial(torch.save, network.state_dict()))
-    (folder / "fit.md").write_text(text + "\n")
+    write_file(folder / "fit.md", f"{text}\n".encode())
     return text
 
 
@@ -101,7 +98,7 @@ def measure(config: RestorerConfig, network: PaniniNet, path: Path | None = None
         ratio = network.prior.size // batch.truth.shape[-1]
         generated = picture_of(network.prior, state, encoding.w, ratio)
         faces_of = encoding.picture.float(), generated, batch.truth
-        lost = lost_detail(*(F.adaptive_avg_pool2d(x, _DETAIL_SIZE) for x in (faces_of[0], batch.truth)))
+        lost = lost_detail(*(F.adaptive_avg_pool2d(x, DETAIL_SIZE) for x in (faces_of[0], batch.truth)))
         of_luma = [
             _of_luma(network.picture, partial(error, looks=lost[i] ** _STEEPNESS), *(x[i : i + 1] for x in faces_of))
             for i in range(len(lost))
@@ -120,11 +117,9 @@ class _Error(nn.Module):
     def __init__(self, config: RestorerConfig) -> None:
         super().__init__()
         self.losses, self.bf16 = config.losses, config.hardware.bf16
-        self.perceptual = STLPIPS(Path(config.perceptual_weights) if config.perceptual_weights else None)
+        self.perceptual = stlpips_of(config)
         channels_last(self.perceptual, config.hardware.channels_last)
-        if self.losses.identity and not config.identity:
-            raise PaniniError("losses.identity needs the file of the identity network: identity=…")
-        self.identity = MobileFaceNet(Path(config.identity)) if self.losses.identity else None
+        self.identity = identity_of(config)
 
     def forward(self, faces: Tensor, truth: Tensor, looks: Tensor) -> Tensor:
         faces = faces.clamp(-1, 1)
@@ -203,8 +198,8 @@ def fit(picture: PictureDAFI, costs: Costs) -> str:
     lines = ["| mean regret | luma | color |", "| --- | --- | --- |"]
     for name, k in (("the picture", 0), ("the generated face, but for the coarsest band", picture.bands - 1)):
         lines.append(f"| {name} | {luma[unseen, k].mean():.4f} | {color[unseen, k].mean():.4f} |")
-    fixed = [float(each[~unseen].mean(0).argmin()) for each in (luma, color)]
-    means = [float(each[unseen, int(k)].mean()) for each, k in zip((luma, color), fixed, strict=True)]
-    lines.append(f"| one cutoff for all ({fixed[0]:.0f}, {fixed[1]:.0f}) | {means[0]:.4f} | {means[1]:.4f} |")
+    fixed = [int(each[~unseen].mean(0).argmin()) for each in (luma, color)]
+    means = [float(each[unseen, k].mean()) for each, k in zip((luma, color), fixed, strict=True)]
+    lines.append(f"| one cutoff for all ({fixed[0]}, {fixed[1]}) | {means[0]:.4f} | {means[1]:.4f} |")
     lines.append(f"| by v_DR | {after[0]:.4f} | {after[1]:.4f} |")
     return "\n".join(lines)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from panini.errors import PaniniError, first_line
 from panini.evaluation.calibrate import directions
 from panini.evaluation.probe import encode_with
-from panini.evaluation.stlpips import STLPIPS
 from panini.models.discriminator import Discriminator, PatchDiscriminator, PriorFeatureDiscriminator
 from panini.models.panini_net import PaniniNet
 from panini.models.prior import MobilePrior, Prior
@@ -22,8 +21,8 @@ from panini.training.adversary import Adversary
 from panini.training.batches import Ahead, Batches, SampledFaces
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, Faces, aligned, check_disjoint
-from panini.training.distances import ShallowSTLPIPS, VGGDistance
-from panini.training.identity import MobileFaceNet
+from panini.training.distances import ShallowSTLPIPS, VGGDistance, stlpips_of
+from panini.training.identity import identity_of
 from panini.training.loop import Training, Validation, parameters_of
 from panini.training.objective import DISCRIMINATOR_RESOLUTIONS, DISCRIMINATOR_SIZE, Helpers, Objective, Seen
 from panini.training.optim import Descent, MovingAverage, channels_last
@@ -115,15 +114,15 @@ class RestorerTraining(Training[RestorerConfig]):
         config, losses = self.config, self.config.losses
         perceptual = None
         if losses.perceptual:
-            stlpips = STLPIPS(Path(config.perceptual_weights) if config.perceptual_weights else None)
+            stlpips = stlpips_of(config)
             perceptual = VGGDistance(stlpips) if config.perceptual == "vgg" else ShallowSTLPIPS(stlpips, config.depth)
             channels_last(perceptual)
             perceptual.eval().to(self.device)
-        if losses.identity and not config.identity:
-            raise PaniniError("losses.identity needs the file of the identity network: identity=…")
         if losses.identity and config.window:
             raise PaniniError("losses.identity needs whole faces: window=0")
-        identity = MobileFaceNet(Path(config.identity)).to(self.device) if losses.identity else None
+        identity = identity_of(config)
+        if identity is not None:
+            identity.to(self.device)
         direction = None
         if config.dial_share:
             if real is None:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from panini.evaluation.identity import Identity
-from panini.evaluation.stlpips import STLPIPS
 from panini.evaluation.table import frechet_distance
 from panini.evaluation.validation import Face, enlarged, grid, load_faces, psnr
 from panini.models.panini_net import PaniniNet
 from panini.photo.pixels import Pixels, from_signed, resize, to_signed
 from panini.training.config import RestorerConfig
+from panini.training.distances import stlpips_of
 from panini.training.loop import Validation
 
 Item = TypeVar("Item")
@@ -53,8 +53,7 @@ class Validator:
     def __init__(self, config: RestorerConfig, device: torch.device) -> None:
         self.device = device
         self.faces = {task: chosen(config, (task,), 0) for task in TASKS if (Path(config.validation) / task).is_dir()}
-        path = Path(config.perceptual_weights) if config.perceptual_weights else None
-        self.stlpips = STLPIPS(path).eval().to(device)
+        self.stlpips = stlpips_of(config).eval().to(device)
         self.identity = Identity.available()
         self._truths: dict[str, list[list[Tensor]]] = {}
         self._inputs: dict[str, Scores] = {}
