@@ -33,6 +33,18 @@ def test_dafi_weights_are_a_pair_that_sums_to_one() -> None:
         torch.testing.assert_close(pair.sum(1), torch.ones_like(pair[:, 0]))
 
 
+def test_constant_weights_are_learned_but_the_same_for_every_picture() -> None:
+    dafi = DAFI(16, {4: 7}, {4: 3}, hidden=8, rule="constant")
+    one, other = dafi.weights(torch.randn(2, 16))[4]
+    assert torch.equal(one, other)
+    with torch.enable_grad():
+        dafi.weights(torch.randn(2, 16))[4][:, 0].sum().backward()
+    assert dafi.mlp[2].bias.grad.abs().max() > 0
+    dafi.rule = "interpolate"
+    one, other = dafi.weights(torch.randn(2, 16))[4]
+    assert not torch.equal(one, other)
+
+
 @pytest.mark.parametrize("a_prior", [0.0, 0.25, 1.0])
 def test_dafi_interpolates_between_prior_and_picture(a_prior: float) -> None:
     dafi = DAFI(16, {4: 7}, {4: 3})

@@ -50,7 +50,7 @@ def test_overrides_reach_every_level(tmp_path: Path) -> None:
         ("steps=many", "steps is 'many', not int"),
         ("steps=1.5", "steps is 1.5, not int"),
         ("optimizer=3", "optimizer is a table"),
-        ("rule=best", "rule is 'best', not 'interpolate' or 'half' or 'add'"),
+        ("rule=best", "rule is 'best', not 'interpolate' or 'constant' or 'half' or 'add'"),
         ("mixture=3", "mixture is 3"),
         ("train=[1]", "train is"),
         ("steps", "KEY=VALUE"),

@@ -45,6 +45,21 @@ def test_undamaged_faces_come_from_the_picture(toy_config: Toy) -> None:
     assert (least == 0).float().mean() > 0.5, "the untrained network's generated faces are worse than any picture"
 
 
+def test_what_is_fresh_starts_untrained(toy_config: Toy, tmp_path: Path) -> None:
+    config = toy_config()
+    trained = {
+        name: torch.full_like(tensor, 7)
+        for name, tensor in starting_network(config, prior_of(config.prior)).state_dict().items()
+    }
+    torch.save(trained, tmp_path / "start.pt")
+    config = replace(config, start=str(tmp_path / "start.pt"), fresh=("dafi.mlp.", "dre."))
+    for name, tensor in starting_network(config, prior_of(config.prior)).state_dict().items():
+        if name.startswith(("dafi.mlp.", "dre.")):
+            assert not torch.equal(tensor, trained[name]), name
+        else:
+            assert torch.equal(tensor, trained[name]), name
+
+
 def test_the_fit_changes_nothing_else(toy_config: Toy, tmp_path: Path) -> None:
     config = toy_config(steps=2, real_share=1.0, losses=Losses(l1=1.0, perceptual=1.0))
     before = starting_network(config, prior_of(config.prior)).state_dict()

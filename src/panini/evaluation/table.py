@@ -224,8 +224,7 @@ def groups(rows: Sequence[Scored], seed: int = 0) -> list[Group]:
 
 
 def _group(name: str, rows: Sequence[Scored], seed: int, whole: bool) -> Group:
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(0, len(rows), (RESAMPLES, len(rows)))
+    picks = _picks(len(rows), seed)
     scores = {}
     for metric in METRICS:
         if metric == "frechet":
@@ -237,6 +236,15 @@ def _group(name: str, rows: Sequence[Scored], seed: int, whole: bool) -> Group:
             continue
         scores[metric] = (_estimate(values[0], picks), _estimate(values[1], picks))
     return Group(name, len(rows), scores)
+
+
+def estimate(values: Array, seed: int = 0) -> Estimate:
+    """The mean of one value per face, [faces], without NaN, and its confidence interval (bootstrap over faces)."""
+    return _estimate(values, _picks(len(values), seed))
+
+
+def _picks(count: int, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
 
 
 def _estimate(values: Array, picks: NDArray[np.int64]) -> Estimate:

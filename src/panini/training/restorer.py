@@ -234,8 +234,10 @@ def starting_network(config: RestorerConfig, prior: Prior) -> PaniniNet:
         raise PaniniError(f"prior: not the one that preset {config.preset!r} has: {error}") from error
     if hasattr(network.lce, "mean") and isinstance(prior, MobilePrior):
         network.lce.mean.copy_(prior.mean_latent)  # type: ignore[operator]
+    untrained = {name: tensor.clone() for name, tensor in network.state_dict().items() if name.startswith(config.fresh)}
     if config.start:
         load_network(Path(config.start), network, _PARTS)
+    network.load_state_dict(untrained, strict=False)
     if config.encoder:
         load_network(Path(config.encoder), network, ("dre.", "deblur."))
     if not config.start and network.dafi.normalized:
@@ -259,7 +261,7 @@ def _learning(network: PaniniNet, config: RestorerConfig) -> list[tuple[float, l
     network.requires_grad_(False)
     factors: dict[float, list[nn.Parameter]] = {}
     for name, parameter in parameters_of(network, config.train):
-        if name.startswith("dre.projection") or (name.startswith("dafi.mlp") and config.rule != "interpolate"):
+        if name.startswith("dre.projection") or (name.startswith("dafi.mlp") and config.rule in ("half", "add")):
             continue
         parameter.requires_grad_()
         factors.setdefault(config.gates_lr if name.startswith(_GATES) else 1.0, []).append(parameter)
