@@ -23,7 +23,7 @@ from panini.degradation.torch import apply_shared
 from panini.models.prior import Prior
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, enlarged
-from panini.training.generate import picture_of, run_blocks
+from panini.training.generate import generate
 
 Made = TypeVar("Made")
 
@@ -105,8 +105,8 @@ class SampledFaces:
         w = self.latents(count, chance)
         with torch.autocast(w.device.type, torch.bfloat16, enabled=self.bf16):
             states = self.prior.features(w, self.last)
-            state = run_blocks(self.prior, states[self.last], w, self.last)
-        pictures = picture_of(self.prior, state, w, max(1, self.prior.size // size))
+        ratio = max(1, self.prior.size // size)
+        pictures = generate(self.prior, states[self.last], w, self.last, ratio, self.bf16)
         features = {r: state.features for r, state in states.items()}
         return enlarged(pictures.clamp(-1, 1), size), w, features
 

@@ -17,6 +17,14 @@ from panini.models.prior import MobilePrior, Prior, PriorState
 from panini.models.prior.mobile import MobileBlock, StyledConv, inverse_haar
 
 
+def generate(prior: Prior, state: PriorState, w: Tensor, after: int, ratio: int, bf16: bool) -> Tensor:
+    """The picture [N, 3, S, S] from the state after block `after`, averaged down by `ratio` (1 or even): the blocks in
+    bfloat16 if wanted, the rest in float32."""
+    with torch.autocast(w.device.type, torch.bfloat16, enabled=bf16):
+        state = run_blocks(prior, state, w, after)
+    return picture_of(prior, state, w, ratio)
+
+
 def run_blocks(prior: Prior, state: PriorState, w: Tensor, after: int) -> PriorState:
     """The state after the last block, from that after block `after`."""
     for r in prior.resolutions:

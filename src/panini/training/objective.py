@@ -17,7 +17,7 @@ from panini.training.adversary import Adversary
 from panini.training.batches import Batch
 from panini.training.config import RestorerConfig
 from panini.training.distances import DETAIL_SIZE, error_left, lost_detail, relative_l1
-from panini.training.generate import picture_of, run_blocks
+from panini.training.generate import generate
 from panini.weights.calibration import DIAL_REACH, shift_v
 
 DIAL_WEIGHT = 4.0
@@ -169,17 +169,10 @@ class Objective:
             state = state.crop(*place, config.window)
             truth = _window(truth, place, config.window, whole)
         ratio = max(1, network.prior.size // batch.truth.shape[-1])
-        generated = self._generate(state, w, ratio)
+        generated = generate(network.prior, state, w, whole, ratio, config.hardware.bf16)
         side = min(generated.shape[-1], truth.shape[-1])
         share = config.window / whole if config.window else 1.0
         return _Shown(_at(truth, side), _at(generated, side), side / share)
-
-    def _generate(self, state: PriorState, w: Tensor, ratio: int) -> Tensor:
-        """Generates pictures, averaged down by `ratio`; float32 from the prior's last features on."""
-        prior = self.network.prior
-        with self.autocast():
-            state = run_blocks(prior, state, w, self.network.dafi.resolutions[-1])
-        return picture_of(prior, state, w, ratio)
 
     def _of_pictures(self, batch: Batch, shown: _Shown, looks: Tensor) -> dict[str, Tensor]:
         config, weigh, helpers, terms = self.config, self.config.losses, self.helpers, {}

@@ -26,7 +26,7 @@ from panini.training.batches import Batches
 from panini.training.config import RestorerConfig
 from panini.training.data import FaceBank, Faces
 from panini.training.distances import DETAIL_SIZE, lost_detail, stlpips_of
-from panini.training.generate import picture_of, run_blocks
+from panini.training.generate import generate
 from panini.training.identity import identity_of
 from panini.training.loop import device_of
 from panini.training.optim import channels_last
@@ -94,9 +94,9 @@ def measure(config: RestorerConfig, network: PaniniNet, path: Path | None = None
         v = network.dre(batch.given)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.hardware.bf16):
             encoding = network.encode(batch.given, v, v)
-            state = run_blocks(network.prior, network.fused(encoding), encoding.w, network.dafi.resolutions[-1])
-        ratio = network.prior.size // batch.truth.shape[-1]
-        generated = picture_of(network.prior, state, encoding.w, ratio)
+            state = network.fused(encoding)
+        last, ratio = network.dafi.resolutions[-1], network.prior.size // batch.truth.shape[-1]
+        generated = generate(network.prior, state, encoding.w, last, ratio, config.hardware.bf16)
         faces_of = encoding.picture.float(), generated, batch.truth
         lost = lost_detail(*(F.adaptive_avg_pool2d(x, DETAIL_SIZE) for x in (faces_of[0], batch.truth)))
         of_luma = [
