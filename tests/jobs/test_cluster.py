@@ -18,7 +18,7 @@ from panini.cli.common import load_restorer
 from panini.errors import PaniniError
 from panini.faces.detect import CenterFace
 from panini.inference import BicubicEngine
-from panini.jobs.cluster import ClusterJob, Plan, Worker, WorkerPool, in_this_process, open_places
+from panini.jobs.cluster import ClusterJob, Plan, Worker, WorkerPool, _cause, in_this_process, open_places
 from panini.jobs.folder import FolderJob
 from panini.jobs.journal import BEGUN, Entry, read_shard, write_shard
 from panini.jobs.places import Folder, place, url_of
@@ -289,7 +289,10 @@ def test_bad_addresses_and_choices_get_one_line(tmp_path, bucket, capsys):
         ([photo, "-o", out, "--engine", "ray"], "is not a folder"),
         ([str(tmp_path), "--engine", "ray"], "choose an output folder with -o"),
         ([str(tmp_path), "-o", str(tmp_path), "--engine", "ray"], "the folder of the originals"),
-        (["s3://nonesuch/in", "-o", out, "--engine", "ray"], "nonesuch"),
+        (["s3://nonesuch/in", "-o", out, "--engine", "ray"], "s3://nonesuch/in cannot be listed: there is no bucket"),
+        ([str(tmp_path), "-o", "s3://nonesuch/out", "--engine", "ray"], "there is no bucket nonesuch"),
+        ([str(tmp_path), "-o", out, "--engine", "ray", "--device", "cuad"], "unknown device 'cuad'"),
+        ([str(tmp_path), "-o", out, "--engine", "ray", "--device", "torch:cuda"], "needs --worker-gpus"),
         ([f"{bucket}/empty", "-o", out, "--engine", "ray"], "no pictures in s3://archive/empty"),
         (["gopher://host/in", "-o", out, "--engine", "ray"], "gopher://host/in cannot be opened"),
         ([str(tmp_path), "-o", out, "--engine", "ray", "--worker-cpus", "0"], "more than 0 cores"),
@@ -301,6 +304,13 @@ def test_bad_addresses_and_choices_get_one_line(tmp_path, bucket, capsys):
         assert said.err.count("\n") == 1
         assert said.out == ""
     assert not Path(out).exists()
+
+
+def test_the_cause_of_a_crash_is_told():
+    text = "task failed\n  File x\nbotocore.errors.NoKey: gone\nValueError: no such thing\n\nTo change it, see there."
+    assert _cause(RuntimeError(text)) == "ValueError: no such thing"
+    assert _cause(RuntimeError("one\ntwo")) == "two"
+    assert _cause(RuntimeError()) == "RuntimeError"
 
 
 def test_addresses_survive_the_command_line():

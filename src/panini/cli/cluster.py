@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from panini.api import RestoreOptions
     from panini.jobs.cluster import WorkerPool
 
+_GPUS = ("cuda", "tensorrt", "migraphx", "xpu")
+"""Devices that Ray hides from workers which do not reserve a GPU."""
+
 
 def restore_on_cluster(
     load: Loader, source: Path, to: Output, options: RestoreOptions, pool: WorkerPool, recursive: bool
@@ -24,17 +27,21 @@ def restore_on_cluster(
 
     Raises SomeFailedError at the end if files failed, StoppedError if the user stopped it.
     """
+    from panini.inference.devices import ways
     from panini.jobs.cluster import ClusterJob, Plan, open_places
 
     if to.target is None:
         raise PaniniError(f"{source} is a folder: choose an output folder with -o")
+    if not pool.gpus and load.device.removeprefix("torch:") in _GPUS:
+        raise PaniniError(f"--engine ray --device {load.device} needs --worker-gpus, such as --worker-gpus 1")
     given, target = open_places(source, to.target)
-    restorer = replace(load, device="cpu")()  # this machine may lack the device
+    ways(load.device)  # raises PaniniError if the name is unknown
+    restorer = replace(load, device="cpu")() if pool.gpus else load()  # this machine may lack the workers' GPUs
     restorer.prepare(options)
     maker = f"{restorer.engine.digest}, {load}"
     del restorer
     device = "cuda" if pool.gpus and load.device == "auto" else load.device
-    make = partial(load_restorer, load.network, load.min_face, device, strict=True)
+    make = partial(load_restorer, load.network, load.min_face, device, strict=pool.gpus > 0)
     start = perf_counter()
     plan = Plan(given, target, make, options, maker, to.mark, to.salvage, to.again)
     job = ClusterJob(plan, pool, recursive=recursive, overwrite=to.overwrite)

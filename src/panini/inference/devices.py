@@ -16,7 +16,7 @@ from warnings import warn
 
 import numpy as np
 
-from panini.errors import PaniniError, one_line
+from panini.errors import PaniniError, how_to_get, one_line
 from panini.inference.base import Engine, at_every_level
 
 PROVIDERS = {
@@ -107,6 +107,8 @@ def open_engine(
             return engine
     if not reasons and device not in ("auto", "cpu"):
         reasons = ["neither ONNX Runtime nor PyTorch supports it here"]
+        if device.startswith("torch:"):
+            reasons = [f"PyTorch is not installed: {how_to_get('train')}"]
     engine = cpu.open(weights, threads)
     _tell_reasons(device, reasons, cpu.name, tell)
     return engine

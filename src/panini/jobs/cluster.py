@@ -12,6 +12,7 @@ import errno
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -37,6 +38,8 @@ from panini.photo.own_results import has_result_name, mark_of
 
 OWN = "own"
 """The outcome of a file that Panini made, which is skipped. It does not appear in the reports."""
+_OURS = "panini.errors.PaniniError: "
+_EXCEPTION = re.compile(r"(\w+\.)*\w+(Error|Exception|Interrupt): ")
 _DEATHS = 2  # a file fails after this many workers crash while restoring it
 _LARGEST_SHARD = 128
 _SHARDS_PER_WORKER = 8  # at least, so that all workers finish at about the same time
@@ -368,7 +371,7 @@ def on_ray(plan: Plan, pool: WorkerPool, shards: Callable[[int], list[str]]) -> 
         import ray
         import ray.data
 
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # the error itself is reported
     except ModuleNotFoundError as error:
         raise PaniniError(f"--engine ray needs {error.name}: {how_to_get('ray')}") from error
     started = not ray.is_initialized()
@@ -393,8 +396,10 @@ def on_ray(plan: Plan, pool: WorkerPool, shards: Callable[[int], list[str]]) -> 
             for row in restored.iter_rows():
                 yield as_entry(json.loads(row["entry"]))
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None) or error
-        raise PaniniError(f"the cluster failed: {_last_line(cause)}; run the same command to resume") from error
+        cause = _cause(getattr(error, "cause", None) or error)
+        if cause.startswith(_OURS):  # for example, the disk is full
+            raise PaniniError(cause.removeprefix(_OURS)) from error
+        raise PaniniError(f"the cluster failed: {cause}; run the same command to resume") from error
     finally:
         if started:
             ray.shutdown()
@@ -436,9 +441,11 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _last_line(error: BaseException) -> str:
-    """The last line of an error's message, where Ray puts the cause."""
-    return one_line([type(error).__name__, *filter(str.strip, str(error).splitlines())][-1])
+def _cause(error: BaseException) -> str:
+    """The last line of an error's message that names an exception, or else the last one. Ray puts the cause there, and
+    sometimes advice after it."""
+    lines = [type(error).__name__, *filter(str.strip, str(error).splitlines())]
+    return one_line(next(filter(_EXCEPTION.match, reversed(lines)), lines[-1]))
 
 
 def _sweep(target: Place) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from panini.files import copy_atomically, make_folder, write_atomically
 Stamp = tuple[int, int]
 """Size in bytes and modification time in ns, which reveal changes; (0, 0) if there is no such file."""
 
+_WITH_BUCKETS = ("s3://", "s3a://", "gs://", "gcs://")
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(?=[^/])")
 
 
@@ -155,14 +157,16 @@ class Remote:
 
     def files(self, recursive: bool = True, hidden: str = "") -> Iterator[tuple[str, Stamp]]:
         """See `Place.files`. Raises PaniniError if the place cannot be listed."""
+        found: dict[str, Any] = {}
+        bucket, no_bucket = self._root.split("/")[0], False
         try:
-            found: dict[str, Any] = self._fs.find(
-                self._path(hidden).rstrip("/"), maxdepth=None if recursive else 1, detail=True
-            )
-        except FileNotFoundError:
-            found = {}
+            with suppress(FileNotFoundError):
+                found = self._fs.find(self._path(hidden).rstrip("/"), maxdepth=None if recursive else 1, detail=True)
+            no_bucket = not found and self.name.startswith(_WITH_BUCKETS) and not self._fs.exists(bucket)
         except Exception as error:  # each store has its own exceptions
             raise PaniniError(f"{self.name} cannot be listed: {one_line(error)}") from error
+        if no_bucket:
+            raise PaniniError(f"{self.name} cannot be listed: there is no bucket {bucket}")
         names = {path[len(self._root) + 1 :]: about for path, about in found.items()}
         for name in sorted(names, key=lambda name: (*name.split("/")[:-1], "", name)):
             if name and (hidden or not any(part.startswith(".") for part in name.split("/"))):
