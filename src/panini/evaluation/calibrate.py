@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, trim_mean
 from skimage.metrics import peak_signal_noise_ratio
 from sklearn.linear_model import Ridge, RidgeCV
 
@@ -45,7 +46,7 @@ HEAVY = (
 STEPS = (0.15, 0.25, 0.35, DIAL_REACH)
 """Possible ranges of the dial on either side, relative to the length of v_DR."""
 MOST_LOSS = 1.5
-"""Largest loss of PSNR, in dB, at an end of the dial for the median face. A nearly clean face would dominate a mean."""
+"""Largest typical loss of PSNR, in dB, at an end of the dial. A nearly clean face would dominate a plain mean."""
 LEAST_TRADE = 0.02
 """Smallest change of PSNR, in dB, that justifies a wider range of the dial: less may be chance."""
 SETTINGS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -168,14 +169,18 @@ def _measure(samples: Sequence[Sample], restorations: Sequence[RestoredCrop]) ->
     return np.array(rows)
 
 
+_typical = partial(trim_mean, proportiontocut=0.2, axis=0)
+
+
 def _dialed(
     engine: Engine, calibration: Calibration, directions: Sequence[Array], samples: Sequence[Sample], log: Log
 ) -> Calibration:
     """`calibration` with a dial: the first direction that trades fidelity for realism on both sides, and its range.
 
-    With each of `STEPS` toward realism, the median PSNR must decrease and the median detail increase. A step extends
-    the range if it changes PSNR by at least `LEAST_TRADE`. (A few sharpened faces dominate the mean: for these,
-    fidelity to halos reduces PSNR.) If no step does, the shortest is used, with a message.
+    With each of `STEPS` toward realism, PSNR must decrease and detail increase, in the mean without a fifth of the
+    faces at each end. A step extends the range if it changes PSNR by at least `LEAST_TRADE`. (A few sharpened faces
+    dominate the plain mean: for these, fidelity to halos reduces PSNR. The median ignores the change if it does not
+    affect most faces.) If no step does, the shortest is used, with a message.
     """
 
     def tried(direction: Array, reach: float) -> NDArray[np.float64]:
@@ -183,7 +188,7 @@ def _dialed(
         return _measure(samples, [_restore(engine, dialed, sample, float(np.sign(reach))) for sample in samples])
 
     def trades(side: int, nearer: NDArray[np.float64], farther: NDArray[np.float64], least: float) -> bool:
-        psnr, sharp = side * np.median(farther - nearer, 0)[:2]
+        psnr, sharp = side * _typical(farther - nearer)[:2]
         return bool(psnr < -least and sharp > 0)
 
     middle = tried(directions[0], 0.0)
@@ -204,7 +209,7 @@ def _dialed(
         reach[side] = 0.0
         for step in STEPS:
             now = tried(directions[best], side * step)
-            if not trades(side, before, now, 0.0) or np.median(middle - now, 0)[0] > MOST_LOSS:
+            if not trades(side, before, now, 0.0) or _typical(middle - now)[0] > MOST_LOSS:
                 break
             before = now
             if trades(side, end, now, LEAST_TRADE):
