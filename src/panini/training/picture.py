@@ -186,12 +186,15 @@ def fit(picture: PictureDAFI, costs: Costs) -> str:
         return (chances[:, 0] * luma[rows]).sum(1).mean(), (chances[:, 1] * color[rows]).sum(1).mean()
 
     chance = torch.Generator().manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for products this small, threads only wait for each other
     for _ in range(_FIT_STEPS):
         rows = known[torch.randint(len(known), (_FIT_BATCH,), generator=chance)]
         optimizer.zero_grad()
         torch.stack(expected(rows)).sum().backward()
         optimizer.step()
         schedule.step()
+    torch.set_num_threads(threads)
     with torch.no_grad():
         after = [float(part) for part in expected(unseen.nonzero()[:, 0])]
     picture.load_state_dict(fresh.state_dict())
