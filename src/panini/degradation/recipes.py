@@ -110,8 +110,8 @@ PAPER = (
         always(Enlarge, kernel=_UP))),
 )
 WILD = (
-    *(recipe._replace(share=0.1 * recipe.share) for recipe in PAPER),
-    Recipe(0.10, "messenger", (  # resized, compressed, forwarded, compressed again
+    *(recipe._replace(share=0.08 * recipe.share) for recipe in PAPER),
+    Recipe(0.08, "messenger", (  # resized, compressed, forwarded, compressed again
         maybe(0.3, Noise, sigma=(1.0, 8.0), shot=True),
         maybe(0.7, Jpeg, quality=range(50, 95)),
         always(Downsample, factor=Log(1.2, 10.0), kernel=_AA),
@@ -119,19 +119,19 @@ WILD = (
         always(Jpeg, quality=range(30, 80)),
         maybe(0.4, Jpeg, quality=range(30, 80)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.07, "screenshot", (  # shown at another size, then saved
+    Recipe(0.05, "screenshot", (  # shown at another size, then saved
         always(Downsample, factor=Factor(1.5, 8.0), kernel=_ANY),
         maybe(0.5, Jpeg, quality=range(30, 90)),
         always(Enlarge, kernel=_UP),
         always(Downsample, factor=Log(1.0, 3.0), kernel=[*_SMOOTH, *_AA]),
         maybe(0.6, Jpeg, quality=range(40, 95), subsampling=_CHROMA),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.04, "web", (
+    Recipe(0.03, "web", (
         always(Downsample, factor=Log(1.0, 10.0), kernel=["area", *_AA]),
         maybe(0.4, Sharpen, **_UNSHARP),
         always(WebP, quality=range(15, 90)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.14, "thumbnail", (  # reduced for a web page, gray or in color, and sharpened until edges have halos
+    Recipe(0.11, "thumbnail", (  # reduced for a web page, gray or in color, and sharpened until edges have halos
         maybe(0.3, Tone, amount=1.0),
         maybe(0.5, Blur, sigma=Log(0.6, 6.0)),
         maybe(0.3, Noise, sigma=(1.0, 12.0), gray=_EITHER),
@@ -139,7 +139,7 @@ WILD = (
         always(Sharpen, **_UNSHARP),
         always(Jpeg, quality=range(40, 96), subsampling=_CHROMA),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.07, "camera", (  # camera shake, low light
+    Recipe(0.05, "camera", (  # camera shake, low light
         maybe(0.6, Motion, length=Log(3.0, 40.0), angle=_ANGLE),
         maybe(0.5, Blur, sigma=Log(0.6, 5.0), ratio=(0.4, 1.0), angle=_ANGLE),
         always(Downsample, factor=Log(1.0, 8.0), kernel="area"),
@@ -147,7 +147,7 @@ WILD = (
         maybe(0.3, Blur, sigma=(0.5, 2.5)),  # the camera's own denoising
         always(Jpeg, quality=range(50, 96)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.10, "old photo", (  # lens, film, paper, fading, scanner
+    Recipe(0.08, "old photo", (  # lens, film, paper, fading, scanner
         maybe(0.7, Blur, sigma=Log(0.8, 6.0)),
         maybe(0.85, Tone, amount=[1.0, 1.0, 1.0, 0.5], sepia=_EITHER),
         maybe(0.2, Contrast, factor=Log(1.2, 3.0), middle=(0.3, 0.7)),
@@ -159,7 +159,7 @@ WILD = (
         maybe(0.4, Sharpen, **_UNSHARP),
         maybe(0.8, Jpeg, quality=range(25, 96)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.10, "paper print", (  # a photograph on matt, silk or worn paper, scanned in full
+    Recipe(0.08, "paper print", (  # a photograph on matt, silk or worn paper, scanned in full
         maybe(0.3, Blur, sigma=Log(0.5, 2.0)),
         maybe(0.9, Tone, amount=1.0, sepia=_EITHER),
         always(Paper, sigma=Log(3.0, 25.0), size=Log(1.0, 14.0), woven=[False, False, True]),
@@ -167,7 +167,7 @@ WILD = (
         maybe(0.4, Fade, contrast=(0.5, 1.0), base=(0.0, 1.0)),
         maybe(0.4, Sharpen, **_UNSHARP),
         maybe(0.7, Jpeg, quality=range(40, 96)))),
-    Recipe(0.20, "print", (  # a book or a newspaper, scanned
+    Recipe(0.15, "print", (  # a book or a newspaper, scanned
         maybe(0.3, Blur, sigma=Log(0.5, 3.0)),
         maybe(0.9, Tone, amount=1.0, sepia=[False, False, True]),
         maybe(0.4, Contrast, factor=Log(1.2, 3.0), middle=(0.3, 0.7)),
@@ -180,7 +180,7 @@ WILD = (
         maybe(0.3, Sharpen, **_UNSHARP),
         maybe(0.8, Jpeg, quality=range(35, 96)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.30, "fine print", (  # dots of a few pixels of the scan, so that they beat with the pixels
+    Recipe(0.23, "fine print", (  # dots of a few pixels of the scan, so that they beat with the pixels
         maybe(0.3, Blur, sigma=Log(0.5, 3.0)),
         maybe(0.9, Tone, amount=1.0, sepia=[False, False, True]),
         maybe(0.4, Contrast, factor=Log(1.2, 3.0), middle=(0.3, 0.7)),
@@ -193,7 +193,7 @@ WILD = (
         maybe(0.4, Sharpen, **_UNSHARP),
         maybe(0.9, Jpeg, quality=range(35, 96)),
         always(Enlarge, kernel=_SMOOTH))),
-    Recipe(0.08, "near-clean", (
+    Recipe(0.06, "near-clean", (
         maybe(0.2, Tone, amount=1.0, sepia=_EITHER),
         maybe(0.2, Fade, contrast=(0.8, 1.0), base=(0.0, 1.0)),
         maybe(0.3, Noise, sigma=(0.5, 3.0)),
