@@ -38,7 +38,7 @@ from panini.photo.own_results import has_result_name, mark_of
 
 OWN = "own"
 """The outcome of a file that Panini made, which is skipped. It does not appear in the reports."""
-_OURS = "panini.errors.PaniniError: "
+_OURS = f"{PaniniError.__module__}.{PaniniError.__name__}: "  # as a traceback names it
 _EXCEPTION = re.compile(r"(\w+\.)*\w+(Error|Exception|Interrupt): ")
 _DEATHS = 2  # a file fails after this many workers crash while restoring it
 _LARGEST_SHARD = 128

@@ -158,15 +158,14 @@ class Remote:
     def files(self, recursive: bool = True, hidden: str = "") -> Iterator[tuple[str, Stamp]]:
         """See `Place.files`. Raises PaniniError if the place cannot be listed."""
         found: dict[str, Any] = {}
-        bucket, no_bucket = self._root.split("/")[0], False
+        bucket = self._root.split("/")[0]
         try:
             with suppress(FileNotFoundError):
                 found = self._fs.find(self._path(hidden).rstrip("/"), maxdepth=None if recursive else 1, detail=True)
-            no_bucket = not found and self.name.startswith(_WITH_BUCKETS) and not self._fs.exists(bucket)
+            if not found and self.name.startswith(_WITH_BUCKETS) and not self._fs.exists(bucket):
+                raise FileNotFoundError(f"there is no bucket {bucket}")
         except Exception as error:  # each store has its own exceptions
             raise PaniniError(f"{self.name} cannot be listed: {one_line(error)}") from error
-        if no_bucket:
-            raise PaniniError(f"{self.name} cannot be listed: there is no bucket {bucket}")
         names = {path[len(self._root) + 1 :]: about for path, about in found.items()}
         for name in sorted(names, key=lambda name: (*name.split("/")[:-1], "", name)):
             if name and (hidden or not any(part.startswith(".") for part in name.split("/"))):
