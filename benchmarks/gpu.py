@@ -2,9 +2,9 @@
 
     python benchmarks/gpu.py [--weights FILE] [--device cuda|cpu] [--batches 1,8,64] [--seconds N] [--ways plain,graph]
 
-A face includes the degradation representation: 512 pixels in, 1024 out. The faces are on the device already. The error
-is the largest difference to float32 for a few blurred pictures, in units of 1/255. On the CPU, `graph` runs as `plain`;
-try `--device cpu --batches 1 --ways plain --seconds 1`.
+FILE is a weights file or a checkpoint of a run. A face includes the degradation representation: 512 pixels in, 1024
+out. The faces are on the device already. The error is the largest difference to float32 for a few blurred pictures, in
+units of 1/255. On the CPU, `graph` runs as `plain`; try `--device cpu --batches 1 --ways plain --seconds 1`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panini.weights import DEFAULT
-from panini.weights.checkpoint import load_weights
+from panini.weights.checkpoint import load_training_state, load_weights
 
 Run = Callable[[Tensor], Tensor]
 
@@ -29,7 +29,8 @@ class Whole(nn.Module):
 
     def __init__(self, weights: Path, dtype: torch.dtype) -> None:
         super().__init__()
-        self.network = load_weights(weights)
+        checkpoint = weights.suffix != ".safetensors"
+        self.network = load_training_state(weights, "default") if checkpoint else load_weights(weights)
         self.dtype = dtype
 
     def forward(self, faces: Tensor) -> Tensor:

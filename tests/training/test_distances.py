@@ -22,6 +22,7 @@ from panini.training.distances import (
     seem_real,
     tell_apart,
 )
+from panini.training.objective import adversarial_scale, with_gradient
 
 
 def test_features_are_compared_in_units_of_their_spread() -> None:
@@ -115,6 +116,31 @@ def test_a_discriminator_learns_and_tells_the_generator() -> None:
     assert all(p.grad is None for p in module.parameters())
     again = Adversary("x", module, Optimizer(), 0.5)
     again.load_state_dict(adversary.state_dict())
+
+
+def test_the_discriminator_of_pictures_learns_faint_detail() -> None:
+    torch.manual_seed(0)
+    smooth = F.interpolate(torch.rand(8, 3, 8, 8), 64, mode="bicubic") - 0.5
+    detailed = smooth + 0.02 * torch.randn_like(smooth)
+    optimizer = Optimizer(lr=1e-3, warmup=0, schedule="constant", clip=0.0, momentum=0.0, weight_decay=0.0)
+    adversary = Adversary("x", PatchDiscriminator((16, 32, 32, 32, 32)), optimizer, 1.0)
+    for step in range(60):
+        adversary.take_accuracy()
+        adversary.learn(detailed, smooth, step, 0.0)
+    accuracy = adversary.take_accuracy()
+    assert accuracy is not None
+    assert accuracy > 0.8
+
+
+def test_the_adversarial_gradient_gets_the_size_of_the_perceptual_one() -> None:
+    picture = torch.randn(2, 3, 4, 4, requires_grad=True)
+    perceptual, adversarial = picture.square().sum(), 1e-4 * picture.sum()
+    scale = adversarial_scale(adversarial, perceptual, picture)
+    term = with_gradient(adversarial, 0.3 * scale)
+    assert term == adversarial
+    (ours,) = torch.autograd.grad(term, picture, retain_graph=True)
+    (theirs,) = torch.autograd.grad(perceptual, picture)
+    torch.testing.assert_close(ours.norm(), 0.3 * theirs.norm(), rtol=1e-3, atol=0)
 
 
 def test_balance_acts_at_certainty_and_at_chance() -> None:

@@ -32,7 +32,7 @@ STAGES = {
     "a1": {},
     "a2": {},
     "b": {"view": "full", "real_share": 0.5},
-    "p": {"view": "full", "window": 16, "parts_share": 0.7},
+    "p": {"view": "full", "window": 32, "parts_share": 0.7},
     "c": {"view": "full", "real_share": 0.5, "window": 32, "train_prior": 128},
 }
 
@@ -48,6 +48,7 @@ def _stage(name: str, toy: Toy, identity: Path | None) -> RestorerConfig:
         own,
         **changes,
         losses=losses,
+        window=32 if own.window else 0,  # the discriminator needs 64 pixels
         minutes=0.0,
         start="",
         encoder="",
@@ -148,6 +149,7 @@ def test_what_a_config_lacks_is_said(toy_config: Toy) -> None:
         ({"losses": Losses(identity=1.0)}, "identity=…"),
         ({"train": ("nose",)}, "no module 'nose'"),
         ({"dial_share": 0.5}, "dial_share needs real faces"),
+        ({"losses": Losses(adversarial=0.3)}, "relative to losses.perceptual"),
     ):
         with pytest.raises(PaniniError, match=message):
             RestorerTraining(toy_config(**changes))

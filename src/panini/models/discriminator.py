@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from panini.models.octaves import enlarge, octaves
 from panini.models.prior.stylegan2 import EqualLinear, activate, fir_kernel
 
 
@@ -110,18 +111,22 @@ class PriorFeatureDiscriminator(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         # (features - mean) / spread, in one pass
-        fine = self.fine(F.batch_norm(features, self.mean.flatten(), self.spread.flatten().square(), eps=0.0))
+        fine = self.fine(F.batch_norm(features, self.mean.flatten(), self.spread.flatten().square(), eps=1e-12))
         logits = self.fine_logits(fine), self.coarse_logits(self.coarse(fine))
         return torch.cat([part.float().flatten(1) for part in logits], 1)
 
 
 class PatchDiscriminator(nn.Module):
-    """Faces [N, 3, S, S] in [-1, 1], S a multiple of 64 -> [N, places]: logits for patches of about a sixth and for
-    nearly whole faces (PatchGAN, arXiv 1611.07004). Spectral normalization."""
+    """Pictures [N, 3, S, S] in [-1, 1], S a multiple of 64 -> [N, places]: logits for patches of 50 pixels and for
+    larger ones (PatchGAN, arXiv 1611.07004). Spectral normalization.
+
+    It sees the two finest frequency bands, amplified: in the picture itself, they are too faint, and the discriminator
+    does not learn.
+    """
 
     def __init__(self, widths: Sequence[int] = (64, 128, 192, 256, 256)) -> None:
         super().__init__()
-        layers, c_in = [], 12  # blocks of 2 x 2 pixels
+        layers, c_in = [], 24  # two bands, blocks of 2 x 2 pixels
         for width in widths:
             down = _normalized(c_in, width, 4, stride=2, padding=1)
             layers.append(
@@ -131,8 +136,9 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.fine_logits, self.coarse_logits = _normalized(widths[-3], 1, 1), _normalized(widths[-1], 1, 1)
 
-    def forward(self, faces: Tensor) -> Tensor:
-        x, logits = F.pixel_unshuffle(faces, 2), []
+    def forward(self, pictures: Tensor) -> Tensor:
+        finest, finer, _ = octaves(pictures, 3)
+        x, logits = F.pixel_unshuffle(torch.cat((8 * finest, 4 * enlarge(finer)), 1), 2), []
         for i, layer in enumerate(self.layers):
             x = layer(x)
             if i == len(self.layers) - 3:
@@ -142,7 +148,9 @@ class PatchDiscriminator(nn.Module):
 
 
 def _normalized(c_in: int, c_out: int, size: int, stride: int = 1, padding: int = 0) -> nn.Module:
-    return spectral_norm(nn.Conv2d(c_in, c_out, size, stride, padding))
+    conv = nn.Conv2d(c_in, c_out, size, stride, padding)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type] # random biases would drown the faint input
+    return spectral_norm(conv)
 
 
 def _spread(x: Tensor) -> Tensor:

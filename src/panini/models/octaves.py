@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,13 +18,19 @@ def enlarge(x: Tensor) -> Tensor:
 
     The mean of each 2x2 block is the pixel it came from, so averaging down again gives exactly `x`.
     """
-    kernel = _PHASES.to(x.device, x.dtype, non_blocking=True)
+    kernel = _PHASES.to(x.dtype) if x.device.type == "cpu" else _phases(x.device, x.dtype)
     channels = x.shape[1]
     x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel.repeat(channels, 1, 1, 1), groups=channels)
     if torch.onnx.is_in_onnx_export():  # same result, ten times faster in ONNX Runtime
         places = torch.eye(4).reshape(4, 1, 2, 2).repeat(channels, 1, 1, 1)
         return F.conv_transpose2d(x, places, stride=2, groups=channels)
     return F.pixel_shuffle(x, 2)
+
+
+@lru_cache(maxsize=8)
+def _phases(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """`_PHASES` on a GPU: CUDA graphs cannot copy it there each time."""
+    return _PHASES.to(device, dtype)
 
 
 def octaves(x: Tensor, count: int) -> list[Tensor]:

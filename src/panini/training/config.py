@@ -80,7 +80,11 @@ class Losses:
     ] = 0.0
     identity: Annotated[float, "real faces: 1 - cosine of the identity network's embeddings (needs `identity`)"] = 0.0
     removal: Annotated[float, "L1 of the picture after degradation removal, relative to that before"] = 0.0
-    adversarial: Annotated[float, "discriminator of whole faces"] = 0.0
+    adversarial: Annotated[
+        float,
+        "discriminator of pictures: size of its gradient relative to that of the perceptual term; for perceptual "
+        '"vgg" (paper): weight',
+    ] = 0.0
     adversarial_features: Annotated[float, "discriminators of the fused features at 32 and 64"] = 0.0
     r1: Annotated[float, "gradient penalty of the discriminator of whole faces, every 16th step (R1)"] = 0.0
 

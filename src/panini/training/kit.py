@@ -137,11 +137,12 @@ def _packed_prior(path: str, toy: bool) -> Prior:
 
 
 def _halves(network: PaniniNet, prior: Prior) -> dict[str, Tensor]:
-    """The network's tensors in half precision, without those that are also in the prior's file."""
-    known = {f"prior.{name}": tensor for name, tensor in prior.state_dict().items()}
+    """The network's tensors in half precision, without those that are also in the prior's file, in half precision."""
+    known = {f"prior.{name}": _cast(tensor, torch.float16) for name, tensor in prior.state_dict().items()}
+    ours = {name: _cast(tensor, torch.float16) for name, tensor in network.state_dict().items()}
     return {
-        f"network.{name}": _cast(tensor, torch.float16)
-        for name, tensor in network.state_dict().items()
+        f"network.{name}": tensor
+        for name, tensor in ours.items()
         if name not in known or not torch.equal(tensor, known[name])
     }
 

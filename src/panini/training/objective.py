@@ -191,6 +191,10 @@ class Objective:
         if helpers.faces is not None:
             face = _at(shown.generated, min(shown.generated.shape[-1], self._discriminator_side(shown)))
             terms["adversarial"] = self._penalty(helpers.faces, face, looks)
+            if config.perceptual != "vgg":  # the paper's has a constant weight
+                scale = adversarial_scale(terms["adversarial"], terms["perceptual"], shown.generated)
+                terms[".adversarial_scale"] = weigh.adversarial * scale
+                terms["adversarial"] = with_gradient(terms["adversarial"], weigh.adversarial * scale)
         return terms
 
     def _penalty(self, adversary: Adversary, fake: Tensor, looks: Tensor | float) -> Tensor:
@@ -230,6 +234,19 @@ class Objective:
         if rng.random() < self.config.parts_share:
             row, column = np.minimum(PARTS[rng.integers(len(PARTS))], last)
         return grid * int(row), grid * int(column)
+
+
+def adversarial_scale(adversarial: Tensor, perceptual: Tensor, picture: Tensor) -> Tensor:
+    """The factor that gives the adversarial term the gradient of the perceptual term in size, at the picture [N, 3, S,
+    S] (VQGAN, arXiv 2012.09841); terms and factor are scalars. The gradient of a discriminator with spectral
+    normalization varies by orders of magnitude while it learns."""
+    ours, theirs = (torch.autograd.grad(term, picture, retain_graph=True)[0] for term in (adversarial, perceptual))
+    return theirs.float().norm() / (ours.float().norm() + 1e-8)
+
+
+def with_gradient(term: Tensor, scale: Tensor) -> Tensor:
+    """The same value, with the gradient times `scale`."""
+    return term.detach() + scale * (term - term.detach())
 
 
 def _at(picture: Tensor, side: int) -> Tensor:
