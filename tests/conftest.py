@@ -48,7 +48,7 @@ def tiny_state(tmp_path_factory) -> Path:
         ife = TrunkExtractor({4: 16, 8: 16, 16: 8}, {8: 16, 16: 8}, input_size=32)
         lce = OffsetLatentCodeEncoder(16, 16, 4, prior.latents, prior.latent_dim)
         dafi = DAFI(dre.dim, {r: prior.channels[r] for r in fused}, ife.channels, 8, 1, normalized=True)
-        return PaniniNet(prior, ife, lce, dre, dafi, PictureDAFI(dre.dim, bands=3), input_size=32)
+        return PaniniNet(prior, ife, lce, dre, dafi, PictureDAFI(dre.dim, levels=2), input_size=32)
 
     patch = pytest.MonkeyPatch()
     patch.setattr(presets, "paper_tiny", tiny, raising=False)

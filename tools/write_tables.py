@@ -92,7 +92,7 @@ def main(odd: Path, everything: Path, calibrated: Path) -> None:
         "PSNR, dB",
         "detail",
         "share of the prior, all interpolations",
-        "of the picture's bands",
+        "of the picture",
         "of features",
     )
     put(RESULTS, "dial", [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|", *dial])

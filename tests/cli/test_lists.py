@@ -185,7 +185,7 @@ def test_marks_of_which_one_says_no_share_say_none_in_all():
 
 
 def report(imagined):
-    return FaceReport([], [], [], imagined, {}, None)
+    return FaceReport([], [], 0.0, imagined, {}, None)
 
 
 def test_a_face_that_is_nearly_all_imagined_is_said_to_be():

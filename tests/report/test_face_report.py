@@ -80,7 +80,7 @@ def test_a_small_face_is_of_low_resolution_whatever_the_network_thinks(restorer,
 
 def test_where_little_is_imagined_the_map_is_explained():
     unsure, sure = (
-        face_report.FaceReport([], [], [], 0.01, {"eyes": error}, np.full((4, 4), error, np.float32))
+        face_report.FaceReport([], [], 0.0, 0.01, {"eyes": error}, np.full((4, 4), error, np.float32))
         for error in (20.0, 1.0)
     )
     assert face_report.describe(sure) == "Little of the detail in this face is imagined."

@@ -18,20 +18,25 @@ from panini.weights.checkpoint import load_training_state  # noqa: E402
 Toy = Callable[..., RestorerConfig]
 
 
-def test_the_cutoff_follows_v_dr() -> None:
+def test_the_choice_follows_v_dr() -> None:
     torch.manual_seed(0)
     v = torch.randn(400, 16)
-    best = torch.where(v[:, 0] > 0, 1, 3)  # luma; color: always 4
-    luma = (torch.arange(5) - best[:, None]).abs().float() + 1
-    color = (torch.arange(5) - 4).abs().float().expand(400, -1) + 1
-    picture = PictureDAFI(16, bands=5)
-    text = fit(picture, Costs(v, luma, color))
+    better = v[:, 0] > 0  # the picture
+    errors = torch.where(better[:, None], torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0]))
+    picture = PictureDAFI(16, levels=3)
+    text = fit(picture, Costs(v, errors))
     with torch.no_grad():
-        weights = picture.weights(torch.stack((3 * torch.eye(16)[0], -3 * torch.eye(16)[0])))
-    torch.testing.assert_close(weights[0, 0], torch.tensor([0.0, 1, 1, 1, 1]), atol=0.05, rtol=0)
-    torch.testing.assert_close(weights[1, 0], torch.tensor([0.0, 0, 0, 1, 1]), atol=0.05, rtol=0)
-    torch.testing.assert_close(weights[:, 1], torch.tensor([[0.0, 0, 0, 0, 1]]).expand(2, -1), atol=0.05, rtol=0)
+        share = picture.share(torch.stack((3 * torch.eye(16)[0], -3 * torch.eye(16)[0])))
+    torch.testing.assert_close(share, torch.tensor([[1.0], [0.0]]), atol=0.05, rtol=0)
     assert "by v_DR" in text
+
+
+def test_in_doubt_the_picture_stays() -> None:
+    torch.manual_seed(0)
+    picture = PictureDAFI(16, levels=3)
+    fit(picture, Costs(torch.randn(100, 16), torch.tensor([[1.03, 1.0]]).expand(100, -1)))
+    with torch.no_grad():
+        assert (picture.share(torch.randn(8, 16)) > 0.9).all()
 
 
 def test_undamaged_faces_come_from_the_picture(toy_config: Toy) -> None:
@@ -39,10 +44,10 @@ def test_undamaged_faces_come_from_the_picture(toy_config: Toy) -> None:
     network = starting_network(config, prior_of(config.prior))
     costs = measure(config, network)
     assert costs.v.shape == (12, network.dre.dim)
-    assert costs.luma.shape == costs.color.shape == (12, 4)
-    assert costs.luma.isfinite().all()
-    least = costs.luma.argmin(1)
-    assert (least == 0).float().mean() > 0.5, "the untrained network's generated faces are worse than any picture"
+    assert costs.errors.shape == (12, 2)
+    assert costs.errors.isfinite().all()
+    of_picture, of_generated = costs.errors.unbind(1)
+    assert (of_picture < of_generated).float().mean() > 0.5, "an untrained network generates nothing like the face"
 
 
 def test_what_is_fresh_starts_untrained(toy_config: Toy, tmp_path: Path) -> None:
@@ -70,8 +75,8 @@ def test_the_fit_changes_nothing_else(toy_config: Toy, tmp_path: Path) -> None:
     costs = torch.load(tmp_path / "run" / "costs.pt", weights_only=True)
     again = fit_picture(replace(config, start=str(tmp_path / "start.pt"), steps=3))
     more = torch.load(tmp_path / "run" / "costs.pt", weights_only=True)
-    assert [len(rows) for rows in costs] == 3 * [8]
-    assert [len(rows) for rows in more] == 3 * [12]
+    assert [len(rows) for rows in costs] == 2 * [8]
+    assert [len(rows) for rows in more] == 2 * [12]
     assert all(torch.equal(long[:8], short) for long, short in zip(more, costs, strict=True))
     assert again != text
     text = again

@@ -35,7 +35,7 @@ _STEPS: Mapping[str, Callable[[float], tuple[Step, ...]]] = {
 def prior_shares(network: PaniniNet, faces: Sequence[Pixels]) -> dict[str, NDArray[np.float32]]:
     """For each kind of damage, the mean share of the prior (a_prior) over `faces` [512, 512, 3]: [strengths, levels].
 
-    The levels of DAFI come first, coarse to fine, then 1 - a_image of luma for the bands of the picture.
+    The levels of DAFI come first, coarse to fine, then the share of the generated face (PictureDAFI).
     """
     shares = {}
     for kind, (_, strengths) in _SWEEPS.items():
@@ -46,7 +46,7 @@ def prior_shares(network: PaniniNet, faces: Sequence[Pixels]) -> dict[str, NDArr
             v = network.dre(torch.from_numpy(given))
             levels = [w[:, 0].mean() for w in network.dafi.weights(v).values()]
             if network.picture is not None:
-                levels += list(1 - network.picture.weights(v)[:, 0].mean(0).flip(0))
+                levels.append(1 - network.picture.share(v).mean())
             rows.append(torch.stack(levels).numpy())
         shares[kind] = np.stack(rows)
     return shares
@@ -62,7 +62,7 @@ def plot_shares(network: PaniniNet, faces: Sequence[Pixels], path: Path) -> None
     resolutions = network.dafi.resolutions
     names = [f"features {r}" for r in resolutions]
     if network.picture is not None:
-        names += [f"picture {network.input_size >> band}" for band in reversed(range(network.picture.bands))]
+        names.append("picture")
     levels = len(resolutions)
     with figure_file(path, (12, 8), 110) as figure:
         panels = figure.subplots(2, 2, sharey=True).flat

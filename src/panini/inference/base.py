@@ -26,8 +26,8 @@ class EngineOutput:
     prior_share: Array
     """[N, L] in [0, 1]: the share of each level of the network, coarse to fine, that came from the GAN prior."""
     image_share: Array
-    """[N, bands] in [0, 1]: the share of each frequency band of the input's luma, after degradation removal, that was
-    kept, finest first. The bands form a Laplacian pyramid. A single 0 if the network keeps no band of the input."""
+    """[N, 1] in [0, 1]: the share of the input, after degradation removal, in the result; the rest is generated. Only
+    the lowest frequencies always come from the input. 0 if the network only generates."""
 
 
 class Engine(Protocol):
@@ -50,7 +50,8 @@ class Engine(Protocol):
     def restore(self, faces: Array, v: Array, own: Array, /) -> EngineOutput:
         """Restores the faces as if their damage were `v`.
 
-        v: [N, L + 1, D], one v_DR per level, coarse to fine, and one for the frequency bands of the input.
+        v: [N, L + 1, D], one v_DR per level, coarse to fine, and one for the choice between the input and the generated
+            face.
         own: [N, D], the faces' own `degradation`, which controls the deblurring.
         """
         ...
@@ -78,7 +79,7 @@ class BicubicEngine:
 
 
 def at_every_level(v: Array, levels: int) -> Array:
-    """Repeats a v_DR [N, D] for every level and for the bands: [N, levels + 1, D]."""
+    """Repeats a v_DR [N, D] for every level and for the input: [N, levels + 1, D]."""
     return np.repeat(v[:, None], levels + 1, 1)
 
 

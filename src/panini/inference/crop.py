@@ -19,7 +19,8 @@ class Edit:
     dial: float = 0.0
     """In [-1, 1], from faithful to the photo to realistic. 0: no edit."""
     level: int | None = None
-    """The resolution (4, 8, ...) to apply the dial at. None: all of them, and the frequency bands of the input."""
+    """The resolution (4, 8, ...) to apply the dial at. None: all of them, and the choice between the input and the
+    generated face."""
     start: Array | None = None
     """[dim]: a v_DR to start from instead of the face's own, such as that of another photo."""
 
@@ -57,7 +58,7 @@ class RestoredCrop:
     prior_share: Array
     """[levels]; see `EngineOutput`."""
     image_share: Array
-    """[bands]; see `EngineOutput`."""
+    """[1]; see `EngineOutput`."""
     passes: int
     """Number of passes that were averaged."""
     crop: Pixels

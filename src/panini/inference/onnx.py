@@ -29,7 +29,7 @@ class OnnxEngine:
         self._restorer = _session(path.with_name("restorer.onnx"), self.digest, threads, provider)
         faces, v = self._restorer.get_inputs()
         self.input_size, self.dim = faces.shape[-1], v.shape[-1]
-        self.output_size, self.levels, self.bands = (output.shape[-1] for output in self._restorer.get_outputs())
+        self.output_size, self.levels = (output.shape[-1] for output in self._restorer.get_outputs()[:2])
 
     def degradation(self, faces: Array, /) -> Array:
         """v_DR [N, dim] of faces [N, 3, input_size, input_size], float32 RGB in [-1, 1]."""
@@ -43,7 +43,7 @@ class OnnxEngine:
         v = graph_input(v, own)
         images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
         share = np.empty((len(faces), self.levels), np.float32)
-        kept = np.empty((len(faces), self.bands), np.float32)
+        kept = np.empty((len(faces), 1), np.float32)
         for i in range(len(faces)):
             one = slice(i, i + 1)
             images[one], share[one], kept[one] = self._restorer.run(None, {"faces": faces[one], "v": v[one]})

@@ -47,7 +47,6 @@ class TorchEngine:
         self.output_size = network.prior.size
         self.levels = len(network.dafi.resolutions)
         self.dim: int = network.dre.dim  # type: ignore[assignment]
-        self.bands = 1 if network.picture is None else network.picture.bands
 
     def degradation(self, faces: Array, /) -> Array:
         """v_DR [N, dim] of faces [N, 3, input_size, input_size], float32 RGB in [-1, 1]."""
@@ -60,7 +59,7 @@ class TorchEngine:
         v = graph_input(v, own)
         images = np.empty((len(faces), 3, self.output_size, self.output_size), np.float32)
         share = np.empty((len(faces), self.levels), np.float32)
-        kept = np.empty((len(faces), self.bands), np.float32)
+        kept = np.empty((len(faces), 1), np.float32)
         with torch.inference_mode():
             for i, (face, row) in enumerate(zip(faces, v, strict=True)):
                 outputs = self._restorer(self._tensor(face[None]), self._tensor(row[None]))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from panini.models.initialize import zeroed
 from panini.models.octaves import enlarge
 
 LUMA_AND_COLOR = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [-0.5, -0.5, 1.0], [1.0, -1.0, 0.0]]))
@@ -130,56 +131,35 @@ class DAFI(nn.Module):
 class PictureDAFI(nn.Module):
     """DAFI for the picture itself (not in the paper).
 
-    Splits the difference between the input and the generated picture into the frequency bands of a Laplacian pyramid
-    (sides S, S/2, …, and the rest). From v_DR, it decides up to which frequency the picture is better than the
-    generated face: all bands of a nearly clean picture, only the coarse ones of a blurred or noisy picture. Bands below
-    this cutoff come from the picture, the others from the generated face. This preserves the light and the undamaged
-    detail of the input. Luma and color have a cutoff each, because noise and JPEG damage color at lower frequencies,
-    and a gray picture has no color. The coarsest band always comes from the picture.
+    From v_DR, it decides between the picture after degradation removal and the generated face. Only the lowest
+    frequencies always come from the picture, so that color and light stay those of the photo. A combination of coarse
+    contours of the one with fine ones of the other would have double contours and a leathery texture.
 
-    The network gives a probability to each possible cutoff; the share of the picture in a band is the probability that
-    the cutoff is beyond it. Generated detail beyond the input's resolution has the share that the generated face has of
-    the finest band of luma.
+    levels: how often the size is halved to get the lowest frequencies. If the generated face is larger than the
+    picture, its finer detail has the share that the generated face has.
     """
 
-    colors: Tensor
-
-    def __init__(self, dr_dim: int, bands: int = 7, hidden: int = 64) -> None:
+    def __init__(self, dr_dim: int, levels: int = 6, hidden: int = 64) -> None:
         super().__init__()
-        self.bands = bands
-        last = nn.Linear(hidden, 2 * bands)
-        self.mlp = nn.Sequential(nn.Linear(dr_dim, hidden), nn.LeakyReLU(0.1), last)
-        nn.init.normal_(last.weight, std=0.05)  # before training, all cutoffs are about equally probable
-        nn.init.zeros_(last.bias)
-        self.register_buffer("colors", LUMA_AND_COLOR[:, :, None, None], persistent=False)
+        self.levels = levels
+        self.mlp = nn.Sequential(nn.Linear(dr_dim, hidden), nn.LeakyReLU(0.1), zeroed(nn.Linear(hidden, 1)))
 
-    def cutoffs(self, v: Tensor) -> Tensor:
-        """v_DR [N, dr_dim] -> log of the probabilities of cutoffs, [N, 2, bands], of luma and of color. Cutoff k: the
-        first k bands come from the generated face, the others from the picture."""
-        return self.mlp(v).unflatten(1, (2, self.bands)).log_softmax(-1)
+    def share(self, v: Tensor) -> Tensor:
+        """v_DR [N, dr_dim] -> a_image, the share of the picture, [N, 1] in [0, 1]. 0.5 before training."""
+        share: Tensor = self.mlp(v).sigmoid()
+        return share
 
-    def weights(self, v: Tensor) -> Tensor:
-        """v_DR [N, dr_dim] -> a_image [N, 2, bands] of luma and of color, finest band first."""
-        return self.cutoffs(v).exp().cumsum(-1).clamp(max=1)  # against rounding
-
-    def forward(self, x: Tensor, generated: Tensor, weights: Tensor) -> Tensor:
-        """x [N, 3, S, S] (the input, S a multiple of 2^(bands - 1)), generated [N, 3, kS, kS] with k = 1 or 2, both
-        about [-1, 1] -> the size of `generated`, not clipped.
-
-        weights: [N, 2, bands], finest first; for a picture that is smaller by 2^i, without the first i.
-        """
+    def forward(self, x: Tensor, generated: Tensor, share: Tensor) -> Tensor:
+        """x [N, 3, S, S] (S a multiple of 2^levels), generated [N, 3, kS, kS] with k = 1 or 2, both about [-1, 1],
+        share [N, 1] -> the size of `generated`, not clipped."""
+        a = share[..., None, None]
         ratio = generated.shape[-1] // x.shape[-1]
         reduced = F.avg_pool2d(generated, ratio)
-        pyramid = [F.conv2d(x - reduced, self.colors)]
-        for _ in range(weights.shape[-1] - 1):
-            pyramid.append(F.avg_pool2d(pyramid[-1], 2))
-        luma, color = weights[..., None, None].unbind(1)  # [N, bands, 1, 1]
-        a_image = torch.stack((luma, color, color), 2).unbind(1)  # [N, 3, 1, 1] for each band
-        correction = a_image[-1] * pyramid[-1]
-        for finer, coarser, a in zip(pyramid[-2::-1], pyramid[:0:-1], a_image[-2::-1], strict=True):
-            correction = enlarge(correction - a * coarser) + a * finer
-        correction = F.conv2d(correction, self.colors.transpose(0, 1))  # the inverse of an orthonormal matrix
+        difference = x - reduced
+        lowest = F.avg_pool2d(difference, 2**self.levels)
+        for _ in range(self.levels):
+            lowest = enlarge(lowest)
+        correction = lowest + a * (difference - lowest)
         if ratio == 1:
             return generated + correction
-        finest = luma[:, :1]
-        return (1 - finest) * generated + enlarge(correction + finest * reduced)
+        return (1 - a) * generated + enlarge(correction + a * reduced)

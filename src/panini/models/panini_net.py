@@ -78,10 +78,9 @@ class PaniniNet(nn.Module):
         weights = self.dafi.weights(v if v.ndim == 2 else v[:, :-1])
         return Encoding(w=self.lce(image[4]), image=image, weights=weights, v=v, picture=x)
 
-    def picture_weights(self, v: Tensor) -> Tensor | None:
-        """The share of each frequency band taken from the picture, [N, 2, bands] of luma and of color, finest first;
-        None without PictureDAFI."""
-        return None if self.picture is None else self.picture.weights(v if v.ndim == 2 else v[:, -1])
+    def picture_share(self, v: Tensor) -> Tensor | None:
+        """The share of the picture in the result, [N, 1]; None without PictureDAFI."""
+        return None if self.picture is None else self.picture.share(v if v.ndim == 2 else v[:, -1])
 
     def fused(self, encoding: Encoding) -> PriorState:
         """The prior's state after the last interpolation: F_DAFI at the finest resolution of DAFI."""
@@ -114,7 +113,5 @@ class PaniniNet(nn.Module):
     def forward(self, x: Tensor, v: Tensor | None = None, own: Tensor | None = None) -> Tensor:
         encoding = self.encode(x, v, own)
         generated = self.generate(self.fused(encoding), encoding.w)
-        weights = self.picture_weights(encoding.v)
-        return (
-            generated if self.picture is None or weights is None else self.picture(encoding.picture, generated, weights)
-        )
+        share = self.picture_share(encoding.v)
+        return generated if self.picture is None or share is None else self.picture(encoding.picture, generated, share)

@@ -30,7 +30,7 @@ def default() -> PaniniNet:
         lce=OffsetLatentCodeEncoder(ife.channels[4], latents=prior.latents, latent_dim=prior.latent_dim),
         dre=dre,
         dafi=DAFI(dre.dim, fused, ife.channels, 128, _DAFI_KERNELS, prior_share=0.9, normalized=True),
-        picture=PictureDAFI(dre.dim, bands=7),
+        picture=PictureDAFI(dre.dim),
         deblur=Deblur(dre.dim),
         removal=DegradationRemoval(dre.dim),
     )
@@ -48,7 +48,7 @@ def toy() -> PaniniNet:
         lce=OffsetLatentCodeEncoder(ife.channels[4], 64, 8, prior.latents, prior.latent_dim),
         dre=dre,
         dafi=DAFI(dre.dim, fused, ife.channels, hidden=32, kernel_size=1, prior_share=0.9, normalized=True),
-        picture=PictureDAFI(dre.dim, bands=4),
+        picture=PictureDAFI(dre.dim, levels=3),
         deblur=Deblur(dre.dim),
         removal=DegradationRemoval(dre.dim, {4: 16, 8: 16}, {4: 1, 8: 1}, {4: 1}),
         input_size=128,

@@ -65,8 +65,9 @@ class FaceReport:
     """Every type of damage with a reliable probe, present or not."""
     prior_share: list[float]
     """The share of each level of the network, coarse (4x4) to fine, that came from the GAN prior; in [0, 1]."""
-    image_share: list[float]
-    """The share of each frequency band of the photo that was kept, finest first. The last band is color and light."""
+    image_share: float
+    """The share of the photo in the result, without color and light, which are always the photo's; in [0, 1]. The rest
+    is generated."""
     imagined: float | None
     """The share of detail in the result that is not in the true face, in [0, 1]."""
     regions: dict[str, float]
@@ -111,7 +112,7 @@ def make_report(
     v: its own v_DR [dim]. before, after: the crop and the restored crop, uint8 [S, S, 3], possibly of different sizes.
     native: side of the crop in pixels of the photo, if known.
     """
-    shares = ([float(x) for x in prior_share], [float(x) for x in image_share])
+    shares = ([float(x) for x in prior_share], float(image_share[0]))
     if calibration is None:
         return FaceReport([], *shares, None, {}, None, dial, strength, like, passes)
     errors = np.maximum(np.expm1(calibration.error(error_features(before, after, image_share))), 0)
@@ -176,7 +177,7 @@ def as_dict(report: FaceReport) -> dict[str, Any]:
             for d in report.damages
         ],
         "prior_share": [round(x, 4) for x in report.prior_share],
-        "image_share": [round(x, 4) for x in report.image_share],
+        "image_share": round(report.image_share, 4),
         "imagined": None if report.imagined is None else round(report.imagined, 3),
         "nearly_all_imagined": report.nearly_all_imagined,
         "expected_error": {name: round(value, 2) for name, value in report.regions.items()},

@@ -1,14 +1,12 @@
-"""The fit of PictureDAFI: up to which frequency the picture is better than the generated face, by v_DR.
+"""The fit of PictureDAFI: whether the picture is better than the generated face, by v_DR.
 
-The rest of the network is finished and stays as it is. Each of some hundred degraded faces is combined with its
-generated face at every possible cutoff, and each result is compared with the original. PictureDAFI then learns the
-probabilities of cutoffs with the least expected error, in a few thousand steps. Mixtures of both pictures are never
-judged: they cause ghosting.
+The rest of the network is finished and stays as it is. Some hundred degraded faces are compared with their originals,
+once as PictureDAFI keeps them and once as generated. PictureDAFI then learns the share with the least expected error,
+in a few thousand steps. Mixtures of both pictures are never judged: they cause ghosting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,6 @@ from torch import Tensor, nn
 from panini.errors import PaniniError
 from panini.files import make_folder, write_atomically, write_file
 from panini.models.dafi import PictureDAFI
-from panini.models.octaves import octaves
 from panini.models.panini_net import PaniniNet
 from panini.training.batches import Batches
 from panini.training.config import RestorerConfig
@@ -37,6 +34,9 @@ _CENTER = 0.344, 0.3125, 0.375, 0.375
 the nose and the upper lip."""
 _STEEPNESS = 3
 """The power of the lost detail, a share in [0, 1], that weights perceptual and identity distance."""
+_TRUST = 0.05
+"""The share of its error that the picture is forgiven: the distances hardly notice that a lightly damaged face becomes
+another person's."""
 _FIT_STEPS = 3000
 _FIT_BATCH = 64
 _WRITE_EVERY = 20
@@ -46,11 +46,10 @@ _UNSEEN = 5
 
 @dataclass(frozen=True)
 class Costs:
-    """v_DR of some faces, [N, dr_dim], and their errors by the cutoff of luma and of color, [N, bands] each."""
+    """v_DR of some faces, [N, dr_dim], and the errors of the picture and of the generated face, [N, 2]."""
 
     v: Tensor
-    luma: Tensor
-    color: Tensor
+    errors: Tensor
 
 
 def fit_picture(config: RestorerConfig) -> str:
@@ -74,9 +73,8 @@ def fit_picture(config: RestorerConfig) -> str:
 def measure(config: RestorerConfig, network: PaniniNet, path: Path | None = None) -> Costs:
     """The costs of `config.steps` batches; those in the file `path` are not measured again.
 
-    The error of luma is a sum of L1, ST-LPIPS and identity distance, with the weights of the config. The weights of the
-    last two fall with the detail that the picture has kept: they reward texture, which looks like leather there. See
-    `_of_color` for the error of color, which these distances hardly notice.
+    The error is a sum of L1, ST-LPIPS and identity distance, with the weights of the config. The weights of the last
+    two fall with the detail that the picture has kept: they reward texture, which looks like leather there.
     """
     device = device_of(config.hardware)
     faces = Faces.open(Path(config.real), config.size, config.least)
@@ -97,13 +95,14 @@ def measure(config: RestorerConfig, network: PaniniNet, path: Path | None = None
             state = network.fused(encoding)
         last, ratio = network.dafi.resolutions[-1], network.prior.size // batch.truth.shape[-1]
         generated = generate(network.prior, state, encoding.w, last, ratio, config.hardware.bf16)
-        faces_of = encoding.picture.float(), generated, batch.truth
-        lost = lost_detail(*(F.adaptive_avg_pool2d(x, DETAIL_SIZE) for x in (faces_of[0], batch.truth)))
-        of_luma = [
-            _of_luma(network.picture, partial(error, looks=lost[i] ** _STEEPNESS), *(x[i : i + 1] for x in faces_of))
-            for i in range(len(lost))
-        ]
-        kept.append((v.cpu(), torch.stack(of_luma).cpu(), _of_color(network.picture, *faces_of).cpu()))
+        ours, truth = encoding.picture.float(), batch.truth
+        lost = lost_detail(*(F.adaptive_avg_pool2d(x, DETAIL_SIZE) for x in (ours, truth)))
+        either = torch.tensor([[1.0], [0.0]], device=device)
+        errors = []
+        for i in range(len(lost)):
+            pair = (x[i : i + 1].expand(2, -1, -1, -1) for x in (ours, generated))
+            errors.append(error(network.picture(*pair, either), truth[i : i + 1], lost[i] ** _STEEPNESS))
+        kept.append((v.cpu(), torch.stack(errors).cpu()))
         if path is not None and (step % _WRITE_EVERY == _WRITE_EVERY - 1 or step == config.steps - 1):
             rows = [torch.cat(each) for each in zip(*kept, strict=True)]
             write_atomically(path, partial(torch.save, rows))
@@ -137,53 +136,25 @@ class _Error(nn.Module):
         return total
 
 
-def _of_luma(
-    picture: PictureDAFI, error: Callable[..., Tensor], photo: Tensor, generated: Tensor, truth: Tensor
-) -> Tensor:
-    """The error of one face [1, 3, S, S] by cutoff, [bands]; color has the same cutoff."""
-    count = picture.bands
-    weights = torch.ones(count, count, device=photo.device).triu()[:, None].expand(-1, 2, -1)
-    return error(picture(photo.expand(count, -1, -1, -1), generated.expand(count, -1, -1, -1), weights), truth)
-
-
-def _of_color(picture: PictureDAFI, photo: Tensor, generated: Tensor, truth: Tensor) -> Tensor:
-    """The error of the color of faces [N, 3, S, S] by cutoff, [N, bands]: in all bands, L1 and the difference
-    of the mean amplitudes. By L1 alone, a gray face would be better than one whose color is slightly wrong."""
-    ours, theirs, true = (
-        [F.conv2d(band, picture.colors)[:, 1:] for band in octaves(x, picture.bands)] for x in (photo, generated, truth)
-    )
-
-    def errors(bands: Sequence[Tensor]) -> Tensor:
-        rows = []
-        for band, of_truth in zip(bands, true, strict=True):
-            amplitude = of_truth.abs().mean((1, 2, 3))
-            difference = (band - of_truth).abs().mean((1, 2, 3)) + (band.abs().mean((1, 2, 3)) - amplitude).abs()
-            rows.append(difference)
-        return torch.stack(rows, 1)
-
-    of_photo, of_generated = errors(ours), errors(theirs)
-    beyond = of_photo.flip(1).cumsum(1).flip(1)
-    return beyond + of_generated.cumsum(1) - of_generated
-
-
-def _regrets(costs: Tensor) -> Tensor:
-    """How much worse each cutoff is than the best one of the face, [N, bands], relative to the root of the mean over
-    cutoffs. So nearly clean faces, whose errors are small, count almost as much as heavily damaged ones."""
-    return (costs - costs.min(1, keepdim=True).values) / (costs.mean(1, keepdim=True) + 0.01).sqrt()
+def _regrets(errors: Tensor) -> Tensor:
+    """How much worse each choice is than the better one, [N, 2], relative to the mean of both errors. So nearly clean
+    faces, whose errors are small, count as much as heavily damaged ones."""
+    errors = errors * torch.tensor([1 - _TRUST, 1.0])
+    return (errors - errors.min(1, keepdim=True).values) / (errors.mean(1, keepdim=True) + 0.01)
 
 
 def fit(picture: PictureDAFI, costs: Costs) -> str:
     """Fits `picture` on CPU to minimize the expected regret. Returns a table of mean regrets over the unseen faces."""
-    fresh = PictureDAFI(costs.v.shape[1], picture.bands)
+    fresh = PictureDAFI(costs.v.shape[1], picture.levels)
     unseen = torch.arange(len(costs.v)) % _UNSEEN == 0
     known = (~unseen).nonzero()[:, 0]
-    luma, color = (_regrets(each) for each in (costs.luma, costs.color))
+    regrets = _regrets(costs.errors)
     optimizer = torch.optim.AdamW(fresh.parameters(), 2e-3, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _FIT_STEPS)
 
-    def expected(rows: Tensor) -> tuple[Tensor, Tensor]:
-        chances = fresh.cutoffs(costs.v[rows]).exp()
-        return (chances[:, 0] * luma[rows]).sum(1).mean(), (chances[:, 1] * color[rows]).sum(1).mean()
+    def expected(rows: Tensor) -> Tensor:
+        share = fresh.share(costs.v[rows])
+        return (torch.cat((share, 1 - share), 1) * regrets[rows]).sum(1).mean()
 
     chance = torch.Generator().manual_seed(0)
     threads = torch.get_num_threads()
@@ -191,18 +162,14 @@ def fit(picture: PictureDAFI, costs: Costs) -> str:
     for _ in range(_FIT_STEPS):
         rows = known[torch.randint(len(known), (_FIT_BATCH,), generator=chance)]
         optimizer.zero_grad()
-        torch.stack(expected(rows)).sum().backward()
+        expected(rows).backward()
         optimizer.step()
         schedule.step()
     torch.set_num_threads(threads)
     with torch.no_grad():
-        after = [float(part) for part in expected(unseen.nonzero()[:, 0])]
+        after = float(expected(unseen.nonzero()[:, 0]))
     picture.load_state_dict(fresh.state_dict())
-    lines = ["| mean regret | luma | color |", "| --- | --- | --- |"]
-    for name, k in (("the picture", 0), ("the generated face, but for the coarsest band", picture.bands - 1)):
-        lines.append(f"| {name} | {luma[unseen, k].mean():.4f} | {color[unseen, k].mean():.4f} |")
-    fixed = [int(each[~unseen].mean(0).argmin()) for each in (luma, color)]
-    means = [float(each[unseen, k].mean()) for each, k in zip((luma, color), fixed, strict=True)]
-    lines.append(f"| one cutoff for all ({fixed[0]}, {fixed[1]}) | {means[0]:.4f} | {means[1]:.4f} |")
-    lines.append(f"| by v_DR | {after[0]:.4f} | {after[1]:.4f} |")
-    return "\n".join(lines)
+    means = regrets[unseen].mean(0).tolist()
+    rows_of = zip(("the picture", "the generated face", "by v_DR"), (*means, after), strict=True)
+    lines = [f"| {name} | {value:.4f} |" for name, value in rows_of]
+    return "\n".join(["| | mean regret |", "| --- | --- |", *lines])

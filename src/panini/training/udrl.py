@@ -3,7 +3,7 @@ contrastive learning (MoCo). Different faces with one degradation are positives,
 negatives.
 
 Not in the paper: two small networks are trained jointly, also without labels. From v_DR, `Deblur` predicts the gains of
-a Wiener filter, and `PictureDAFI` predicts the reliable share of each frequency band of the picture.
+a Wiener filter, and another network, which is only used here, predicts the reliable share of each frequency band.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from panini.degradation import draw
 from panini.errors import PaniniError
 from panini.evaluation.probe import examine_encoder, table
 from panini.evaluation.validation import load_truths
-from panini.models.dafi import PictureDAFI
 from panini.models.deblur import Deblur, radii, spectra
 from panini.models.dre import DegradationEncoder
 from panini.models.octaves import octaves
@@ -33,6 +32,8 @@ from panini.training.loop import Training, Validation
 from panini.training.optim import Descent, channels_last
 from panini.weights.checkpoint import build
 
+_BANDS = 4
+"""Number of frequency bands whose reliable share is predicted: those of at least 1/16 of a view's side."""
 _NOISE = 0.1
 """Deviation of the noise on the v_DR that `Deblur` is trained with, against overfitting to a few thousand faces."""
 
@@ -116,9 +117,9 @@ class UDRL(nn.Module):
 
     With `config.batch_negatives`, keys of the same batch are negatives, too (the paper only uses those of the queue).
     Without them, batch normalization leaks the statistics of a small batch into all of its samples, which distinguishes
-    query and key from the queue, and the encoder does not learn degradations. picture: if given, it is trained jointly
-    to predict the reliable share of each frequency band from v_DR (`trust`). deblur: if given, its gains are trained
-    (`wiener_loss`), without a gradient for v_DR.
+    query and key from the queue, and the encoder does not learn degradations. With `config.trust`, a small network is
+    trained jointly to predict the reliable share of each frequency band from v_DR (`trust`). deblur: if given, its
+    gains are trained (`wiener_loss`), without a gradient for v_DR.
     """
 
     queue: Tensor
@@ -128,14 +129,13 @@ class UDRL(nn.Module):
         self,
         encoder: DegradationEncoder,
         config: UDRLConfig,
-        picture: PictureDAFI | None = None,
         deblur: Deblur | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.config = config
-        self.picture = picture
+        self.reliable = nn.Sequential(nn.Linear(encoder.dim, 64), nn.LeakyReLU(0.1), nn.Linear(64, _BANDS))
         self.deblur = deblur
         self.register_buffer("queue", F.normalize(torch.randn(config.queue, encoder.dim), dim=1))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))  # number of keys added to the queue so far
@@ -143,8 +143,8 @@ class UDRL(nn.Module):
     def forward(self, given: Tensor, truth: Tensor) -> dict[str, Tensor]:
         """given, truth: [N, canvases, 3, S, S], one degradation per row; half of its views are queries, half are keys.
 
-        Returns the terms contrast and, with `picture` and `deblur`, trust and deblur. Adds the keys to the queue in
-        training mode.
+        Returns the terms contrast and, with `config.trust` and `deblur`, trust and deblur. Adds the keys to the queue
+        in training mode.
         """
         given, truth = _views(given, self.config.tiles), _views(truth, self.config.tiles)
         queries, keys = given.chunk(2, 1)
@@ -172,10 +172,9 @@ class UDRL(nn.Module):
             negatives = others.logsumexp(1, keepdim=True)
             total = torch.logaddexp(ours, negatives)  # each positive against the queue
         terms = {"contrast": (total - ours)[same].mean()}
-        if self.picture is not None:
-            target = trust(queries.flatten(0, 1), truth.flatten(0, 1), self.picture.bands)
-            share = self.picture.weights(v)[:, 0, :-1]  # the coarsest band has a fixed share
-            terms["trust"] = self.config.trust * F.binary_cross_entropy(share, target[:, :-1])
+        if self.config.trust:
+            target = trust(queries.flatten(0, 1), truth.flatten(0, 1), _BANDS + 1)[:, :-1]  # not of the rest
+            terms["trust"] = self.config.trust * F.binary_cross_entropy_with_logits(self.reliable(v), target)
         if self.deblur is not None:
             seen = v.detach() + _NOISE * torch.randn_like(v)
             sums = spectra(queries.flatten(0, 1), truth.flatten(0, 1))
@@ -198,7 +197,7 @@ class UDRL(nn.Module):
 
 
 class UDRLTraining(Training[UDRLConfig]):
-    """Trains the DRE of a preset; `best.pt` contains `dre` and, if they are trained, `picture` and `deblur`.
+    """Trains the DRE of a preset; `best.pt` contains `dre` and, if it is trained, `deblur`.
 
     It is selected by a measure that is not trained on: nearest neighbors in v_DR should have similar degradations.
     """
@@ -217,7 +216,6 @@ class UDRLTraining(Training[UDRLConfig]):
         self.udrl = UDRL(
             network.dre,
             config,
-            network.picture if config.trust else None,
             network.deblur if config.deblur else None,
         ).to(self.device)
         channels_last(self.udrl)
@@ -242,7 +240,7 @@ class UDRLTraining(Training[UDRLConfig]):
         self.descent.load_state_dict(state["optimizer"])
 
     def result(self) -> dict[str, Tensor]:
-        parts = {"dre": self.udrl.encoder, "picture": self.udrl.picture, "deblur": self.udrl.deblur}
+        parts = {"dre": self.udrl.encoder, "deblur": self.udrl.deblur}
         return {
             f"{part}.{name}": tensor
             for part, module in parts.items()
