@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from panini.models.initialize import zeroed
 from panini.models.octaves import enlarge
 
-LUMA_AND_COLOR = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [-0.5, -0.5, 1.0], [1.0, -1.0, 0.0]]))
-"""Orthonormal [3, 3]: luma and two color differences of RGB."""
 Rule = Literal["interpolate", "constant", "half", "add"]
 
 

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from panini.models.dafi import LUMA_AND_COLOR
 from panini.models.deblur import cosines
 from panini.models.initialize import zeroed
 
+LUMA_AND_COLOR = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [-0.5, -0.5, 1.0], [1.0, -1.0, 0.0]]))
+"""Orthonormal [3, 3]: luma and two color differences of RGB."""
 _OPEN, _STEEP = 6.0, 10.0
 """Before any training, all but e^-6 of each frequency passes; the second makes steps of the optimizer large enough."""
 

@@ -88,8 +88,7 @@ class RestorerTraining(Training[RestorerConfig]):
         config, found = self.config, []
         optimizer, every = config.discriminator_optimizer, config.discriminator_every
         if config.losses.adversarial:
-            module = self._face_discriminator()
-            weight = config.losses.adversarial if config.perceptual == "vgg" else 1.0
+            module, weight = self._face_discriminator(), config.losses.adversarial
             found.append(Adversary("faces", module, optimizer, weight, config.losses.r1, every))
         if config.losses.adversarial_features:
             for r in DISCRIMINATOR_RESOLUTIONS:
@@ -119,7 +118,7 @@ class RestorerTraining(Training[RestorerConfig]):
             perceptual = VGGDistance(stlpips) if config.perceptual == "vgg" else ShallowSTLPIPS(stlpips, config.depth)
             channels_last(perceptual)
             perceptual.eval().to(self.device)
-        if losses.adversarial and not losses.perceptual:
+        if losses.adversarial and not losses.perceptual and config.perceptual != "vgg":
             raise PaniniError("losses.adversarial is relative to losses.perceptual, which is 0")
         if losses.identity and config.window:
             raise PaniniError("losses.identity needs whole faces: window=0")

@@ -32,8 +32,8 @@ from panini.training.loop import Training, Validation
 from panini.training.optim import Descent, channels_last
 from panini.weights.checkpoint import build
 
-_BANDS = 4
-"""Number of frequency bands whose reliable share is predicted: those of at least 1/16 of a view's side."""
+_BANDS = 6
+"""Number of frequency bands whose reliable share is predicted, from the finest one on."""
 _NOISE = 0.1
 """Deviation of the noise on the v_DR that `Deblur` is trained with, against overfitting to a few thousand faces."""
 
